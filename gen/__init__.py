@@ -1,0 +1,1 @@
+"""The generator: configuration, contraction networks, planner, cycle model, program encoding, artefact, Verilog."""

@@ -1,0 +1,258 @@
+"""The artefact: one ``.drawbar`` file for each compiled model.
+
+The container is safetensors: a JSON header and raw arrays, no code, no pickle. The header's metadata carries this module's
+JSON under ``drawbar`` and a SHA-256 over everything else under ``digest``, so that a damaged file is refused whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.errors import ArtefactError, ConfigError, InputError
+
+FORMAT_VERSION = 1
+MAGIC = "drawbar-artefact"
+
+
+@dataclass(frozen=True)
+class TensorLayout:
+    """Where one input or output lies in work memory.
+
+    A flat feature vector, factored row-major into ``shape``, lies at ``base + sum of index * stride`` (elements); sample
+    s of a batch lies ``s * batch_stride`` further. Real value = integer / 2**fraction_bits.
+    """
+
+    base: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    batch_stride: int
+    fraction_bits: int
+
+    @property
+    def features(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def addresses(self, batch: int) -> np.ndarray:
+        """Element addresses, ``(batch, features)``."""
+        address = np.array(self.base, np.int64)
+        for size, stride in zip(
+            (batch, *self.shape), (self.batch_stride, *self.strides), strict=True
+        ):
+            address = address[..., None] + np.arange(size, dtype=np.int64) * stride
+        return address.reshape(batch, -1)
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What a person wants to know of one layer of a compiled model."""
+
+    name: str
+    format: str
+    modes_in: tuple[int, ...]
+    modes_out: tuple[int, ...]
+    ranks: tuple[int, ...]
+    dense_weights: int
+    core_weights: int
+    multiplications: int
+    cycles: int
+    utilisation: float
+    plan: str
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A compiled model: all that a device needs, and nothing that runs on the host.
+
+    Members
+    -------
+    program:
+        ``uint32``, see ``gen.program``.
+    cores:
+        ``(vectors, rows)`` integers: the core memory's image.
+    biases:
+        ``(vectors, lanes)`` int64: the bias memory's image.
+    input, output:
+        Layouts in work memory.
+    batch:
+        Samples that one run of the program takes.
+    cycles:
+        The exact cycle count of one run.
+    test_input, test_output:
+        Self-test vectors: integers ``(samples, features)``.
+    meta:
+        Versions of what made it, and the stages by name; for people.
+    """
+
+    name: str
+    config: EngineConfig
+    program: np.ndarray
+    cores: np.ndarray
+    biases: np.ndarray
+    input: TensorLayout
+    output: TensorLayout
+    batch: int
+    cycles: int
+    layers: tuple[LayerReport, ...]
+    test_input: np.ndarray
+    test_output: np.ndarray
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def quantise_input(self, x: np.ndarray) -> np.ndarray:
+        """``(batch, inputs)`` real numbers to the engine's integers: scaled, rounded half to even, saturated.
+
+        Raises
+        ------
+        InputError:
+            wrong shape or type, NaN or infinity.
+        """
+        where = f"input of {self.name!r}"
+        if not isinstance(x, np.ndarray) or x.dtype.kind not in "fiu":
+            found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
+            raise InputError(
+                where,
+                "is a NumPy array of numbers",
+                found,
+                "convert it with numpy.asarray(x, float)",
+            )
+        if x.ndim != 2 or x.shape[1] != self.input.features:
+            raise InputError(
+                where,
+                f"has shape (batch, {self.input.features})",
+                x.shape,
+                "reshape it to one row for each sample",
+            )
+        if not np.isfinite(x).all():
+            bad = int(np.argwhere(~np.isfinite(x))[0][0])
+            raise InputError(
+                where, "holds finite numbers", f"NaN or infinity in sample {bad}", "clean the data"
+            )
+        scaled = np.rint(np.asarray(x, np.float64) * 2.0**self.input.fraction_bits)
+        return np.clip(scaled, self.config.data_min, self.config.data_max).astype(np.int64)
+
+    def dequantise_output(self, y: np.ndarray) -> np.ndarray:
+        """The engine's integers to real numbers."""
+        return np.asarray(y, np.float64) / 2.0**self.output.fraction_bits
+
+    # -- file ----------------------------------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        data = np.int8 if self.config.data_width == 8 else np.int16
+        return {
+            "program": np.ascontiguousarray(self.program, np.uint32),
+            "cores": np.ascontiguousarray(self.cores, data),
+            "biases": np.ascontiguousarray(self.biases, np.int64),
+            "test_input": np.ascontiguousarray(self.test_input, data),
+            "test_output": np.ascontiguousarray(self.test_output, data),
+        }
+
+    def _description(self) -> str:
+        description = {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "config": self.config.as_dict(),
+            "config_hash": self.config.hash.hex(),
+            "input": vars(self.input),
+            "output": vars(self.output),
+            "batch": self.batch,
+            "cycles": self.cycles,
+            "layers": [vars(layer) for layer in self.layers],
+            "meta": dict(self.meta),
+        }
+        return json.dumps(description, sort_keys=True)
+
+    def save(self, path: str | Path) -> None:
+        """Write the artefact; the same artefact gives the same bytes."""
+        arrays, description = self._arrays(), self._description()
+        metadata = {"magic": MAGIC, "drawbar": description, "digest": _digest(arrays, description)}
+        save_file(arrays, str(path), metadata=metadata)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Artefact:
+        """Read an artefact.
+
+        Raises
+        ------
+        ArtefactError:
+            no such file, not an artefact, truncated, corrupted, or of a version that this Drawbar does not read.
+        """
+        where = f"artefact {path}"
+        again = "compile the model again"
+        if not Path(path).is_file():
+            raise ArtefactError(where, "exists", "no such file", "give the path of a .drawbar file")
+        try:
+            with safe_open(str(path), framework="numpy") as file:
+                metadata = file.metadata() or {}
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ArtefactError(where, "is a whole safetensors file", f"{error}", again) from None
+        if metadata.get("magic") != MAGIC:
+            raise ArtefactError(
+                where,
+                "was written by Drawbar",
+                "a safetensors file of another program",
+                "give a .drawbar file",
+            )
+        description = metadata.get("drawbar", "")
+        if metadata.get("digest") != _digest(arrays, description):
+            raise ArtefactError(where, "matches its own digest", "other contents", again)
+        fields = json.loads(description)
+        if fields["format_version"] != FORMAT_VERSION:
+            raise ArtefactError(
+                where, f"has format version {FORMAT_VERSION}", fields["format_version"], again
+            )
+        try:
+            config = EngineConfig(**fields["config"])
+        except (ConfigError, TypeError) as error:
+            raise ArtefactError(
+                where, "carries a valid engine configuration", error, again
+            ) from None
+        if config.hash.hex() != fields["config_hash"]:
+            raise ArtefactError(
+                where,
+                f"was made for this version of the hardware ({config.hash.hex()})",
+                fields["config_hash"],
+                again,
+            )
+        return cls(
+            name=fields["name"],
+            config=config,
+            program=arrays["program"],
+            cores=arrays["cores"].astype(np.int64),
+            biases=arrays["biases"],
+            input=_layout(fields["input"]),
+            output=_layout(fields["output"]),
+            batch=fields["batch"],
+            cycles=fields["cycles"],
+            layers=tuple(
+                LayerReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in layer.items()})
+                for layer in fields["layers"]
+            ),
+            test_input=arrays["test_input"].astype(np.int64),
+            test_output=arrays["test_output"].astype(np.int64),
+            meta=fields["meta"],
+        )
+
+
+def _layout(fields: dict[str, Any]) -> TensorLayout:
+    return TensorLayout(
+        **{**fields, "shape": tuple(fields["shape"]), "strides": tuple(fields["strides"])}
+    )
+
+
+def _digest(arrays: Mapping[str, np.ndarray], description: str) -> str:
+    digest = hashlib.sha256(description.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,291 @@
+"""Engine configuration: everything that decides the generated hardware, and nothing else.
+
+A leaf module: it imports only the standard library and the project's errors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from drawbar.gen.errors import ConfigError
+
+#: Bumped whenever the RTL, the program encoding or the link changes what the same configuration means.
+HARDWARE_REVISION = 1
+
+
+def clog2(n: int) -> int:
+    """The least number of bits that can count ``n`` things: 0 for 1, 3 for 5..8."""
+    return (n - 1).bit_length()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Parameters of one engine. Sizes are in the unit that the memory is accessed by.
+
+    Arguments
+    ---------
+    name:
+        For people; not part of the hash.
+    rows, lanes:
+        ``rows x lanes`` multiply-accumulators (R x C). Lanes are a power of two: bank = address mod lanes.
+    data_width:
+        Bits of an activation or core element: 8 or 16, signed.
+    acc_width:
+        Bits of an accumulator and of a bias, signed.
+    core_depth:
+        Core memory, in vectors of ``rows`` elements.
+    work_depth:
+        Work memory, in vectors of ``lanes`` elements.
+    bias_depth:
+        Bias memory, in vectors of ``lanes`` accumulators.
+    program_depth:
+        Program memory, in 32-bit words.
+    k_loops, row_loops, column_loops:
+        Nesting depth of the address generators: reduction, result rows, and columns besides the lane tiles.
+    link_window:
+        Frames that the link can hold unacknowledged; a power of two.
+    clock_hz, baud:
+        Clock of the one clock domain, and of the serial link.
+    """
+
+    name: str = "custom"
+    rows: int = 8
+    lanes: int = 8
+    data_width: int = 16
+    acc_width: int = 40
+    core_depth: int = 1024
+    work_depth: int = 1024
+    bias_depth: int = 256
+    program_depth: int = 1024
+    k_loops: int = 3
+    row_loops: int = 3
+    column_loops: int = 3
+    link_window: int = 4
+    clock_hz: int = 48_000_000
+    baud: int = 3_000_000
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "name":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool):
+                self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
+            if value < 1:
+                self._reject(field.name, "is at least 1", value, f"raise {field.name}")
+        for field_name in ("lanes", "link_window"):
+            value = getattr(self, field_name)
+            if value & (value - 1):
+                self._reject(field_name, "is a power of two", value, f"use {1 << clog2(value)}")
+        if self.data_width not in (8, 16):
+            self._reject(
+                "data_width", "is 8 or 16", self.data_width, "use 16, or 8 for a smaller engine"
+            )
+        for field_name, least, most in (
+            ("rows", 1, 64),
+            ("lanes", 1, 64),
+            ("acc_width", 2 * self.data_width + 4, 53),
+            ("core_depth", 2, 1 << 20),
+            ("work_depth", 2, 1 << 20),
+            ("bias_depth", 2, 1 << 20),
+            ("program_depth", self.descriptor_reserve, 1 << 16),
+            ("k_loops", 1, 4),
+            ("row_loops", 1, 4),
+            ("column_loops", 1, 6),
+            ("link_window", 2, 32),
+        ):
+            value = getattr(self, field_name)
+            if not least <= value <= most:
+                self._reject(
+                    field_name,
+                    f"is between {least} and {most}",
+                    value,
+                    f"move {field_name} into that range",
+                )
+        if self.clock_hz < 4 * self.baud:
+            self._reject(
+                "baud",
+                "is at most a quarter of clock_hz",
+                self.baud,
+                f"use {self.clock_hz // 4} or less",
+            )
+
+    def _reject(self, field_name: str, rule: str, value: object, fix: str) -> None:
+        raise ConfigError(f"engine configuration {self.name!r}, {field_name}", rule, value, fix)
+
+    # -- derived sizes -------------------------------------------------------------------------------------------
+
+    @property
+    def descriptor_reserve(self) -> int:
+        """Least program memory, in words: more than one descriptor ever needs."""
+        return 64
+
+    @property
+    def multipliers(self) -> int:
+        return self.rows * self.lanes
+
+    @property
+    def element_bytes(self) -> int:
+        return self.data_width // 8
+
+    @property
+    def lane_bits(self) -> int:
+        return clog2(self.lanes)
+
+    @property
+    def row_bits(self) -> int:
+        return clog2(self.rows)
+
+    @property
+    def work_elements(self) -> int:
+        return self.work_depth * self.lanes
+
+    @property
+    def work_row_bits(self) -> int:
+        """Bits of an address within one work memory bank."""
+        return clog2(self.work_depth)
+
+    @property
+    def work_address_bits(self) -> int:
+        """Bits of an element address in work memory."""
+        return self.work_row_bits + self.lane_bits
+
+    @property
+    def core_address_bits(self) -> int:
+        return clog2(self.core_depth)
+
+    @property
+    def bias_address_bits(self) -> int:
+        return clog2(self.bias_depth)
+
+    @property
+    def program_address_bits(self) -> int:
+        return clog2(self.program_depth)
+
+    @property
+    def shift_bits(self) -> int:
+        """Bits of a requantisation shift, which is 0..acc_width."""
+        return clog2(self.acc_width + 1)
+
+    @property
+    def core_bytes(self) -> int:
+        return self.core_depth * self.rows * self.element_bytes
+
+    @property
+    def work_bytes(self) -> int:
+        return self.work_elements * self.element_bytes
+
+    @property
+    def data_min(self) -> int:
+        return -(1 << (self.data_width - 1))
+
+    @property
+    def data_max(self) -> int:
+        return (1 << (self.data_width - 1)) - 1
+
+    # -- identity ------------------------------------------------------------------------------------------------
+
+    def as_dict(self) -> dict[str, int | str]:
+        return dataclasses.asdict(self)
+
+    @property
+    def hash(self) -> bytes:
+        """16 bytes that name this hardware: two configurations with the same hash run the same programs.
+
+        SHA-256 over the canonical JSON of every field but the name, and the hardware revision.
+        """
+        fields = {k: v for k, v in self.as_dict().items() if k != "name"}
+        fields["hardware_revision"] = HARDWARE_REVISION
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()[:16]
+
+    def replace(self, **changes: int | str) -> EngineConfig:
+        """A copy with some fields changed; unknown names are an error that lists the known ones."""
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise ConfigError(
+                    f"engine configuration {self.name!r}",
+                    "has only known parameters",
+                    name,
+                    f"use one of {', '.join(known)}",
+                )
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _eight_bit(config: EngineConfig) -> EngineConfig:
+    return config.replace(name=f"{config.name}-8bit", data_width=8, acc_width=32)
+
+
+_SIXTEEN_BIT = (
+    EngineConfig(name="tiny", rows=4, lanes=4, core_depth=512, work_depth=512, bias_depth=128),
+    EngineConfig(name="small", rows=8, lanes=8, core_depth=2048, work_depth=512, bias_depth=256),
+    EngineConfig(
+        # The size of TIE's array (16 processing elements of 16 multipliers) and of its weight memory (16 KB).
+        name="tie",
+        rows=16,
+        lanes=16,
+        core_depth=512,
+        work_depth=6144,
+        bias_depth=512,
+    ),
+    EngineConfig(
+        name="ulx3s-85f",
+        rows=8,
+        lanes=16,
+        core_depth=4096,
+        work_depth=4096,
+        bias_depth=256,
+        clock_hz=25_000_000,
+    ),
+)
+
+#: Engines by name. Each also exists with 8-bit data, as ``NAME-8bit``.
+PRESETS: dict[str, EngineConfig] = {
+    c.name: c for base in _SIXTEEN_BIT for c in (base, _eight_bit(base))
+}
+
+
+def load_config(source: str | Path | EngineConfig) -> EngineConfig:
+    """The configuration that ``source`` names: a preset, or a TOML file.
+
+    A TOML file holds parameters of ``EngineConfig`` at its top level, and may name a preset to start from with
+    ``preset = "small"``.
+    """
+    if isinstance(source, EngineConfig):
+        return source
+    if str(source) in PRESETS:
+        return PRESETS[str(source)]
+    path = Path(source)
+    if path.suffix != ".toml":
+        raise ConfigError(
+            f"engine {str(source)!r}",
+            "is a preset or a .toml file",
+            source,
+            f"use one of {', '.join(sorted(PRESETS))}",
+        )
+    try:
+        fields = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"engine file {path}", "exists", "no such file", "give the path of a TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"engine file {path}", "is valid TOML", error, "mend the file at that place"
+        ) from None
+    preset = fields.pop("preset", None)
+    if preset is not None and preset not in PRESETS:
+        raise ConfigError(
+            f"engine file {path}, preset",
+            "names a preset",
+            preset,
+            f"use one of {', '.join(sorted(PRESETS))}",
+        )
+    base = PRESETS[preset] if preset else EngineConfig()
+    return base.replace(**{"name": path.stem, **fields})

@@ -1,0 +1,183 @@
+"""A stage: one matrix product of a core with the live tensor, as sizes, addresses and strides. It knows no format.
+
+``y[row, column] = requantise(sum over k of core[row, k] * x[k, column])``
+
+Every one of the three index groups is a nest of loops (outermost first), and an address is affine in the loop counters.
+Columns are ``column_loops`` around one run of ``lane_count`` columns that the engine's lanes take side by side, a
+tile of ``lanes`` at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.errors import FitError
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``count`` repetitions; strides in elements (x, y) or bias vectors (bias)."""
+
+    count: int
+    x: int = 0
+    y: int = 0
+    bias: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, ready to encode.
+
+    Arguments
+    ---------
+    k_loops:
+        Reduction loops: use ``x``.
+    row_loops:
+        Result rows: use ``y`` and ``bias``.
+    column_loops:
+        Columns besides the lane run: use ``x``, ``y`` and ``bias``.
+    lane_count, lane_x, lane_y:
+        Length of the lane run, and the distance in elements between neighbouring lanes when read and written.
+    lane_bias:
+        Bias vectors from one lane tile to the next.
+    x_base, y_base:
+        Element addresses of the live tensor and of the result.
+    core_base:
+        First vector of the core: ``core[row_tile * k + step]``, row tiles of ``rows`` rows, zero padded.
+    bias_base:
+        First bias vector, or None for no bias.
+    shift:
+        Requantisation shift, in bits.
+    activation:
+        "none" or "relu".
+    layer:
+        Number of the layer that this stage belongs to, for reports.
+    """
+
+    k_loops: tuple[Loop, ...]
+    row_loops: tuple[Loop, ...]
+    column_loops: tuple[Loop, ...]
+    lane_count: int
+    lane_x: int
+    lane_y: int
+    lane_bias: int = 0
+    x_base: int = 0
+    y_base: int = 0
+    core_base: int = 0
+    bias_base: int | None = None
+    shift: int = 0
+    activation: str = "none"
+    layer: int = 0
+
+    @property
+    def k(self) -> int:
+        """Reduction length."""
+        return prod(loop.count for loop in self.k_loops)
+
+    @property
+    def rows(self) -> int:
+        return prod(loop.count for loop in self.row_loops)
+
+    @property
+    def columns(self) -> int:
+        return prod(loop.count for loop in self.column_loops) * self.lane_count
+
+    @property
+    def multiplications(self) -> int:
+        return self.k * self.rows * self.columns
+
+    def row_tiles(self, config: EngineConfig) -> int:
+        return -(-self.rows // config.rows)
+
+    def lane_tiles(self, config: EngineConfig) -> int:
+        """Lane tiles of all columns: tiles of a run, times the column loops."""
+        return -(-self.lane_count // config.lanes) * prod(loop.count for loop in self.column_loops)
+
+    def core_vectors(self, config: EngineConfig) -> int:
+        """Vectors of core memory that the stage's matrix takes."""
+        return self.row_tiles(config) * self.k
+
+
+def lane_skew(config: EngineConfig, stride: int) -> int | None:
+    """Rows that each further lane adds when lanes lie ``stride`` elements apart, or None if that stride is refused.
+
+    Work memory is ``lanes`` banks, bank = address mod lanes, behind rotators: it moves one vector a cycle for every
+    stride that is 1 mod ``lanes``, and refuses the others. With one lane there is nothing to rotate.
+    """
+    if config.lanes == 1:
+        return 0
+    if stride < 0 or stride % config.lanes != 1:
+        return None
+    return stride // config.lanes
+
+
+def padded_stride(config: EngineConfig, least: int) -> int:
+    """The smallest stride of at least ``least`` elements that moves at one vector a cycle."""
+    if config.lanes == 1:
+        return max(1, least)
+    return max(0, -(-(least - 1) // config.lanes)) * config.lanes + 1
+
+
+def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
+    """Reject a stage that the engine cannot run. ``where`` names it in the error."""
+
+    def need(ok: bool, rule: str, value: object, fix: str) -> None:
+        if not ok:
+            raise FitError(where, rule, value, fix)
+
+    for name, loops in (
+        ("k", stage.k_loops),
+        ("row", stage.row_loops),
+        ("column", stage.column_loops),
+    ):
+        most = getattr(config, f"{name}_loops")
+        need(
+            len(loops) <= most,
+            f"nests at most {most} {name} loops",
+            len(loops),
+            f"raise {name}_loops of the engine",
+        )
+        need(
+            all(0 < loop.count <= 1 << 16 for loop in loops),
+            "loops 1..65536 times",
+            loops,
+            "use smaller modes",
+        )
+    need(
+        0 < stage.lane_count <= 1 << 16, "has 1..65536 lanes", stage.lane_count, "use smaller modes"
+    )
+    for name in ("lane_x", "lane_y"):
+        stride = getattr(stage, name)
+        need(
+            stage.lane_count == 1 or lane_skew(config, stride) is not None,
+            f"has a lane stride of 1 mod {config.lanes}",
+            f"{name} {stride}",
+            "pad the layout",
+        )
+    last = stage.core_base + stage.core_vectors(config)
+    need(
+        last <= config.core_depth,
+        f"ends within {config.core_depth} core vectors",
+        last,
+        "raise core_depth",
+    )
+    for name in ("x", "y"):
+        loops = [*(stage.k_loops if name == "x" else stage.row_loops), *stage.column_loops]
+        end = getattr(stage, f"{name}_base") + sum(
+            (loop.count - 1) * getattr(loop, name) for loop in loops
+        )
+        end += (stage.lane_count - 1) * getattr(stage, f"lane_{name}")
+        need(
+            0 <= end < config.work_elements,
+            f"keeps {name} within {config.work_elements} work elements",
+            end + 1,
+            "raise work_depth",
+        )
+    need(
+        0 <= stage.shift <= config.acc_width,
+        f"shifts by 0..{config.acc_width}",
+        stage.shift,
+        "rescale the cores",
+    )

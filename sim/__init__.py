@@ -1,0 +1,1 @@
+"""Simulation: the golden model, the simulated board, the test runners."""
