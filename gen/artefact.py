@@ -1,23 +1,20 @@
 """The artefact: one ``.drawbar`` file for each compiled model.
 
-The container is safetensors: a JSON header and raw arrays, no code, no pickle. The header's metadata carries this module's
-JSON under ``drawbar`` and a SHA-256 over everything else under ``digest``, so that a damaged file is refused whole.
+The container is safetensors with a description and a digest, see ``gen.container``: no code, no
+pickle.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, ConfigError, InputError
 
 FORMAT_VERSION = 1
@@ -155,8 +152,8 @@ class Artefact:
             "test_output": np.ascontiguousarray(self.test_output, data),
         }
 
-    def _description(self) -> str:
-        description = {
+    def _description(self) -> dict[str, Any]:
+        return {
             "format_version": FORMAT_VERSION,
             "name": self.name,
             "config": self.config.as_dict(),
@@ -168,13 +165,22 @@ class Artefact:
             "layers": [vars(layer) for layer in self.layers],
             "meta": dict(self.meta),
         }
-        return json.dumps(description, sort_keys=True)
 
     def save(self, path: str | Path) -> None:
-        """Write the artefact; the same artefact gives the same bytes."""
-        arrays, description = self._arrays(), self._description()
-        metadata = {"magic": MAGIC, "drawbar": description, "digest": _digest(arrays, description)}
-        save_file(arrays, str(path), metadata=metadata)
+        """Write the artefact, whole or not at all; the same artefact gives the same bytes.
+
+        Raises
+        ------
+        ArtefactError:
+            the file cannot be written.
+        """
+        write_container(
+            path,
+            what="artefact",
+            magic=MAGIC,
+            arrays=self._arrays(),
+            description=self._description(),
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Artefact:
@@ -183,33 +189,19 @@ class Artefact:
         Raises
         ------
         ArtefactError:
-            no such file, not an artefact, truncated, corrupted, or of a version that this Drawbar does not read.
+            no such file, not an artefact, truncated, corrupted, or of a version that this
+            Drawbar does not read.
         """
         where = f"artefact {path}"
         again = "compile the model again"
-        if not Path(path).is_file():
-            raise ArtefactError(where, "exists", "no such file", "give the path of a .drawbar file")
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise ArtefactError(where, "is a whole safetensors file", f"{error}", again) from None
-        if metadata.get("magic") != MAGIC:
-            raise ArtefactError(
-                where,
-                "was written by Drawbar",
-                "a safetensors file of another program",
-                "give a .drawbar file",
-            )
-        description = metadata.get("drawbar", "")
-        if metadata.get("digest") != _digest(arrays, description):
-            raise ArtefactError(where, "matches its own digest", "other contents", again)
-        fields = json.loads(description)
-        if fields["format_version"] != FORMAT_VERSION:
-            raise ArtefactError(
-                where, f"has format version {FORMAT_VERSION}", fields["format_version"], again
-            )
+        arrays, fields = read_container(
+            path,
+            what="artefact",
+            magic=MAGIC,
+            version=FORMAT_VERSION,
+            suffix=".drawbar",
+            again=again,
+        )
         try:
             config = EngineConfig(**fields["config"])
         except (ConfigError, TypeError) as error:
@@ -247,12 +239,3 @@ def _layout(fields: dict[str, Any]) -> TensorLayout:
     return TensorLayout(
         **{**fields, "shape": tuple(fields["shape"]), "strides": tuple(fields["strides"])}
     )
-
-
-def _digest(arrays: Mapping[str, np.ndarray], description: str) -> str:
-    digest = hashlib.sha256(description.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

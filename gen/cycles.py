@@ -19,8 +19,9 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
-#: Cycles from the issue of a stage's last step to the write of the first row of its last tile.
-ISSUE_TO_WRITE = 13
+#: Cycles of a stage besides issue, stalls and the drain of its last tile: one to load the address generators, and 13 from
+#: the issue of the last step to the write of the first row of its tile.
+STAGE_LATENCY = 14
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each descriptor word.
 FETCH_LATENCY = 3
 
@@ -52,17 +53,24 @@ def fetch_cycles(config: EngineConfig) -> int:
     return descriptor_words(config) + FETCH_LATENCY
 
 
+def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Cycles:
+    """Cycles of a stage with these sizes, without waiting for its descriptor.
+
+    ``rows`` result rows, reductions of ``k`` steps, ``lane_tiles`` tiles of columns.
+    """
+    row_tiles = -(-rows // config.rows)
+    tiles = lane_tiles * row_tiles
+    rows_last = rows - (row_tiles - 1) * config.rows
+    # Of all tiles but the very last, whose drain no tile waits for: how many drain fewer rows?
+    ragged = lane_tiles - 1
+    full = tiles - 1 - ragged
+    stall_drain = full * max(0, config.rows - k) + ragged * max(0, rows_last - k)
+    return Cycles(busy=tiles * k, stall_drain=stall_drain, flush=STAGE_LATENCY + rows_last)
+
+
 def stage_cycles(stage: Stage, config: EngineConfig) -> Cycles:
     """Cycles from the latch of a stage to its end, without waiting for its descriptor."""
-    row_tiles = stage.row_tiles(config)
-    tiles = stage.lane_tiles(config) * row_tiles
-    rows_last = stage.rows - (row_tiles - 1) * config.rows
-    # Of all tiles but the very last, whose drain nothing waits for: how many drain R rows, how many fewer?
-    ragged = tiles // row_tiles - 1
-    full = tiles - 1 - ragged
-    busy = tiles * stage.k
-    stall_drain = full * max(0, config.rows - stage.k) + ragged * max(0, rows_last - stage.k)
-    return Cycles(busy=busy, stall_drain=stall_drain, flush=ISSUE_TO_WRITE + rows_last)
+    return tile_cycles(stage.rows, stage.k, stage.lane_tiles(config), config)
 
 
 def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles]:

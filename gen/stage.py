@@ -163,18 +163,25 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         last,
         "raise core_depth",
     )
+    spans = {}
     for name in ("x", "y"):
         loops = [*(stage.k_loops if name == "x" else stage.row_loops), *stage.column_loops]
-        end = getattr(stage, f"{name}_base") + sum(
-            (loop.count - 1) * getattr(loop, name) for loop in loops
-        )
+        base = getattr(stage, f"{name}_base")
+        end = base + sum((loop.count - 1) * getattr(loop, name) for loop in loops)
         end += (stage.lane_count - 1) * getattr(stage, f"lane_{name}")
+        spans[name] = (base, end)
         need(
             0 <= end < config.work_elements,
             f"keeps {name} within {config.work_elements} work elements",
             end + 1,
             "raise work_depth",
         )
+    need(
+        spans["x"][1] < spans["y"][0] or spans["y"][1] < spans["x"][0],
+        "reads and writes apart, as results are written while operands are still read",
+        f"reads {spans['x']}, writes {spans['y']}",
+        "place them apart",
+    )
     need(
         0 <= stage.shift <= config.acc_width,
         f"shifts by 0..{config.acc_width}",

@@ -1,12 +1,8 @@
 """Signatures and structs that more than one block uses, so that widths cannot drift."""
 
-from __future__ import annotations
-
+# No postponed annotations here: `data.Struct` reads them as they are.
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-#: Operands and results of the byte streams of the link.
-BYTE = 8
 
 
 class HostSignature(wiring.Signature):

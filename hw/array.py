@@ -1,0 +1,85 @@
+"""The array: R x C multiply-accumulators, output-stationary, with drain registers behind them."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import EngineConfig
+
+
+class MacArray(wiring.Component):
+    """``acc[r][c] += core[r] * live[c]`` each cycle; a finished tile moves to the drain registers as a whole.
+
+    ::
+
+        cycle     0        1          2              3           4
+        valid    step k   step k+1
+        product           product k  product k+1
+        acc                          ... + k        ... + k+1
+        loaded                                      (k+1 last)
+        row                                                      row 0, then one row for each ``shift``
+
+    Members
+    -------
+    core, live, valid, first, last:
+        One reduction step: a core vector, a live vector, and whether the step begins or ends a tile.
+    loaded:
+        Three cycles... the tile whose last step came two cycles ago is complete, and is in ``row`` from the next cycle.
+    shift:
+        The next row of the tile, from the next cycle. ``loaded`` wins.
+    row:
+        One row of accumulators.
+
+    Throughput: one step a cycle; a tile may follow ``rows`` cycles after the one before it is loaded. There is no
+    back-pressure: the issue side keeps that distance. Accumulation is exact modulo ``2**acc_width``.
+    """
+
+    def __init__(self, *, config: EngineConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "core": In(data.ArrayLayout(signed(config.data_width), config.rows)),
+                "live": In(data.ArrayLayout(signed(config.data_width), config.lanes)),
+                "valid": In(1),
+                "first": In(1),
+                "last": In(1),
+                "loaded": Out(1),
+                "shift": In(1),
+                "row": Out(data.ArrayLayout(signed(config.acc_width), config.lanes)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rows, lanes = self.config.rows, self.config.lanes
+        data_width, acc_width = self.config.data_width, self.config.acc_width
+
+        valid_1 = Signal()
+        first_1 = Signal()
+        last_1 = Signal()
+        m.d.sync += [
+            valid_1.eq(self.valid),
+            first_1.eq(self.first),
+            last_1.eq(self.valid & self.last),
+            self.loaded.eq(last_1),
+        ]
+        drain = [
+            [Signal(signed(acc_width), name=f"drain_{r}_{c}") for c in range(lanes)]
+            for r in range(rows)
+        ]
+        for r in range(rows):
+            for c in range(lanes):
+                product = Signal(signed(2 * data_width), name=f"product_{r}_{c}")
+                acc = Signal(signed(acc_width), name=f"acc_{r}_{c}")
+                m.d.sync += product.eq(self.core[r] * self.live[c])
+                with m.If(valid_1):
+                    m.d.sync += acc.eq(Mux(first_1, 0, acc) + product)
+                with m.If(self.loaded):
+                    m.d.sync += drain[r][c].eq(acc)
+                if r + 1 < rows:
+                    with m.Elif(self.shift):
+                        m.d.sync += drain[r][c].eq(drain[r + 1][c])
+        m.d.comb += [self.row[c].eq(drain[0][c]) for c in range(lanes)]
+        return m

@@ -1,0 +1,89 @@
+"""Descriptors in hardware: their layout, and the unit that fetches them ahead of time."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.program import descriptor_fields, descriptor_words
+from drawbar.hw.loops import AddressGenerator
+
+
+def descriptor_layout(config: EngineConfig) -> data.StructLayout:
+    """The record that ``gen.program`` encodes."""
+    return data.StructLayout(dict(descriptor_fields(config)))
+
+
+def stream_deltas(
+    m: Module, generator: AddressGenerator, descriptor: data.View, stream: str
+) -> None:
+    """Wire the deltas of one stream of a descriptor to its address generator."""
+    m.d.comb += [
+        generator.deltas[j].eq(descriptor[f"{stream}_delta_{j}"]) for j in range(generator.levels)
+    ]
+
+
+class DescriptorFetch(wiring.Component):
+    """Reads one descriptor after another from program memory, one ahead of the stage that runs.
+
+    Members
+    -------
+    start, start_address:
+        Fetch the descriptor at this word. Wins over all else.
+    valid, descriptor:
+        A descriptor is here, and stays until it is taken.
+    take:
+        Takes it; the fetch of the next one in memory begins, unless this one ends its program.
+    address, word:
+        Read port of program memory; ``word`` comes two cycles after ``address``.
+
+    Latency: ``valid`` comes ``descriptor_words + 3`` cycles after ``start`` or ``take``.
+    """
+
+    def __init__(self, *, config: EngineConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "start": In(1),
+                "start_address": In(config.program_address_bits),
+                "valid": Out(1),
+                "descriptor": Out(descriptor_layout(config)),
+                "take": In(1),
+                "address": Out(config.program_address_bits),
+                "word": In(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        words = descriptor_words(self.config)
+        to_ask = Signal(range(words + 1))
+        to_get = Signal(range(words + 1))
+        asked = Signal(2)
+        buffer = Signal(32 * words)
+        m.d.comb += self.descriptor.as_value().eq(buffer)
+
+        m.d.sync += asked.eq(Cat(to_ask != 0, asked[0]))
+        with m.If(to_ask != 0):
+            m.d.sync += [self.address.eq(self.address + 1), to_ask.eq(to_ask - 1)]
+        with m.If(asked[1]):
+            m.d.sync += [
+                buffer.eq(Cat(buffer[32:], self.word)),
+                to_get.eq(to_get - 1),
+                self.valid.eq(to_get == 1),
+            ]
+        with m.If(self.take):
+            m.d.sync += self.valid.eq(0)
+            with m.If(~self.descriptor.last):
+                m.d.sync += [to_ask.eq(words), to_get.eq(words)]
+        with m.If(self.start):
+            m.d.sync += [
+                self.valid.eq(0),
+                self.address.eq(self.start_address),
+                to_ask.eq(words),
+                to_get.eq(words),
+                asked.eq(0),
+            ]
+        return m

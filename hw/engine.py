@@ -1,0 +1,215 @@
+"""The engine: sequencer, memories, array and requantiser. It runs stages and knows nothing else.
+
+Cycles of one reduction step, counted from its issue::
+
+    0        1             2..4             5         6        7       8            9..11      12            14
+    issue -> live address  rotate, read  -> operands  product  acc  -> drain row -> requantise result     -> written
+             3: core address                          5: step of the drain's loops, 6: bias address
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Mux, Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.protocol import Space
+from drawbar.hw.array import MacArray
+from drawbar.hw.delay import delayed
+from drawbar.hw.descriptor import DescriptorFetch, descriptor_layout
+from drawbar.hw.drain import Drain
+from drawbar.hw.interface import EngineCounters, HostSignature
+from drawbar.hw.issue import Issue
+from drawbar.hw.memory import BankedMemory, WorkMemory
+from drawbar.hw.requantise import Requantise
+
+#: Cycles from the issue of a step to its operands at the array, and to the begin of its tile's drain.
+ISSUE_TO_ARRAY = 5
+ISSUE_TO_DRAIN = 4
+#: Cycles from a host's read to its data.
+HOST_READ = 5
+
+
+class Engine(wiring.Component):
+    """Runs programs of stages out of its own memories.
+
+    Members
+    -------
+    host:
+        Access to the memories while no program runs, and the start of a program.
+    counters:
+        Of the latest run; they stay until the next start. ``cycles`` counts those in which ``host.running`` is high:
+        from the cycle after ``start`` to the one at whose end the last result is written.
+
+    Reset stops a run and keeps the memories' contents.
+    """
+
+    def __init__(self, *, config: EngineConfig) -> None:
+        self.config = config
+        super().__init__({"host": In(HostSignature()), "counters": Out(EngineCounters)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, host = self.config, self.host
+
+        m.submodules.program = program = BankedMemory(banks=1, depth=config.program_depth, width=32)
+        m.submodules.core = core = BankedMemory(
+            banks=config.rows, depth=config.core_depth, width=config.data_width
+        )
+        m.submodules.bias = bias = BankedMemory(
+            banks=config.lanes, depth=config.bias_depth, width=config.acc_width
+        )
+        m.submodules.work = work = WorkMemory(config=config)
+        m.submodules.fetch = fetch = DescriptorFetch(config=config)
+        m.submodules.issue = issue = Issue(config=config)
+        m.submodules.array = array = MacArray(config=config)
+        m.submodules.drain = drain = Drain(config=config)
+        m.submodules.requantise = requantise = Requantise(config=config)
+
+        # Sequencer.
+        running = Signal()
+        descriptor = Signal(descriptor_layout(config))
+        load = Signal()
+        waiting, loading, busy, stalled, flushing = (
+            Signal(name=name) for name in ("waiting", "loading", "busy", "stalled", "flushing")
+        )
+        stage_done = Signal()
+        m.d.comb += [
+            host.running.eq(running),
+            fetch.start.eq(host.start & ~running),
+            fetch.start_address.eq(host.start_address),
+        ]
+        with m.FSM(name="sequencer"):
+            with m.State("IDLE"), m.If(host.start):
+                m.d.sync += running.eq(1)
+                m.next = "WAIT"
+            with m.State("WAIT"):
+                m.d.comb += waiting.eq(1)
+                with m.If(fetch.valid):
+                    m.d.comb += fetch.take.eq(1)
+                    m.next = "LOAD"
+            with m.State("LOAD"):
+                m.d.comb += [loading.eq(1), load.eq(1)]
+                m.next = "ISSUE"
+            with m.State("ISSUE"):
+                m.d.comb += [busy.eq(issue.step), stalled.eq(issue.stalled)]
+                with m.If(issue.ended):
+                    m.next = "FLUSH"
+            with m.State("FLUSH"):
+                m.d.comb += flushing.eq(1)
+                with m.If(drain.written):
+                    m.d.comb += stage_done.eq(1)
+                    with m.If(descriptor.last):
+                        m.d.sync += running.eq(0)
+                        m.next = "IDLE"
+                    with m.Elif(fetch.valid):
+                        m.d.comb += fetch.take.eq(1)
+                        m.next = "LOAD"
+                    with m.Else():
+                        m.next = "WAIT"
+        with m.If(fetch.take):
+            m.d.sync += descriptor.eq(fetch.descriptor)
+
+        # Counters.
+        for name, event in (
+            ("cycles", running),
+            ("busy", busy),
+            ("stall_drain", stalled),
+            ("stall_fetch", waiting),
+            ("flush", loading | flushing),
+            ("stages", stage_done),
+        ):
+            counter = self.counters[name]
+            with m.If(fetch.start):
+                m.d.sync += counter.eq(0)
+            with m.Elif(event):
+                m.d.sync += counter.eq(counter + 1)
+
+        # Compute.
+        m.d.comb += [
+            issue.descriptor.eq(descriptor),
+            issue.load.eq(load),
+            drain.descriptor.eq(descriptor),
+            drain.load.eq(load),
+            drain.begin.eq(delayed(m, issue.step & issue.last, ISSUE_TO_DRAIN, "tile_ends")),
+            drain.row_tile_last.eq(
+                delayed(m, issue.row_tile_last, ISSUE_TO_DRAIN, "row_tile_last")
+            ),
+            array.core.eq(core.read_data),
+            array.live.eq(work.read_data),
+            array.valid.eq(delayed(m, issue.step, ISSUE_TO_ARRAY, "step")),
+            array.first.eq(delayed(m, issue.first, ISSUE_TO_ARRAY, "first")),
+            array.last.eq(delayed(m, issue.last, ISSUE_TO_ARRAY, "last")),
+            array.shift.eq(drain.shift),
+            requantise.i.eq(array.row),
+            requantise.bias.eq(bias.read_data),
+            requantise.bias_enable.eq(descriptor.bias_enable),
+            requantise.shift.eq(descriptor.shift),
+            requantise.activation.eq(descriptor.activation),
+            work.read_skew.eq(descriptor.x_skew),
+            work.write_skew.eq(descriptor.y_skew),
+        ]
+
+        self._host_access(m, running, program, core, bias, work)
+        # Memories belong to the program while it runs, else to the host.
+        with m.If(running):
+            m.d.comb += [
+                program.read_address.eq(fetch.address),
+                core.read_address.eq(issue.core_address),
+                bias.read_address.eq(drain.bias_address),
+                work.read_start.eq(issue.live_address),
+                work.write_start.eq(drain.result_address),
+                work.write_mask.eq(drain.result_mask),
+                work.write_data.eq(requantise.o),
+            ]
+        m.d.comb += fetch.word.eq(program.read_data[0])
+        return m
+
+    def _host_access(
+        self,
+        m: Module,
+        running: Signal,
+        program: BankedMemory,
+        core: BankedMemory,
+        bias: BankedMemory,
+        work: WorkMemory,
+    ) -> None:
+        """The host's reads and writes: item addresses to banks, one latency for all spaces."""
+        config, host = self.config, self.host
+
+        # (memory, space, bits of the bank number within an item address)
+        banked = (
+            (program, Space.PROGRAM, 0),
+            (core, Space.CORE, config.row_bits),
+            (bias, Space.BIAS, config.lane_bits),
+        )
+        space_4 = delayed(m, host.space, HOST_READ - 1, "host_space")
+        address_2 = delayed(m, host.address, 2, "host_address")
+        address_4 = delayed(m, address_2, 2, "host_bank")
+        for memory, space, bank_bits in banked:
+            bank = host.address[:bank_bits]
+            m.d.comb += [
+                memory.write_address.eq(host.address[bank_bits:]),
+                memory.write_data.eq(host.write_data[: memory.width].as_signed()),
+                memory.read_address.eq(address_2[bank_bits:]),
+            ]
+            for b in range(memory.banks):
+                chosen = host.write & (host.space == space) & (bank == b)
+                m.d.comb += memory.write_mask[b].eq(chosen)
+        m.d.comb += [
+            work.read_start.eq(host.address),
+            work.write_start.eq(host.address),
+            work.write_data[0].eq(host.write_data[: config.data_width].as_signed()),
+            work.write_mask[0].eq(host.write & (host.space == Space.WORK)),
+        ]
+        m.d.sync += host.read_valid.eq(delayed(m, host.read, HOST_READ - 1, "host_read"))
+        with m.Switch(space_4):
+            with m.Case(Space.PROGRAM):
+                m.d.sync += host.read_data.eq(program.read_data[0].as_unsigned())
+            with m.Case(Space.CORE):
+                m.d.sync += host.read_data.eq(core.read_data[address_4[: config.row_bits]])
+            with m.Case(Space.BIAS):
+                m.d.sync += host.read_data.eq(bias.read_data[address_4[: config.lane_bits]])
+            with m.Case(Space.WORK):
+                m.d.sync += host.read_data.eq(work.read_data[0])

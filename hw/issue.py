@@ -1,0 +1,105 @@
+"""The issue side of a stage: which reduction step enters the array in which cycle."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.program import issue_levels
+from drawbar.hw.delay import delayed
+from drawbar.hw.descriptor import descriptor_layout, stream_deltas
+from drawbar.hw.loops import AddressGenerator, LoopNest
+
+
+class Issue(wiring.Component):
+    """Steps through a stage's reduction, row tile and column loops, and addresses both operands.
+
+    Members
+    -------
+    descriptor:
+        The stage; constant from ``load`` until its ``ended``.
+    load:
+        Start the stage; the first step is in the next cycle.
+    step, first, last, row_tile_last:
+        A reduction step is issued; it begins or ends a tile; the tile is the last one of its columns. Cycle 0.
+    stalled:
+        The stage is not at its end and no step is issued, as the drain registers are still in use.
+    ended:
+        The stage's last step is issued in this cycle.
+    live_address:
+        Element address of the live vector. Cycle 1.
+    core_address:
+        Core vector. Cycle 3, as core memory answers two cycles sooner than work memory.
+
+    A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's last step waits until
+    ``n`` cycles after its own. Throughput: otherwise one step a cycle.
+    """
+
+    def __init__(self, *, config: EngineConfig) -> None:
+        self.config = config
+        super().__init__(
+            {
+                "descriptor": In(descriptor_layout(config)),
+                "load": In(1),
+                "step": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "row_tile_last": Out(1),
+                "stalled": Out(1),
+                "ended": Out(1),
+                "live_address": Out(config.work_address_bits),
+                "core_address": Out(config.core_address_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, descriptor = self.config, self.descriptor
+        levels, k_loops = issue_levels(config), config.k_loops
+
+        m.submodules.nest = nest = LoopNest(levels=levels)
+        m.submodules.live = live = AddressGenerator(
+            levels=levels, address_bits=config.work_address_bits
+        )
+
+        active = Signal()
+        held = Signal(range(config.rows + 1))
+        m.d.comb += [
+            self.last.eq(nest.at_last[:k_loops].all()),
+            self.row_tile_last.eq(nest.at_last[k_loops]),
+            self.step.eq(active & ~(self.last & (held != 0))),
+            self.stalled.eq(active & ~self.step),
+            self.ended.eq(self.step & nest.ended),
+            nest.load.eq(self.load),
+            nest.step.eq(self.step),
+        ]
+        m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
+        with m.If(self.load):
+            m.d.sync += [active.eq(1), self.first.eq(1)]
+        with m.Elif(self.step):
+            m.d.sync += [active.eq(~nest.ended), self.first.eq(self.last)]
+        with m.If(self.step & self.last):
+            m.d.sync += held.eq(Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1))
+        with m.Elif(held != 0):
+            m.d.sync += held.eq(held - 1)
+
+        step_1 = delayed(m, self.step, 1, "step")
+        m.d.comb += [
+            live.load.eq(self.load),
+            live.base.eq(descriptor.x_base),
+            live.step.eq(step_1),
+            live.advance.eq(delayed(m, nest.advance, 1, "advance")),
+            self.live_address.eq(live.address),
+        ]
+        stream_deltas(m, live, descriptor, "x")
+
+        # The core is read front to back for each column tile, so it needs no loops of its own.
+        core_step = delayed(m, step_1, 2, "core_step")
+        again = delayed(m, nest.advance[k_loops + 1 :].any(), 3, "again")
+        with m.If(self.load | (core_step & again)):
+            m.d.sync += self.core_address.eq(descriptor.core_base)
+        with m.Elif(core_step):
+            m.d.sync += self.core_address.eq(self.core_address + 1)
+        return m

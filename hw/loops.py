@@ -1,0 +1,132 @@
+"""Nested loops and the addresses that follow them.
+
+A ``LoopNest`` says which loop advances; each ``AddressGenerator`` beside it adds that loop's delta. One nest drives any number
+of streams, and one adder for each stream serves any nesting (``gen.program`` explains the deltas).
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Const, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.program import COUNT_BITS
+
+
+class LoopNest(wiring.Component):
+    """Counters of nested loops, level 0 innermost.
+
+    Every counter counts down from its loop's count minus one; its zero flag is a register of its own, so that no
+    comparison lies between the counters and what they steer.
+
+    Arguments
+    ---------
+    levels:
+        Number of loops.
+
+    Members
+    -------
+    load:
+        Start over with the counts of ``counts``, which must be valid in the same cycle and stay until the next load.
+    counts:
+        Repetitions minus one of every level.
+    step:
+        Go to the next iteration.
+    at_last:
+        Of the current iteration: bit j is set while loop j is in its last repetition.
+    advance:
+        Of the current iteration, one-hot: the loop that advances at its end; all zero at the very last one.
+    ended:
+        The current iteration is the very last one.
+
+    Latency: outputs follow ``load`` and ``step`` by one cycle. Throughput: one iteration a cycle. ``load`` wins over
+    ``step``. After the very last iteration the nest wraps around to the first.
+    """
+
+    def __init__(self, *, levels: int) -> None:
+        if levels < 1:
+            raise ValueError(f"levels must be at least 1, not {levels!r}")
+        self.levels = levels
+        super().__init__(
+            {
+                "load": In(1),
+                "counts": In(data.ArrayLayout(COUNT_BITS, levels)),
+                "step": In(1),
+                "at_last": Out(levels),
+                "advance": Out(levels),
+                "ended": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        inner_ended = Const(1, 1)
+        for j in range(self.levels):
+            count = Signal(COUNT_BITS, name=f"count_{j}")
+            zero = Signal(name=f"zero_{j}")
+            top = Signal(COUNT_BITS, name=f"top_{j}")
+            turn = Signal(name=f"turn_{j}")
+            m.d.comb += [
+                top.eq(self.counts[j]),
+                turn.eq(self.step & inner_ended),
+                self.at_last[j].eq(zero),
+                self.advance[j].eq(inner_ended & ~zero),
+            ]
+            with m.If(self.load | (turn & zero)):
+                m.d.sync += [count.eq(top), zero.eq(top == 0)]
+            with m.Elif(turn):
+                m.d.sync += [count.eq(count - 1), zero.eq(count == 1)]
+            ended = Signal(name=f"ended_{j}")
+            m.d.comb += ended.eq(inner_ended & zero)
+            inner_ended = ended
+        m.d.comb += self.ended.eq(inner_ended)
+        return m
+
+
+class AddressGenerator(wiring.Component):
+    """The address of one stream: a base, and a delta for the loop that advances.
+
+    Arguments
+    ---------
+    levels, address_bits:
+        Loops of the nest; width of the address. Arithmetic is modulo ``2**address_bits``.
+
+    Members
+    -------
+    load, base:
+        Start over at ``base``.
+    step, advance:
+        Add the delta of the loop in the one-hot ``advance``.
+    deltas:
+        One for each loop; constant from ``load`` on.
+    address:
+        Latency: one cycle after ``load`` and ``step``. Throughput: one address a cycle.
+    """
+
+    def __init__(self, *, levels: int, address_bits: int) -> None:
+        self.levels = levels
+        self.address_bits = address_bits
+        super().__init__(
+            {
+                "load": In(1),
+                "base": In(address_bits),
+                "step": In(1),
+                "advance": In(levels),
+                "deltas": In(data.ArrayLayout(address_bits, levels)),
+                "address": Out(address_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        delta = Signal(self.address_bits)
+        chosen = Const(0, self.address_bits)
+        for j in range(self.levels):
+            mask = self.advance[j].replicate(self.address_bits)
+            chosen = chosen | (self.deltas[j] & mask)
+        m.d.comb += delta.eq(chosen)
+        with m.If(self.load):
+            m.d.sync += self.address.eq(self.base)
+        with m.Elif(self.step):
+            m.d.sync += self.address.eq(self.address + delta)
+        return m
