@@ -226,12 +226,12 @@ _SIXTEEN_BIT = (
     EngineConfig(name="tiny", rows=4, lanes=4, core_depth=512, work_depth=512, bias_depth=128),
     EngineConfig(name="small", rows=8, lanes=8, core_depth=2048, work_depth=512, bias_depth=256),
     EngineConfig(
-        # The size of TIE's array (16 processing elements of 16 multipliers) and of its weight memory (16 KB).
-        name="tie",
+        # As many multipliers as TIE (ISCA 2019): 16 processing elements of 16.
+        name="large",
         rows=16,
         lanes=16,
-        core_depth=512,
-        work_depth=6144,
+        core_depth=1024,
+        work_depth=8192,
         bias_depth=512,
     ),
     EngineConfig(

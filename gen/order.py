@@ -1,0 +1,251 @@
+"""Contraction order: which cores are merged offline, and in which order they meet the live tensor.
+
+A state is the set of cores that the live tensor has absorbed. A step merges a connected group of the others offline and
+multiplies. Dynamic programming over these sets gives, for each, the fewest cycles still to go, as if every stage found its
+columns side by side (a lower bound, since layouts can only cost more). With that as its guide, a best-first search yields
+whole orders from the best bound upwards, so a planner that finds a layout that reaches the bound can stop: it is optimal.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import tile_cycles
+from drawbar.gen.network import ContractionNetwork
+
+#: Index name of the samples of a batch; it is a column of every stage.
+BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class Step:
+    """Absorb a group of cores: a matrix product over ``k``, with rows and columns by index name.
+
+    ``bound`` is the least number of cycles, ``core_vectors`` what the merged core takes of core memory, ``live`` and
+    ``result`` the elements of the tensors before and after.
+    """
+
+    group: tuple[int, ...]
+    k: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    bound: int
+    core_vectors: int
+    live: int
+    result: int
+    multiplications: int
+
+
+Order = tuple[Step, ...]
+
+
+class OrderSearch:
+    """The search over one layer's contraction orders.
+
+    Arguments
+    ---------
+    network:
+        The layer; an index is an input, an output, or a bond of two cores.
+    batch:
+        Samples side by side.
+    """
+
+    def __init__(self, network: ContractionNetwork, config: EngineConfig, batch: int) -> None:
+        self.network = network
+        self.config = config
+        self.sizes = dict(network.sizes)
+        if batch > 1:
+            self.sizes[BATCH] = batch
+        self.batch = (BATCH,) if batch > 1 else ()
+        self.cores = [frozenset(core.indices) for core in network.cores]
+        self.all = (1 << len(self.cores)) - 1
+        self.users: dict[str, int] = {}
+        for number, indices in enumerate(self.cores):
+            for index in indices:
+                self.users[index] = self.users.get(index, 0) | 1 << number
+        self._steps: dict[int, list[tuple[int, Step]]] = {}
+
+    def live(self, absorbed: int) -> tuple[str, ...]:
+        """Indices of the live tensor, in the network's canonical order."""
+        inputs, outputs = set(self.network.input), set(self.network.output)
+        names = []
+        for index in self.sizes:
+            users = self.users.get(index, 0)
+            if index == BATCH:
+                names.append(index)
+            elif index in inputs and index in outputs:
+                names.append(index)
+            elif index in inputs:
+                if users & ~absorbed:
+                    names.append(index)
+            elif index in outputs:
+                if users & absorbed:
+                    names.append(index)
+            elif users & absorbed and users & ~absorbed:
+                names.append(index)
+        return tuple(names)
+
+    def size(self, indices: tuple[str, ...]) -> int:
+        return prod(self.sizes[i] for i in indices)
+
+    @cached_property
+    def groups(self) -> list[int]:
+        """Connected sets of cores whose merged core could fit core memory, smallest first."""
+        neighbours = [0] * len(self.cores)
+        for number, indices in enumerate(self.cores):
+            for other, others in enumerate(self.cores):
+                if other != number and indices & others:
+                    neighbours[number] |= 1 << other
+        found = {1 << number for number in range(len(self.cores))}
+        frontier = set(found)
+        while frontier:
+            grown = set()
+            for group in frontier:
+                around = 0
+                for number in _members(group):
+                    around |= neighbours[number]
+                for number in _members(around & ~group):
+                    grown.add(group | 1 << number)
+            frontier = {
+                g for g in grown - found if self._merged_size(g) <= self.config.core_depth * 64 * 8
+            }
+            found |= frontier
+        return sorted(found, key=lambda g: (g.bit_count(), g))
+
+    def _merged_size(self, group: int) -> int:
+        indices = frozenset().union(*(self.cores[n] for n in _members(group)))
+        return prod(
+            self.sizes[i]
+            for i in indices
+            if self.users[i] & ~group or i in self.network.input or i in self.network.output
+        )
+
+    def step(self, absorbed: int, group: int) -> Step | None:
+        """The step that absorbs ``group``, or None where it is no matrix product."""
+        before, after = self.live(absorbed), self.live(absorbed | group)
+        indices = frozenset().union(*(self.cores[n] for n in _members(group)))
+        if any(i in indices and i in after for i in before):
+            return None
+        rows = tuple(i for i in after if i not in before)
+        k = tuple(i for i in before if i not in after)
+        columns = tuple(i for i in before if i in after)
+        m, reduction, n = self.size(rows), self.size(k), self.size(columns)
+        lane_tiles = -(-n // self.config.lanes)
+        return Step(
+            group=tuple(_members(group)),
+            k=k,
+            rows=rows,
+            columns=columns,
+            bound=tile_cycles(m, reduction, lane_tiles, self.config).total,
+            core_vectors=-(-m // self.config.rows) * reduction,
+            live=reduction * n,
+            result=m * n,
+            multiplications=m * reduction * n,
+        )
+
+    def steps(self, absorbed: int) -> list[tuple[int, Step]]:
+        """All steps from a state, as (state after, step)."""
+        if absorbed not in self._steps:
+            result = []
+            for group in self.groups:
+                if not group & absorbed:
+                    step = self.step(absorbed, group)
+                    if step is not None:
+                        result.append((absorbed | group, step))
+            self._steps[absorbed] = result
+        return self._steps[absorbed]
+
+    def fits(self, step: Step, core_limit: int, work_limit: int) -> bool:
+        return step.core_vectors <= core_limit and step.live + step.result <= work_limit
+
+    @cached_property
+    def states(self) -> list[int]:
+        """Reachable states, from the whole to the empty one."""
+        seen = {0}
+        frontier = [0]
+        while frontier:
+            state = frontier.pop()
+            for after, _ in self.steps(state):
+                if after not in seen:
+                    seen.add(after)
+                    frontier.append(after)
+        return sorted(seen, key=lambda s: (-s.bit_count(), s))
+
+    def least_core(self) -> int:
+        """Core vectors of the order that needs the fewest."""
+        best = {self.all: 0}
+        for state in self.states:
+            for after, step in self.steps(state):
+                if after in best:
+                    total = best[after] + step.core_vectors
+                    best[state] = min(best.get(state, total), total)
+        return best[0]
+
+    def least_work(self, core_limit: int | None = None) -> int:
+        """Work elements of the order whose largest stage needs the fewest.
+
+        With ``core_limit``, among the orders with no stage of more core vectors than that.
+        """
+        best = {self.all: 0}
+        for state in self.states:
+            for after, step in self.steps(state):
+                if core_limit is not None and step.core_vectors > core_limit:
+                    continue
+                if after in best:
+                    peak = max(best[after], step.live + step.result)
+                    best[state] = min(best.get(state, peak), peak)
+        return best[0]
+
+    def orders(self, core_limit: int, work_limit: int) -> Iterator[tuple[int, Order]]:
+        """Whole orders within the limits, as (bound, steps), best bound first; deterministic.
+
+        ``core_limit`` is in core vectors for the whole layer, ``work_limit`` in elements.
+        """
+        to_go = {self.all: 0}
+        core_to_go = {self.all: 0}
+        for state in self.states:
+            for after, step in self.steps(state):
+                if after not in to_go or not self.fits(step, core_limit, work_limit):
+                    continue
+                total = to_go[after] + step.bound
+                to_go[state] = min(to_go.get(state, total), total)
+                core = core_to_go[after] + step.core_vectors
+                core_to_go[state] = min(core_to_go.get(state, core), core)
+        if 0 not in to_go:
+            return
+        # (bound, peak of work, groups): ties go to less memory, then to the first order.
+        heap: list[tuple[int, int, tuple[tuple[int, ...], ...], int, int, Order]] = [
+            (to_go[0], 0, (), 0, 0, ())
+        ]
+        while heap:
+            bound, peak, groups, state, core, path = heapq.heappop(heap)
+            if state == self.all:
+                yield bound, path
+                continue
+            spent = bound - to_go[state]
+            for after, step in self.steps(state):
+                if after not in to_go or not self.fits(step, core_limit, work_limit):
+                    continue
+                vectors = core + step.core_vectors
+                if vectors + core_to_go[after] > core_limit:
+                    continue
+                heapq.heappush(
+                    heap,
+                    (
+                        spent + step.bound + to_go[after],
+                        max(peak, step.live + step.result),
+                        (*groups, step.group),
+                        after,
+                        vectors,
+                        (*path, step),
+                    ),
+                )
+
+
+def _members(group: int) -> list[int]:
+    return [n for n in range(group.bit_length()) if group >> n & 1]

@@ -1,0 +1,324 @@
+"""Quantisation: a plan and calibration data in, integers out. NumPy only.
+
+Every tensor between stages has one scale. A decomposed layer is multilinear and ReLU commutes with positive factors, so those
+scales need not be powers of two: whatever is left over goes into the core before it is rounded,
+
+    core_integer = round(core * scale_out * 2**shift / scale_in)
+
+and the engine's only rescaling is its rounding shift. Each intermediate then fills its range exactly, and each core to within
+a factor of two. The model's input and output scales are powers of two, so that hosts convert exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from drawbar.gen.artefact import Artefact, LayerReport, TensorLayout
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.errors import FitError, InputError
+from drawbar.gen.network import ContractionNetwork
+from drawbar.gen.order import BATCH
+from drawbar.gen.plan import Plan, PlannedStage, core_matrix
+from drawbar.gen.program import encode
+from drawbar.gen.stage import Loop, Stage
+
+#: Calibration samples that are looked at; more change little.
+CALIBRATION = 512
+#: Fractions of the largest value seen that may become the end of the range. Clipping pays at 8 bits.
+CLIPPING = (1.0, 0.9, 0.8, 0.7, 0.6)
+#: What unseen data may exceed the calibration by before it saturates, by data width: 16 bits can afford some.
+HEADROOM = {8: 1.0, 16: 1.5}
+
+
+@dataclass(frozen=True)
+class _Live:
+    """The live tensor after a stage, in float: ``values`` has samples first, then ``indices``."""
+
+    indices: tuple[str, ...]
+    values: np.ndarray
+
+
+def _flatten(network: ContractionNetwork, live: _Live) -> np.ndarray:
+    """Result of a layer's last stage as ``(samples, outputs)``."""
+    axes = [1 + live.indices.index(i) for i in network.output]
+    return live.values.transpose(0, *axes).reshape(len(live.values), -1)
+
+
+def _float_stage(
+    network: ContractionNetwork, planned: PlannedStage, matrix: np.ndarray, live: _Live
+) -> _Live:
+    """One stage in float: the same product as on the engine, by index names."""
+    columns = tuple(i for i in (*planned.column_order, *planned.block) if i != BATCH)
+    axes = [1 + live.indices.index(i) for i in (*columns, *planned.k_order)]
+    operand = live.values.transpose(0, *axes).reshape(-1, planned.stage.k)
+    result = operand @ matrix.T
+    indices = (*columns, *planned.row_order)
+    shape = [network.sizes[i] for i in indices]
+    return _Live(indices, result.reshape(len(live.values), *shape))
+
+
+def _float_stages(
+    plan: Plan, x: np.ndarray
+) -> Iterator[tuple[PlannedStage, np.ndarray, np.ndarray]]:
+    """Each stage with its core matrix and its float result, bias and activation included."""
+    live: _Live | None = None
+    features = x
+    for planned in plan.stages:
+        network = plan.networks[planned.layer]
+        if live is None:
+            shape = [network.sizes[i] for i in network.input]
+            live = _Live(network.input, features.reshape(len(x), *shape))
+        matrix = core_matrix(network, planned)
+        live = _float_stage(network, planned, matrix, live)
+        values = live.values
+        if planned.ends_layer:
+            features = _flatten(network, live)
+            if network.bias is not None:
+                features = features + network.bias
+            if network.activation == "relu":
+                features = np.maximum(features, 0)
+            values, live = features, None
+        yield planned, matrix, values
+
+
+def _error(values: np.ndarray, scale: float, config: EngineConfig) -> float:
+    """Mean squared error of quantising with this scale."""
+    integers = np.clip(np.rint(values * scale), config.data_min, config.data_max)
+    return float(np.mean((integers / scale - values) ** 2))
+
+
+def _fraction_bits(values: np.ndarray, config: EngineConfig) -> int:
+    """The power of two that quantises ``values`` with the least mean squared error."""
+    most = float(np.abs(values).max())
+    if most == 0:
+        return 0
+    whole = int(np.floor(np.log2(config.data_max / most)))
+    return min((whole, whole + 1), key=lambda bits: (_error(values, 2.0**bits, config), bits))
+
+
+def _scale(values: np.ndarray, config: EngineConfig) -> float:
+    """The scale that quantises ``values`` with the least mean squared error, and some headroom."""
+    most = float(np.abs(values).max())
+    if most == 0:
+        return 1.0
+    most *= HEADROOM[config.data_width]
+    scales = [config.data_max / (most * clip) for clip in CLIPPING]
+    return min(scales, key=lambda scale: (_error(values, scale, config), scale))
+
+
+def _integers(
+    matrix: np.ndarray,
+    bias: np.ndarray | None,
+    scale_in: float,
+    scale_out: float,
+    config: EngineConfig,
+    where: str,
+) -> tuple[np.ndarray, np.ndarray | None, int]:
+    """Core and bias integers and the shift, with no overflow possible in any accumulator."""
+    most = float(np.abs(matrix).max()) * scale_out / scale_in
+    shift = config.acc_width
+    if most > 0:
+        shift = min(shift, int(np.floor(np.log2((config.data_max + 0.5) / most))))
+    while shift >= 0:
+        core = np.rint(matrix * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
+        biases = None
+        if bias is not None:
+            biases = np.rint(bias * (scale_out * 2.0**shift)).astype(np.int64)
+        largest = int(np.abs(core).sum(axis=1).max()) * -config.data_min
+        largest_bias = int(np.abs(biases).max()) if biases is not None else 0
+        if np.abs(core).max() <= config.data_max and max(
+            largest, largest_bias
+        ) + largest_bias < 1 << (config.acc_width - 1):
+            return core, biases, shift
+        shift -= 1
+    raise FitError(
+        where,
+        f"has weights and biases that fit {config.data_width}-bit cores and "
+        f"{config.acc_width}-bit accumulators",
+        f"a core of {most:.3g} in units of its scales",
+        "normalise the weights, or use a larger data_width",
+    )
+
+
+def core_image(core: np.ndarray, config: EngineConfig) -> np.ndarray:
+    """``(rows, k)`` integers to core vectors, ``(row tiles * k, rows of the array)``, zero padded."""
+    rows, k = core.shape
+    tiles = -(-rows // config.rows)
+    padded = np.zeros((tiles * config.rows, k), np.int64)
+    padded[:rows] = core
+    return padded.reshape(tiles, config.rows, k).transpose(0, 2, 1).reshape(-1, config.rows)
+
+
+def _place_bias(
+    image: np.ndarray,
+    biases: np.ndarray,
+    network: ContractionNetwork,
+    planned: PlannedStage,
+    plan: Plan,
+) -> None:
+    """Write a layer's biases to where the stage's loops read them."""
+    stage, config = planned.stage, plan.config
+    assert stage.bias_base is not None
+    # Which feature does each (column, lane, row) of the stage make? Samples make the same ones.
+    features = np.arange(network.outputs).reshape([network.sizes[i] for i in network.output])
+    indices = network.output
+    if plan.batch > 1:
+        features = np.broadcast_to(features, (plan.batch, *features.shape))
+        indices = (BATCH, *indices)
+    order = (*planned.column_order, *planned.block, *planned.row_order)
+    features = features.transpose([indices.index(i) for i in order])
+    features = features.reshape(-1, stage.lane_count, stage.rows)
+
+    def vectors(loops: tuple[Loop, ...]) -> np.ndarray:
+        offset = np.zeros(1, np.int64)
+        for loop in loops:
+            offset = (offset[:, None] + np.arange(loop.count) * loop.bias).reshape(-1)
+        return offset
+
+    lanes = np.arange(stage.lane_count)
+    vector = (
+        stage.bias_base
+        + vectors(stage.column_loops)[:, None, None]
+        + (lanes // config.lanes * stage.lane_bias)[None, :, None]
+        + vectors(stage.row_loops)[None, None, :]
+    )
+    image[vector, (lanes % config.lanes)[None, :, None]] = biases[features]
+
+
+def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
+    """Calibration data as float64 ``(samples, inputs)``, or an InputError."""
+    where = f"calibration data of model {plan.model.name!r}"
+    data = np.asarray(calibration)
+    if data.dtype.kind not in "fiu":
+        raise InputError(where, "holds numbers", data.dtype, "convert it to float")
+    if data.ndim < 2 or len(data) == 0 or data[0].size != plan.model.inputs:
+        raise InputError(
+            where,
+            f"has shape (samples, {plan.model.inputs})",
+            data.shape,
+            "give some real inputs, one row each",
+        )
+    if not np.isfinite(data).all():
+        raise InputError(where, "holds finite numbers", "NaN or infinity", "clean the data")
+    return data.reshape(len(data), -1)[:CALIBRATION].astype(np.float64)
+
+
+def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
+    """Quantise a planned model and encode its program.
+
+    Arguments
+    ---------
+    calibration:
+        ``(samples, inputs)``: real inputs, from which every scale is chosen.
+
+    Returns
+    -------
+    The artefact, still without self-test vectors.
+
+    Raises
+    ------
+    InputError, FitError:
+        unusable calibration data; weights that no shift can represent.
+    """
+    config = plan.config
+    x = check_calibration(plan, calibration)
+    input_bits = _fraction_bits(x, config)
+    scale_in = 2.0**input_bits
+    output_bits = 0
+    stages: list[Stage] = []
+    cores: list[np.ndarray] = []
+    biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
+    for number, (planned, matrix, result) in enumerate(_float_stages(plan, x)):
+        network = plan.networks[planned.layer]
+        scale_out = _scale(result, config)
+        if number == len(plan.stages) - 1:
+            output_bits = int(np.floor(np.log2(scale_out)))
+            scale_out = 2.0**output_bits
+        bias = network.bias if planned.ends_layer else None
+        where = f"layer {network.name!r}, stage {number}"
+        # Outputs cannot be finer than the products that make them: with no shift, a core entry is what it is.
+        most = float(np.abs(matrix).max())
+        if most > 0 and most * scale_out / scale_in > config.data_max:
+            scale_out = config.data_max / most * scale_in
+            if number == len(plan.stages) - 1:
+                output_bits = int(np.floor(np.log2(scale_out)))
+                scale_out = 2.0**output_bits
+        core, bias_integers, shift = _integers(matrix, bias, scale_in, scale_out, config, where)
+        cores.append(core_image(core, config))
+        if bias_integers is not None:
+            _place_bias(biases, bias_integers, network, planned, plan)
+        stages.append(replace(planned.stage, shift=shift))
+        scale_in = scale_out
+    layouts = [
+        replace(plan.input, fraction_bits=input_bits),
+        replace(plan.output, fraction_bits=output_bits),
+    ]
+    return assemble(plan, stages, np.concatenate(cores), biases, layouts[0], layouts[1])
+
+
+def assemble(
+    plan: Plan,
+    stages: list[Stage],
+    cores: np.ndarray,
+    biases: np.ndarray,
+    input_layout: TensorLayout,
+    output_layout: TensorLayout,
+) -> Artefact:
+    """The artefact of a plan with its integers."""
+    config = plan.config
+    layers = tuple(
+        LayerReport(
+            name=layer.name,
+            format=layer.format,
+            modes_in=layer.modes_in,
+            modes_out=layer.modes_out,
+            ranks=layer.ranks,
+            dense_weights=layer.dense_weights,
+            core_weights=layer.core_weights,
+            multiplications=plan.layer_multiplications(number),
+            cycles=plan.layer_cycles(number),
+            utilisation=plan.layer_utilisation(number),
+            plan=plan.layer_text(number),
+        )
+        for number, layer in enumerate(plan.model.layers)
+    )
+    described = [
+        {
+            "layer": plan.networks[planned.layer].name,
+            "cores": list(planned.step.group),
+            "rows": planned.stage.rows,
+            "k": planned.stage.k,
+            "columns": planned.stage.columns,
+            "cycles": cycles.total,
+            "busy": cycles.busy,
+            "stall_drain": cycles.stall_drain,
+            "stall_fetch": cycles.stall_fetch,
+            "flush": cycles.flush,
+        }
+        for planned, cycles in zip(plan.stages, plan.cycles, strict=True)
+    ]
+    nothing = np.zeros((0, 0), np.int64)
+    return Artefact(
+        name=plan.model.name,
+        config=config,
+        program=encode(stages, config),
+        cores=cores,
+        biases=biases,
+        input=input_layout,
+        output=output_layout,
+        batch=plan.batch,
+        cycles=plan.total.total,
+        layers=layers,
+        test_input=nothing,
+        test_output=nothing,
+        meta={
+            "stages": described,
+            "bound": plan.bound,
+            "proven": plan.proven,
+            "work_bytes_peak": plan.work_bytes_peak,
+            "core_bytes": plan.core_bytes,
+        },
+    )
