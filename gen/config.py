@@ -14,7 +14,8 @@ from pathlib import Path
 
 from drawbar.gen.errors import ConfigError
 
-#: Bumped whenever the RTL, the program encoding or the link changes what the same configuration means.
+#: Bumped whenever the RTL, the program encoding or the link changes what the same configuration
+#: means.
 HARDWARE_REVISION = 1
 
 
@@ -32,7 +33,8 @@ class EngineConfig:
     name:
         For people; not part of the hash.
     rows, lanes:
-        ``rows x lanes`` multiply-accumulators (R x C). Lanes are a power of two: bank = address mod lanes.
+        ``rows x lanes`` multiply-accumulators (R x C). Lanes are a power of two: bank = address mod
+        lanes.
     data_width:
         Bits of an activation or core element: 8 or 16, signed.
     acc_width:
@@ -46,7 +48,8 @@ class EngineConfig:
     program_depth:
         Program memory, in 32-bit words.
     k_loops, row_loops, column_loops:
-        Nesting depth of the address generators: reduction, result rows, and columns besides the lane tiles.
+        Nesting depth of the address generators: reduction, result rows, and columns besides the
+        lane tiles.
     link_window:
         Frames that the link can hold unacknowledged; a power of two.
     clock_hz, baud:
@@ -118,7 +121,7 @@ class EngineConfig:
     def _reject(self, field_name: str, rule: str, value: object, fix: str) -> None:
         raise ConfigError(f"engine configuration {self.name!r}, {field_name}", rule, value, fix)
 
-    # -- derived sizes -------------------------------------------------------------------------------------------
+    # -- derived sizes -----------------------------------------------------------------------------
 
     @property
     def descriptor_reserve(self) -> int:
@@ -188,14 +191,15 @@ class EngineConfig:
     def data_max(self) -> int:
         return (1 << (self.data_width - 1)) - 1
 
-    # -- identity ------------------------------------------------------------------------------------------------
+    # -- identity ----------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, int | str]:
         return dataclasses.asdict(self)
 
     @property
     def hash(self) -> bytes:
-        """16 bytes that name this hardware: two configurations with the same hash run the same programs.
+        """16 bytes that name this hardware: two configurations with the same hash run the same
+        programs.
 
         SHA-256 over the canonical JSON of every field but the name, and the hardware revision.
         """
@@ -224,7 +228,7 @@ def _eight_bit(config: EngineConfig) -> EngineConfig:
 
 _SIXTEEN_BIT = (
     EngineConfig(name="tiny", rows=4, lanes=4, core_depth=512, work_depth=512, bias_depth=128),
-    EngineConfig(name="small", rows=8, lanes=8, core_depth=2048, work_depth=512, bias_depth=256),
+    EngineConfig(name="small", rows=8, lanes=8, core_depth=2048, work_depth=2048, bias_depth=256),
     EngineConfig(
         # As many multipliers as TIE (ISCA 2019): 16 processing elements of 16.
         name="large",
@@ -254,8 +258,8 @@ PRESETS: dict[str, EngineConfig] = {
 def load_config(source: str | Path | EngineConfig) -> EngineConfig:
     """The configuration that ``source`` names: a preset, or a TOML file.
 
-    A TOML file holds parameters of ``EngineConfig`` at its top level, and may name a preset to start from with
-    ``preset = "small"``.
+    A TOML file holds parameters of ``EngineConfig`` at its top level, and may name a preset to
+    start from with ``preset = "small"``.
     """
     if isinstance(source, EngineConfig):
         return source

@@ -1,0 +1,174 @@
+"""The public functions: they compose the generator, the golden model, the simulator and the driver."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drawbar.gen.artefact import Artefact
+from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.errors import InputError, LinkError
+from drawbar.gen.model_file import load_model
+from drawbar.gen.network import Model
+from drawbar.gen.plan import Plan, plan_model
+from drawbar.sim.golden import run_artefact
+from drawbar.sw.compress.quantise import quantise
+from drawbar.sw.driver import Device, parse_url
+
+if TYPE_CHECKING:
+    from drawbar.sim.verilator import Progress
+
+__all__ = ["compile", "golden", "load_model", "open", "plan"]
+
+#: Samples of the calibration data that become the artefact's self-test.
+SELF_TEST = 8
+
+
+def _as_model(model: Any, name: str | None) -> Model:
+    """A ``Model`` from whatever the user has: one, a model file, or a PyTorch module."""
+    if isinstance(model, Model):
+        return replace(model, name=name) if name else model
+    if isinstance(model, (str, Path)):
+        loaded = load_model(model)
+        return replace(loaded, name=name) if name else loaded
+    if type(model).__module__.split(".")[0] == "drawbar" or hasattr(model, "state_dict"):
+        lowering = import_module("drawbar.sw.compress.lowering")
+        return lowering.lower(model, name or "model")
+    raise InputError(
+        "model to compile",
+        "is a torch.nn.Module, a drawbar.Model, or the path of a model file",
+        type(model).__name__,
+        "pass one of these",
+    )
+
+
+def plan(
+    model: Any,
+    engine: str | Path | EngineConfig = "small",
+    *,
+    batch: int = 1,
+    name: str | None = None,
+) -> Plan:
+    """Plan a model for an engine: contraction order, memory, and exact cycles. No data, no
+    simulator.
+
+    Arguments
+    ---------
+    model:
+        A ``torch.nn.Module``, a ``drawbar.Model``, or a model file.
+    engine:
+        A preset's name, a TOML file, or a configuration.
+    batch:
+        Samples that one run of the program takes.
+
+    Raises
+    ------
+    FitError:
+        the model does not fit; the error says which memory is short, and by how many bytes.
+    """
+    return plan_model(_as_model(model, name), load_config(engine), batch=batch)
+
+
+def compile(
+    model: Any,
+    engine: str | Path | EngineConfig = "small",
+    *,
+    calibration: np.ndarray,
+    batch: int = 1,
+    name: str | None = None,
+) -> Artefact:
+    """Compile a model for an engine: plan, quantise, encode, and add self-test vectors.
+
+    Arguments
+    ---------
+    calibration:
+        ``(samples, inputs)``: real inputs, from which the scales are chosen. A few hundred are
+        plenty.
+
+    The other arguments are those of ``plan``.
+    """
+    data = np.asarray(calibration)
+    data = data.reshape(len(data), -1) if data.ndim > 2 else data
+    artefact = quantise(plan(model, engine, batch=batch, name=name), data)
+    x = artefact.quantise_input(data[:SELF_TEST])
+    return replace(
+        artefact,
+        test_input=x,
+        test_output=run_artefact(artefact, x),
+        meta={**artefact.meta, "versions": _versions()},
+    )
+
+
+def golden(
+    artefact: Artefact,
+    x: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Real inputs ``(samples, inputs)`` to real outputs ``(samples, outputs)`` in the golden model.
+
+    Whole batches at a time, without a device: the fast way to a quantised model's accuracy.
+    """
+    y = run_artefact(artefact, artefact.quantise_input(x), progress=progress)
+    return artefact.dequantise_output(y)
+
+
+def open(
+    url: str = "sim",
+    *,
+    engine: str | Path | EngineConfig | None = None,
+    progress: Progress | None = None,
+) -> Device:
+    """Open a device.
+
+    Arguments
+    ---------
+    url:
+        ``sim``: the generated RTL in Verilator, behind the link protocol; ``golden``: the golden
+        model behind the same protocol, which needs no compiler; ``serial:///PATH?baud=N``: a board.
+    engine:
+        Engine of a simulated device. Without it, the device becomes what the first artefact needs.
+    progress:
+        Told (phase, fraction or None) while the simulated board is built.
+    """
+    device = parse_url(url)
+    if device.scheme == "serial":
+        if engine is not None:
+            raise LinkError(
+                f"device {url!r}", "brings its own engine", f"engine {engine!r}", "leave engine out"
+            )
+        from drawbar.sw.driver import SerialTransport
+
+        return Device(SerialTransport(device.path, device.baud))
+    if device.scheme == "golden":
+        from drawbar.sim.golden_board import GoldenBoard
+
+        make: Callable[[EngineConfig], Any] = GoldenBoard
+    else:
+        # Only here: the simulated board needs amaranth.
+        from drawbar.sim.board import SimBoard
+
+        def make(config: EngineConfig) -> Any:
+            return SimBoard(config, progress=progress)
+
+    if engine is not None:
+        return Device(make(load_config(engine)))
+    return Device.simulated(url, make)
+
+
+def _versions() -> dict[str, str]:
+    """What made an artefact."""
+    versions = {"python": platform.python_version()}
+    for package in ("drawbar", "numpy", "torch"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
