@@ -1,0 +1,92 @@
+"""Where a program's cycles go on a device, stage by stage.
+
+The engine counts the cycles of a whole run. A run of the program's first stages alone takes exactly the cycles that they take
+within the whole, so the differences between such runs are the stages' own, measured on the device itself. Cycle counts
+do not depend on data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from drawbar.gen.cycles import Cycles, program_cycles
+from drawbar.gen.errors import InputError
+from drawbar.gen.program import decode, descriptor_words, end_after
+from drawbar.gen.protocol import Counters, Space
+from drawbar.sw.driver.device import Device
+
+
+@dataclass(frozen=True)
+class StageCycles:
+    """One stage: what it does, and its predicted and measured cycles by cause."""
+
+    layer: str
+    number: int
+    text: str
+    predicted: Cycles
+    measured: Cycles
+
+
+def _cycles(counters: Counters) -> Cycles:
+    return Cycles(counters.busy, counters.stall_drain, counters.stall_fetch, counters.flush)
+
+
+def profile(
+    device: Device, progress: Callable[[int, int], None] | None = None
+) -> tuple[StageCycles, ...]:
+    """Measure each stage of the loaded artefact; the artefact is loaded and whole again afterwards.
+
+    Raises
+    ------
+    InputError:
+        nothing is loaded.
+    LinkError:
+        silence.
+    """
+    artefact = device.artefact
+    if artefact is None:
+        raise InputError(
+            device.transport.describe(),
+            "has an artefact loaded before it is profiled",
+            "nothing loaded",
+            "call load(artefact) first",
+        )
+    config, program = artefact.config, np.asarray(artefact.program, np.uint32)
+    stages = decode(program, config)
+    predicted = program_cycles(stages, config)
+    described = artefact.meta.get("stages", [{} for _ in stages])
+    result = []
+    before = Cycles()
+    for number, stage in enumerate(stages):
+        words = end_after(program, number, config)
+        size = descriptor_words(config)
+        piece = words[number * size : (number + 1) * size]
+        whole = program[number * size : (number + 1) * size]
+        device.link.write(Space.PROGRAM, number * size, piece.tobytes(), 4)
+        try:
+            counters = device.link.run(0)
+        finally:
+            device.link.write(Space.PROGRAM, number * size, whole.tobytes(), 4)
+        now = _cycles(counters)
+        own = Cycles(
+            now.busy - before.busy,
+            now.stall_drain - before.stall_drain,
+            now.stall_fetch - before.stall_fetch,
+            now.flush - before.flush,
+        )
+        before = now
+        result.append(
+            StageCycles(
+                layer=described[number].get("layer", ""),
+                number=number,
+                text=f"{stage.rows} x {stage.k} by {stage.columns}",
+                predicted=predicted[number],
+                measured=own,
+            )
+        )
+        if progress is not None:
+            progress(number + 1, len(stages))
+    return tuple(result)
