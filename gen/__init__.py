@@ -1,1 +1,3 @@
-"""The generator: configuration, contraction networks, planner, cycle model, program encoding, artefact, Verilog."""
+"""The generator: configuration, contraction networks, planner, cycle model, program encoding,
+artefact, Verilog.
+"""

@@ -1,8 +1,9 @@
 """One set of index names for a whole model, so that layers can hand tensors on without a reformat.
 
-Two layers meet in a feature vector that each factors in its own way: (4, 8, 8) output modes, (16, 16) input modes.
-Where the two factorisations have a common refinement, here (4, 4, 2, 8), both layers are rewritten in its indices, and
-the tensor between them may then have any layout. Where they have none, it stays row-major.
+Two layers meet in a feature vector that each factors in its own way: (4, 8, 8) output modes,
+(16, 16) input modes. Where the two factorisations have a common refinement, here (4, 4, 2, 8), both
+layers are rewritten in its indices, and the tensor between them may then have any layout. Where
+they have none, it stays row-major.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def _rename(
 def align(model: Model) -> tuple[tuple[ContractionNetwork, ...], tuple[Boundary, ...]]:
     """The model's layers in model-wide index names, and its boundaries, one more than layers.
 
-    Bonds are named ``{layer}.{index}``, features ``t{boundary}.{factor}``. Indices of size 1 are gone.
+    Bonds are named ``{layer}.{index}``, features ``t{boundary}.{factor}``. Indices of size 1 are
+    gone.
     """
     layers = model.layers
     before: list[tuple[int, ...]] = []

@@ -25,8 +25,9 @@ MAGIC = "drawbar-artefact"
 class TensorLayout:
     """Where one input or output lies in work memory.
 
-    A flat feature vector, factored row-major into ``shape``, lies at ``base + sum of index * stride`` (elements); sample
-    s of a batch lies ``s * batch_stride`` further. Real value = integer / 2**fraction_bits.
+    A flat feature vector, factored row-major into ``shape``, lies at
+    ``base + sum of index * stride`` (elements); sample s of a batch lies ``s * batch_stride``
+    further. Real value = integer / 2**fraction_bits.
     """
 
     base: int
@@ -105,7 +106,8 @@ class Artefact:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def quantise_input(self, x: np.ndarray) -> np.ndarray:
-        """``(batch, inputs)`` real numbers to the engine's integers: scaled, rounded half to even, saturated.
+        """``(batch, inputs)`` real numbers to the engine's integers: scaled, rounded half to even,
+        saturated.
 
         Raises
         ------
@@ -140,7 +142,7 @@ class Artefact:
         """The engine's integers to real numbers."""
         return np.asarray(y, np.float64) / 2.0**self.output.fraction_bits
 
-    # -- file ----------------------------------------------------------------------------------------------------
+    # -- file --------------------------------------------------------------------------------------
 
     def _arrays(self) -> dict[str, np.ndarray]:
         data = np.int8 if self.config.data_width == 8 else np.int16
@@ -225,14 +227,16 @@ class Artefact:
             output=_layout(fields["output"]),
             batch=fields["batch"],
             cycles=fields["cycles"],
-            layers=tuple(
-                LayerReport(**{k: tuple(v) if isinstance(v, list) else v for k, v in layer.items()})
-                for layer in fields["layers"]
-            ),
+            layers=tuple(_report(layer) for layer in fields["layers"]),
             test_input=arrays["test_input"].astype(np.int64),
             test_output=arrays["test_output"].astype(np.int64),
             meta=fields["meta"],
         )
+
+
+def _report(fields: dict[str, Any]) -> LayerReport:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return LayerReport(**values)
 
 
 def _layout(fields: dict[str, Any]) -> TensorLayout:

@@ -1,13 +1,14 @@
 """The exact cycle model: what the engine's counters will say of a program, to the cycle.
 
-A stage issues one reduction step each cycle. A tile of ``rows_t`` result rows drains through the requantisers one row each
-cycle while the next tile accumulates, and the drain registers must be free when that next tile ends. So tile ``t + 1``
-ends ``max(K, rows_t)`` cycles after tile ``t``. A stage ends when its last result is in work memory; the next one
-starts then, or when its descriptor has been fetched, whichever is later::
+A stage issues one reduction step each cycle. A tile of ``rows_t`` result rows drains through the
+requantisers one row each cycle while the next tile accumulates, and the drain registers must be
+free when that next tile ends. So tile ``t + 1`` ends ``max(K, rows_t)`` cycles after tile ``t``. A
+stage ends when its last result is in work memory; the next one starts then, or when its descriptor
+has been fetched, whichever is later::
 
-    latch   issue K steps ......  issue of tile 2 ......       last tile     pipeline   drain of the last tile
-      |    |-------------------|-------------------------|...|-------------|----------|------------------------|
-                                                                                                next latch ----'
+    latch  issue K steps .. issue of tile 2 ..     last tile   pipeline   drain of the last tile
+      |   |----------------|------------------|...|-----------|----------|----------------------|
+                                                                                    next latch -'
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
-#: Cycles of a stage besides issue, stalls and the drain of its last tile: one to load the address generators, and 13 from
-#: the issue of the last step to the write of the first row of its tile.
+#: Cycles of a stage besides issue, stalls and the drain of its last tile: one to load the address
+#: generators, and 13 from the issue of the last step to the write of the first row of its tile.
 STAGE_LATENCY = 14
-#: Cycles from the start of a program to the latch of its first descriptor, besides one for each descriptor word.
+#: Cycles from the start of a program to the latch of its first descriptor, besides one for each
+#: descriptor word.
 FETCH_LATENCY = 3
 
 
@@ -74,7 +76,9 @@ def stage_cycles(stage: Stage, config: EngineConfig) -> Cycles:
 
 
 def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles]:
-    """Cycles of each stage of a program, waits for descriptors included; their sum is what the engine reports."""
+    """Cycles of each stage of a program, waits for descriptors included; their sum is what the
+    engine reports.
+    """
     result = []
     fetch = fetch_cycles(config)
     ready_in = fetch

@@ -1,4 +1,6 @@
-"""The one error that a user of Drawbar sees: what is wrong, by which rule, with which value, and the fix."""
+"""The one error that a user of Drawbar sees: what is wrong, by which rule, with which value, and
+the fix.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Layouts: where the elements of each tensor lie, so that both of its stages move whole vectors.
 
-A stage takes its lanes from one *lane block*, an ordered group of column indices that lies at one fixed stride both in the
-tensor that it reads and in the one that it writes. A tensor thus serves two blocks: its writer's and its reader's. They
-get along where one ends with the other (one run of neighbours), or where they share nothing (one at stride 1, the
-other outside it at a padded stride); the permutation between the two stages is then free.
+A stage takes its lanes from one *lane block*, an ordered group of column indices that lies at one
+fixed stride both in the tensor that it reads and in the one that it writes. A tensor thus serves
+two blocks: its writer's and its reader's. They get along where one ends with the other (one run of
+neighbours), or where they share nothing (one at stride 1, the other outside it at a padded stride);
+the permutation between the two stages is then free.
 """
 
 from __future__ import annotations
@@ -120,7 +121,9 @@ def layouts(
     read: Block,
     k: Sequence[str],
 ) -> Iterator[Layout]:
-    """Layouts of one tensor for its writer's and its reader's block; reduction indices ``k`` lie together."""
+    """Layouts of one tensor for its writer's and its reader's block; reduction indices ``k`` lie
+    together.
+    """
 
     def build(inner: Block, outer: Block) -> Layout:
         layout = nest(inner, sizes)

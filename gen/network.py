@@ -1,8 +1,9 @@
 """Contraction networks: named indices, cores, one input, one output. No hardware in here.
 
-A network stands for the linear map ``y[output] = sum over the rest of x[input] * product of cores``, then bias, then
-activation. The feature vectors x and y are flat; ``input`` and ``output`` name how they factor, row-major (the first
-index is the slowest). An index that is in two cores is a bond.
+A network stands for the linear map
+``y[output] = sum over the rest of x[input] * product of cores``, then bias, then activation. The
+feature vectors x and y are flat; ``input`` and ``output`` name how they factor, row-major (the
+first index is the slowest). An index that is in two cores is a bond.
 """
 
 from __future__ import annotations
@@ -126,7 +127,9 @@ class ContractionNetwork:
         return tuple(self.sizes[i] for i in self.output)
 
     def dense(self) -> np.ndarray:
-        """The dense weight that the cores stand for, ``(outputs, inputs)``. For tests and small layers."""
+        """The dense weight that the cores stand for, ``(outputs, inputs)``. For tests and small
+        layers.
+        """
         letters = {index: number for number, index in enumerate(self.sizes)}
         operands: list[object] = []
         for core in self.cores:
@@ -135,7 +138,9 @@ class ContractionNetwork:
         return np.einsum(*operands, out, optimize="greedy").reshape(self.outputs, self.inputs)  # type: ignore[call-overload]
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Float reference: ``(batch, inputs)`` to ``(batch, outputs)``, contracted without the dense matrix."""
+        """Float reference: ``(batch, inputs)`` to ``(batch, outputs)``, contracted without the
+        dense matrix.
+        """
         letters = {index: number + 1 for number, index in enumerate(self.sizes)}
         operands: list[object] = [
             x.reshape(-1, *self.modes_in),

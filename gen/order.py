@@ -1,9 +1,10 @@
 """Contraction order: which cores are merged offline, and in which order they meet the live tensor.
 
-A state is the set of cores that the live tensor has absorbed. A step merges a connected group of the others offline and
-multiplies. Dynamic programming over these sets gives, for each, the fewest cycles still to go, as if every stage found its
-columns side by side (a lower bound, since layouts can only cost more). With that as its guide, a best-first search yields
-whole orders from the best bound upwards, so a planner that finds a layout that reaches the bound can stop: it is optimal.
+A state is the set of cores that the live tensor has absorbed. A step merges a connected group of
+the others offline and multiplies. Dynamic programming over these sets gives, for each, the fewest
+cycles still to go, as if every stage found its columns side by side (a lower bound, since layouts
+can only cost more). With that as its guide, a best-first search yields whole orders from the best
+bound upwards, so a planner that finds a layout that reaches the bound can stop: it is optimal.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ BATCH = "batch"
 class Step:
     """Absorb a group of cores: a matrix product over ``k``, with rows and columns by index name.
 
-    ``bound`` is the least number of cycles, ``core_vectors`` what the merged core takes of core memory, ``live`` and
-    ``result`` the elements of the tensors before and after.
+    ``bound`` is the least number of cycles, ``core_vectors`` what the merged core takes of core
+    memory, ``live`` and ``result`` the elements of the tensors before and after.
     """
 
     group: tuple[int, ...]
@@ -76,9 +77,7 @@ class OrderSearch:
         names = []
         for index in self.sizes:
             users = self.users.get(index, 0)
-            if index == BATCH:
-                names.append(index)
-            elif index in inputs and index in outputs:
+            if index == BATCH or (index in inputs and index in outputs):
                 names.append(index)
             elif index in inputs:
                 if users & ~absorbed:

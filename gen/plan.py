@@ -1,8 +1,10 @@
-"""The planner: a model and an engine in, stages with addresses out, at the fewest cycles that it can find.
+"""The planner: a model and an engine in, stages with addresses out, at the fewest cycles that it
+can find.
 
-Layer by layer, contraction orders come from ``gen.order`` from the best lower bound upwards, and a beam search gives each of
-their stages a lane block and each tensor a layout (``gen.layout``). The search of a layer stops when no further order can
-beat what was found. A plan whose cycles equal the sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
+Layer by layer, contraction orders come from ``gen.order`` from the best lower bound upwards, and a
+beam search gives each of their stages a lane block and each tensor a layout (``gen.layout``). The
+search of a layer stops when no further order can beat what was found. A plan whose cycles equal the
+sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
 """
 
 from __future__ import annotations
@@ -18,8 +20,16 @@ from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles, tile_cycles, utilisation
 from drawbar.gen.errors import FitError
-from drawbar.gen.layout import Block, Layout, block_stride, lane_blocks, lane_tiles, layouts
-from drawbar.gen.layout import nest, serves
+from drawbar.gen.layout import (
+    Block,
+    Layout,
+    block_stride,
+    lane_blocks,
+    lane_tiles,
+    layouts,
+    nest,
+    serves,
+)
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
 from drawbar.gen.program import descriptor_words
@@ -121,12 +131,10 @@ class Plan:
         return sum(s.stage.multiplications for s in self.stages if s.layer == layer)
 
     def layer_utilisation(self, layer: int) -> float:
-        return utilisation(
-            self.layer_multiplications(layer), self.layer_cycles(layer), self.config
-        )
+        return utilisation(self.layer_multiplications(layer), self.layer_cycles(layer), self.config)
 
     def layer_text(self, layer: int) -> str:
-        """The contraction order, cores numbered from 1: ``(G1G2)(G3(G4(X(G5G6))))`` as a sequence."""
+        """The contraction order, cores numbered from 1: ``(G1G2)(G3(G4(X(G5G6))))`` in sequence."""
         names = []
         for planned in self.stages:
             if planned.layer == layer:
@@ -145,7 +153,9 @@ class _NoLayout(FitError):
 
 @dataclass(frozen=True)
 class _Partial:
-    """A plan up to a stage whose lanes and operand layout are chosen, and whose result layout is not."""
+    """A plan up to a stage whose lanes and operand layout are chosen, and whose result layout is
+    not.
+    """
 
     cycles: int
     peak: int
@@ -168,7 +178,7 @@ class _Partial:
 
 
 def _fuse(loops: Iterable[tuple[int, int, int, bool]]) -> list[tuple[int, int, int, bool]]:
-    """Merge neighbouring (count, x, y, is batch) loops, outermost first, that count through as one."""
+    """Merge neighbouring (count, x, y, is batch) loops, outermost first, that count as one."""
     fused: list[tuple[int, int, int, bool]] = []
     for count, x, y, is_batch in loops:
         if fused:
@@ -192,7 +202,7 @@ class _Planner:
         for network in self.networks:
             self.sizes |= network.sizes
 
-    # -- geometry ------------------------------------------------------------------------------------------------
+    # -- geometry ----------------------------------------------------------------------------------
 
     def close(self, partial: _Partial, write: Layout) -> _Partial | None:
         """Give the last stage its result layout; None where the engine cannot run it so."""
@@ -278,12 +288,12 @@ class _Planner:
         batch = (BATCH,) if self.batch > 1 else ()
         return nest((*batch, *indices), self.sizes)
 
-    # -- search --------------------------------------------------------------------------------------------------
+    # -- search ------------------------------------------------------------------------------------
 
     def open(
         self, before: _Partial | None, step: Step, layer: int, ends_layer: bool
     ) -> Iterator[_Partial]:
-        """Ways to go on with a stage: its lane block, and the layout of the tensor that it reads."""
+        """Ways to go on with a stage: its lane block, and the layout of the tensor it reads."""
         network = self.networks[layer]
         starts_layer = before is None or before.layer != layer
         boundary = self.boundaries[layer] if starts_layer else Boundary(shared=True)
@@ -364,7 +374,9 @@ class _Planner:
         bound_total = 0
         for layer, search in enumerate(self.searches):
             reserve = sum(least_core[layer + 1 :])
-            used = min((p.core + p.step.core_vectors for p in frontier), default=0) if frontier else 0
+            used = (
+                min((p.core + p.step.core_vectors for p in frontier), default=0) if frontier else 0
+            )
             limit = config.core_depth - reserve
             arrived = min((p.cycles for p in frontier), default=0) if frontier else 0
             results: list[_Partial] = []
@@ -406,7 +418,7 @@ class _Planner:
             if closed is not None:
                 yield closed
 
-    # -- result --------------------------------------------------------------------------------------------------
+    # -- result ------------------------------------------------------------------------------------
 
     def place(self, best: _Partial, bound: int) -> Plan:
         """Addresses: the tensors take turns at the two ends of work memory."""
@@ -457,7 +469,7 @@ class _Planner:
             fraction_bits=0,
         )
 
-    # -- errors --------------------------------------------------------------------------------------------------
+    # -- errors ------------------------------------------------------------------------------------
 
     def check_room(self, least_core: list[int]) -> None:
         config = self.config
@@ -486,8 +498,9 @@ class _Planner:
             raise FitError(
                 f"model {self.model.name!r}",
                 f"needs at most the engine's {config.core_bytes} bytes of core memory",
-                f"{sum(least_core) * vector} bytes, {(sum(least_core) - config.core_depth) * vector}"
-                f" too many; most of it in layer {self.networks[largest].name!r}",
+                f"{sum(least_core) * vector} bytes, "
+                f"{(sum(least_core) - config.core_depth) * vector} too many; most of it in "
+                f"layer {self.networks[largest].name!r}",
                 f"raise core_depth to at least {sum(least_core)}, or use smaller ranks there",
             )
 
@@ -498,8 +511,8 @@ class _Planner:
         need_work = search.least_work(core_vectors) * config.element_bytes
         raise FitError(
             f"layer {self.networks[layer].name!r}, batch {self.batch}",
-            f"fits the {core_vectors * vector} bytes of core memory that the other layers leave and "
-            f"{config.work_bytes} bytes of work memory at once",
+            f"fits the {core_vectors * vector} bytes of core memory that the other layers leave "
+            f"and {config.work_bytes} bytes of work memory at once",
             f"{need_work} bytes of work memory in the smallest order with cores that small, "
             f"{need_work - config.work_bytes} too many",
             "raise work_depth or core_depth, or use smaller ranks or a smaller batch",
@@ -509,8 +522,8 @@ class _Planner:
         config = self.config
         raise _NoLayout(
             f"layer {self.networks[layer].name!r}, batch {self.batch}",
-            f"has a layout within {config.work_bytes} bytes of work memory, {config.bias_depth} bias "
-            f"vectors, and {config.k_loops}/{config.row_loops}/{config.column_loops} "
+            f"has a layout within {config.work_bytes} bytes of work memory, {config.bias_depth} "
+            f"bias vectors, and {config.k_loops}/{config.row_loops}/{config.column_loops} "
             "k/row/column loops",
             f"none among the {RESCUE_ORDERS} best orders, paddings included",
             "raise work_depth, bias_depth or the loops of the engine",
@@ -528,7 +541,8 @@ def plan_model(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
     Raises
     ------
     FitError:
-        the model does not fit the engine; the error says which memory is short, and by how many bytes.
+        the model does not fit the engine; the error says which memory is short, and by how many
+        bytes.
     """
     if batch < 1:
         raise FitError(f"model {model.name!r}", "has a batch of at least 1", batch, "raise batch")

@@ -1,11 +1,13 @@
 """Program encoding: stages to 32-bit words and back.
 
-A program is a sequence of descriptors, one for each stage. A descriptor is a packed record whose field widths follow from
-the engine configuration (``descriptor_fields``, the one definition that the encoder, the decoder and the hardware share),
-padded to whole words, least significant word first.
+A program is a sequence of descriptors, one for each stage. A descriptor is a packed record whose
+field widths follow from the engine configuration (``descriptor_fields``, the one definition that
+the encoder, the decoder and the hardware share), padded to whole words, least significant word
+first.
 
-Address generators move by *deltas*: when loop j advances, every loop inside it has just ended, so the address changes by
-``stride[j] - sum of (count - 1) * stride`` over the loops inside. One adder for each stream serves any nesting.
+Address generators move by *deltas*: when loop j advances, every loop inside it has just ended, so
+the address changes by ``stride[j] - sum of (count - 1) * stride`` over the loops inside. One adder
+for each stream serves any nesting.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ def drain_levels(config: EngineConfig) -> int:
 
 
 def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
-    """Names and widths of a descriptor's fields, least significant first. Counts are stored minus one."""
+    """Names and widths of a descriptor's fields, least significant first. Counts are stored minus
+    one.
+    """
     address = config.work_address_bits
     skew = config.work_row_bits
     fields: list[tuple[str, int]] = [
@@ -140,7 +144,8 @@ def encode(stages: Sequence[Stage], config: EngineConfig) -> np.ndarray:
 def decode(words: np.ndarray, config: EngineConfig) -> list[Stage]:
     """Stages of a program, up to its end flag: the inverse of ``encode``, as the engine reads it.
 
-    Counts, strides (modulo the memory's size), bases and flags come back; ``layer`` does not, as the engine has no layers.
+    Counts, strides (modulo the memory's size), bases and flags come back; ``layer`` does not, as
+    the engine has no layers.
     """
     stages = []
     size = descriptor_words(config)
@@ -162,6 +167,14 @@ def decode(words: np.ndarray, config: EngineConfig) -> list[Stage]:
         f"{len(words)} words without one",
         "compile again",
     )
+
+
+def end_after(words: np.ndarray, stage: int, config: EngineConfig) -> np.ndarray:
+    """A copy of a program that ends after its stage of this number."""
+    result = np.array(words, np.uint32)
+    # "last" is the first field, so bit 0 of the descriptor's first word.
+    result[stage * descriptor_words(config)] |= np.uint32(1)
+    return result
 
 
 def _strides(counts: Sequence[int], deltas: Sequence[int], modulus: int) -> list[int]:

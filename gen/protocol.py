@@ -1,23 +1,25 @@
-"""The link protocol: frame layout, operations and status codes, shared by the hardware and the driver.
+"""The link protocol: frame layout, operations and status codes, shared by the hardware and the
+driver.
 
 Every request gets one response. Both have the same frame::
 
     byte  0     1     2    3    4..7     8..9    10..11    12..15     16..             last 4
-         +-----+-----+----+----+--------+-------+---------+----------+----------------+-------------+
-         | D5  | BA  | op | seq| address| length| status  | CRC-32C  | payload        | CRC-32C     |
-         |     |     |    |    |  u32   |  u16  |  u16    | of 0..11 | (length bytes) | of payload  |
-         +-----+-----+----+----+--------+-------+---------+----------+----------------+-------------+
+         +-----+-----+----+----+--------+-------+---------+----------+----------------+-----------+
+         | D5  | BA  | op | seq| address| length| status  | CRC-32C  | payload        | CRC-32C   |
+         |     |     |    |    |  u32   |  u16  |  u16    | of 0..11 | (length bytes) | of payload|
+         +-----+-----+----+----+--------+-------+---------+----------+----------------+-----------+
 
-All numbers are little-endian. Payload and its CRC are there only when the frame carries a payload: WRITE requests, and
-READ, STATUS and IDENTIFY responses. The header has a check of its own, so a receiver in step knows where a frame
-ends before it believes a single byte of it, and no byte is ever escaped. At these lengths CRC-32C detects every
-error of up to five bits (Koopman 2002: Hamming distance 6 up to 5,243 bits; the longest checked piece here is
-516 bytes).
+All numbers are little-endian. Payload and its CRC are there only when the frame carries a payload:
+WRITE requests, and READ, STATUS and IDENTIFY responses. The header has a check of its own, so a
+receiver in step knows where a frame ends before it believes a single byte of it, and no byte is
+ever escaped. At these lengths CRC-32C detects every error of up to five bits (Koopman 2002: Hamming
+distance 6 up to 5,243 bits; the longest checked piece here is 516 bytes).
 
-Sequence numbers count requests modulo 256. The device executes requests strictly in order: one that repeats an executed
-number is answered again but a WRITE or RUN is not done again; one that skips a number, or fails its check, is answered
-with a NAK that carries the number which the device waits for. IDENTIFY opens a session: it is accepted with any number,
-and sets it. A host keeps at most ``link_window`` requests unanswered.
+Sequence numbers count requests modulo 256. The device executes requests strictly in order: one that
+repeats an executed number is answered again but a WRITE or RUN is not done again; one that skips a
+number, or fails its check, is answered with a NAK that carries the number which the device waits
+for. IDENTIFY opens a session: it is accepted with any number, and sets it. A host keeps at most
+``link_window`` requests unanswered.
 """
 
 from __future__ import annotations
@@ -65,10 +67,12 @@ class Status(enum.IntEnum):
 
 
 class Space(enum.IntEnum):
-    """Address spaces, in bits 28..31 of the address; the rest counts items of ``item_bytes(config, space)``.
+    """Address spaces, in bits 28..31 of the address; the rest counts items of
+    ``item_bytes(config, space)``.
 
-    PROGRAM: 32-bit words. CORE: elements, ``vector << row_bits | row``. BIAS: accumulators, ``vector * lanes + lane``.
-    WORK: elements. Items are little-endian two's complement on the wire; a bias takes 8 bytes, sign-extended.
+    PROGRAM: 32-bit words. CORE: elements, ``vector << row_bits | row``. BIAS: accumulators,
+    ``vector * lanes + lane``. WORK: elements. Items are little-endian two's complement on the wire;
+    a bias takes 8 bytes, sign-extended.
     """
 
     PROGRAM = 0
@@ -147,7 +151,7 @@ def pack_frame(header: Header, payload: bytes = b"") -> bytes:
     return frame
 
 
-# -- payload of IDENTIFY: what a host must know before it sends anything else ---------------------------------------
+# -- payload of IDENTIFY: what a host must know before it sends anything else ----------------------
 
 _IDENTITY = struct.Struct("<HBB16s")
 
@@ -169,7 +173,7 @@ class Identity:
         return cls(protocol, window, config_hash)
 
 
-# -- payload of STATUS: counters -----------------------------------------------------------------------------------
+# -- payload of STATUS: counters -------------------------------------------------------------------
 
 _COUNTERS = struct.Struct("<9I")
 
@@ -179,8 +183,8 @@ class Counters:
     """Payload of a STATUS response: nine 32-bit words.
 
     ``running`` is 1 while a program runs. The next six are of the latest run, in cycles:
-    ``cycles == busy + stall_drain + stall_fetch + flush``. ``stages`` counts the stages done. The last two count
-    since power-on: frames rejected by a check, and frames out of sequence.
+    ``cycles == busy + stall_drain + stall_fetch + flush``. ``stages`` counts the stages done. The
+    last two count since power-on: frames rejected by a check, and frames out of sequence.
     """
 
     running: int

@@ -1,10 +1,11 @@
-"""A stage: one matrix product of a core with the live tensor, as sizes, addresses and strides. It knows no format.
+"""A stage: one matrix product of a core with the live tensor, as sizes, addresses and strides. It
+knows no format.
 
 ``y[row, column] = requantise(sum over k of core[row, k] * x[k, column])``
 
-Every one of the three index groups is a nest of loops (outermost first), and an address is affine in the loop counters.
-Columns are ``column_loops`` around one run of ``lane_count`` columns that the engine's lanes take side by side, a
-tile of ``lanes`` at a time.
+Every one of the three index groups is a nest of loops (outermost first), and an address is affine
+in the loop counters. Columns are ``column_loops`` around one run of ``lane_count`` columns that the
+engine's lanes take side by side, a tile of ``lanes`` at a time.
 """
 
 from __future__ import annotations
@@ -39,13 +40,15 @@ class Stage:
     column_loops:
         Columns besides the lane run: use ``x``, ``y`` and ``bias``.
     lane_count, lane_x, lane_y:
-        Length of the lane run, and the distance in elements between neighbouring lanes when read and written.
+        Length of the lane run, and the distance in elements between neighbouring lanes when read
+        and written.
     lane_bias:
         Bias vectors from one lane tile to the next.
     x_base, y_base:
         Element addresses of the live tensor and of the result.
     core_base:
-        First vector of the core: ``core[row_tile * k + step]``, row tiles of ``rows`` rows, zero padded.
+        First vector of the core: ``core[row_tile * k + step]``, row tiles of ``rows`` rows, zero
+        padded.
     bias_base:
         First bias vector, or None for no bias.
     shift:
@@ -101,10 +104,12 @@ class Stage:
 
 
 def lane_skew(config: EngineConfig, stride: int) -> int | None:
-    """Rows that each further lane adds when lanes lie ``stride`` elements apart, or None if that stride is refused.
+    """Rows that each further lane adds when lanes lie ``stride`` elements apart, or None if that
+    stride is refused.
 
-    Work memory is ``lanes`` banks, bank = address mod lanes, behind rotators: it moves one vector a cycle for every
-    stride that is 1 mod ``lanes``, and refuses the others. With one lane there is nothing to rotate.
+    Work memory is ``lanes`` banks, bank = address mod lanes, behind rotators: it moves one vector a
+    cycle for every stride that is 1 mod ``lanes``, and refuses the others. With one lane there is
+    nothing to rotate.
     """
     if config.lanes == 1:
         return 0

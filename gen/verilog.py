@@ -5,6 +5,7 @@ The same configuration and the same tools give the same bytes: no date, no path 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.metadata
 import json
@@ -27,7 +28,10 @@ def _need_amaranth() -> None:
         import amaranth  # noqa: F401
     except ImportError:
         raise ToolError(
-            "amaranth", "is installed: Verilog output needs it", "nothing", "pip install 'drawbar[hdl]'"
+            "amaranth",
+            "is installed: Verilog output needs it",
+            "nothing",
+            "pip install 'drawbar[hdl]'",
         ) from None
 
 
@@ -43,7 +47,7 @@ def tool_versions() -> dict[str, str]:
 
 
 def module_name(config: EngineConfig) -> str:
-    """The name of the engine's top module and Verilog file, an identifier: ``drawbar_ulx3s_85f``."""
+    """Name of the top module and of the Verilog file, an identifier: ``drawbar_ulx3s_85f``."""
     return "drawbar_" + _NOT_IDENTIFIER.sub("_", config.name)
 
 
@@ -61,16 +65,25 @@ def to_verilog(component: Component, name: str) -> str:
 
     if not name.isidentifier() or not name.isascii():
         raise ToolError("Verilog output", "the module's name is an identifier", name, "rename it")
+    collecting = gc.isenabled()
+    # Amaranth makes millions of objects that all stay: looking for garbage among them is a third of
+    # the time.
+    gc.disable()
     try:
         return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
     except YosysError as error:
         raise ToolError(
             "yosys", "writes the Verilog", error, "pip install 'drawbar[hdl]' brings one that does"
         ) from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def ports(component: Component) -> dict[str, dict[str, int | str]]:
-    """Ports of a component by their Verilog names; clock and reset, which Amaranth adds, are not among them."""
+    """Ports of a component by their Verilog names; clock and reset, which Amaranth adds, are not
+    among them.
+    """
     from amaranth.hdl import Value
     from amaranth.lib.wiring import In
 
@@ -84,7 +97,8 @@ def ports(component: Component) -> dict[str, dict[str, int | str]]:
 
 
 def emit(config: EngineConfig, directory: str | Path) -> Path:
-    """Write ``drawbar_<name>.v`` and ``manifest.json`` into ``directory``; returns the Verilog's path.
+    """Write ``drawbar_<name>.v`` and ``manifest.json`` into ``directory``; returns the Verilog's
+    path.
 
     The manifest is written last, and holds the SHA-256 of the Verilog.
     """

@@ -10,7 +10,8 @@ from drawbar.gen.config import EngineConfig
 
 
 class MacArray(wiring.Component):
-    """``acc[r][c] += core[r] * live[c]`` each cycle; a finished tile moves to the drain registers as a whole.
+    """``acc[r][c] += core[r] * live[c]`` each cycle; a finished tile moves to the drain registers
+    as a whole.
 
     ::
 
@@ -19,21 +20,24 @@ class MacArray(wiring.Component):
         product           product k  product k+1
         acc                          ... + k        ... + k+1
         loaded                                      (k+1 last)
-        row                                                      row 0, then one row for each ``shift``
+        row                                                      row 0, then one for each ``shift``
 
     Members
     -------
     core, live, valid, first, last:
-        One reduction step: a core vector, a live vector, and whether the step begins or ends a tile.
+        One reduction step: a core vector, a live vector, and whether the step begins or ends a
+        tile.
     loaded:
-        Three cycles... the tile whose last step came two cycles ago is complete, and is in ``row`` from the next cycle.
+        Three cycles... the tile whose last step came two cycles ago is complete, and is in ``row``
+        from the next cycle.
     shift:
         The next row of the tile, from the next cycle. ``loaded`` wins.
     row:
         One row of accumulators.
 
-    Throughput: one step a cycle; a tile may follow ``rows`` cycles after the one before it is loaded. There is no
-    back-pressure: the issue side keeps that distance. Accumulation is exact modulo ``2**acc_width``.
+    Throughput: one step a cycle; a tile may follow ``rows`` cycles after the one before it is
+    loaded. There is no back-pressure: the issue side keeps that distance. Accumulation is exact
+    modulo ``2**acc_width``.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:

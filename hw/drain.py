@@ -1,4 +1,6 @@
-"""The drain side of a stage: finished tiles leave the array row by row, and find their place in work memory."""
+"""The drain side of a stage: finished tiles leave the array row by row, and find their place in
+work memory.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import descriptor_layout, stream_deltas
 from drawbar.hw.loops import AddressGenerator, LoopNest
 
-#: Cycles from the step of the drain's loops to the row's arrival at the requantiser, and at work memory.
+#: Cycles from the step of the drain's loops to the row's arrival at the requantiser, and at work
+#: memory.
 STEP_TO_ROW = 3
 STEP_TO_RESULT = 7
 #: Cycles from a result's arrival at work memory to the cycle at whose end it is written.
@@ -27,12 +30,14 @@ class Drain(wiring.Component):
     descriptor, load:
         The stage; constant from ``load`` until its ``written``.
     begin, row_tile_last:
-        A tile's rows follow from the next cycle on: all rows of the array, or the ``rows_last`` of the last row tile. At
-        least as many cycles must lie between two tiles as the first of them has rows.
+        A tile's rows follow from the next cycle on: all rows of the array, or the ``rows_last`` of
+        the last row tile. At least as many cycles must lie between two tiles as the first of them
+        has rows.
     bias_address:
         Bias vector of the row. Cycle 1 after the step.
     shift:
-        The row is used by the requantiser in this cycle (3 after the step); the array turns to the next one.
+        The row is used by the requantiser in this cycle (3 after the step); the array turns to the
+        next one.
     result_address, result_mask:
         Element address and valid lanes of the requantised row. Cycle 7 after the step.
     written:
@@ -98,7 +103,8 @@ class Drain(wiring.Component):
             self.result_address.eq(result.address),
         ]
 
-        # Valid lanes: all of them, or those of a ragged last lane tile. Made a cycle early, to be a register.
+        # Valid lanes: all of them, or those of a ragged last lane tile. Made a cycle early, to be a
+        # register.
         lanes_last = Cat(descriptor.lanes_last >= lane for lane in range(config.lanes))
         lane_tile_last = delayed(
             m, nest.at_last[config.row_loops], STEP_TO_RESULT - 1, "lane_tile_last"

@@ -2,14 +2,14 @@
 
 Cycles of one reduction step, counted from its issue::
 
-    0        1             2..4             5         6        7       8            9..11      12            14
-    issue -> live address  rotate, read  -> operands  product  acc  -> drain row -> requantise result     -> written
-             3: core address                          5: step of the drain's loops, 6: bias address
+    0        1        2..4            5        6        7      8         9..11      12      14
+    issue -> address  rotate, read -> operands product  acc -> drain row requantise result  written
+             3: core address          5: step of the drain's loops, 6: bias address
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Mux, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -24,7 +24,8 @@ from drawbar.hw.issue import Issue
 from drawbar.hw.memory import BankedMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
 
-#: Cycles from the issue of a step to its operands at the array, and to the begin of its tile's drain.
+#: Cycles from the issue of a step to its operands at the array, and to the begin of its tile's
+#: drain.
 ISSUE_TO_ARRAY = 5
 ISSUE_TO_DRAIN = 4
 #: Cycles from a host's read to its data.
@@ -39,8 +40,9 @@ class Engine(wiring.Component):
     host:
         Access to the memories while no program runs, and the start of a program.
     counters:
-        Of the latest run; they stay until the next start. ``cycles`` counts those in which ``host.running`` is high:
-        from the cycle after ``start`` to the one at whose end the last result is written.
+        Of the latest run; they stay until the next start. ``cycles`` counts those in which
+        ``host.running`` is high: from the cycle after ``start`` to the one at whose end the last
+        result is written.
 
     Reset stops a run and keeps the memories' contents.
     """

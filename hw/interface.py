@@ -15,8 +15,8 @@ class HostSignature(wiring.Signature):
     write, write_data:
         Strobe: one item is written, always at once. The item is in the low bits.
     read, read_data, read_valid:
-        Strobe; the item arrives some cycles later, sign-extended (program words: zero-extended), with
-        ``read_valid``, in order.
+        Strobe; the item arrives some cycles later, sign-extended (program words: zero-extended),
+        with ``read_valid``, in order.
     start, start_address:
         Strobe: run the program at this word of program memory.
     running:

@@ -23,7 +23,8 @@ class Issue(wiring.Component):
     load:
         Start the stage; the first step is in the next cycle.
     step, first, last, row_tile_last:
-        A reduction step is issued; it begins or ends a tile; the tile is the last one of its columns. Cycle 0.
+        A reduction step is issued; it begins or ends a tile; the tile is the last one of its
+        columns. Cycle 0.
     stalled:
         The stage is not at its end and no step is issued, as the drain registers are still in use.
     ended:
@@ -33,8 +34,8 @@ class Issue(wiring.Component):
     core_address:
         Core vector. Cycle 3, as core memory answers two cycles sooner than work memory.
 
-    A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's last step waits until
-    ``n`` cycles after its own. Throughput: otherwise one step a cycle.
+    A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
+    last step waits until ``n`` cycles after its own. Throughput: otherwise one step a cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:

@@ -1,7 +1,8 @@
 """Nested loops and the addresses that follow them.
 
-A ``LoopNest`` says which loop advances; each ``AddressGenerator`` beside it adds that loop's delta. One nest drives any number
-of streams, and one adder for each stream serves any nesting (``gen.program`` explains the deltas).
+A ``LoopNest`` says which loop advances; each ``AddressGenerator`` beside it adds that loop's delta.
+One nest drives any number of streams, and one adder for each stream serves any nesting
+(``gen.program`` explains the deltas).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from drawbar.gen.program import COUNT_BITS
 class LoopNest(wiring.Component):
     """Counters of nested loops, level 0 innermost.
 
-    Every counter counts down from its loop's count minus one; its zero flag is a register of its own, so that no
-    comparison lies between the counters and what they steer.
+    Every counter counts down from its loop's count minus one; its zero flag is a register of its
+    own, so that no comparison lies between the counters and what they steer.
 
     Arguments
     ---------
@@ -27,7 +28,8 @@ class LoopNest(wiring.Component):
     Members
     -------
     load:
-        Start over with the counts of ``counts``, which must be valid in the same cycle and stay until the next load.
+        Start over with the counts of ``counts``, which must be valid in the same cycle and stay
+        until the next load.
     counts:
         Repetitions minus one of every level.
     step:
@@ -35,12 +37,13 @@ class LoopNest(wiring.Component):
     at_last:
         Of the current iteration: bit j is set while loop j is in its last repetition.
     advance:
-        Of the current iteration, one-hot: the loop that advances at its end; all zero at the very last one.
+        Of the current iteration, one-hot: the loop that advances at its end; all zero at the very
+        last one.
     ended:
         The current iteration is the very last one.
 
-    Latency: outputs follow ``load`` and ``step`` by one cycle. Throughput: one iteration a cycle. ``load`` wins over
-    ``step``. After the very last iteration the nest wraps around to the first.
+    Latency: outputs follow ``load`` and ``step`` by one cycle. Throughput: one iteration a cycle.
+    ``load`` wins over ``step``. After the very last iteration the nest wraps around to the first.
     """
 
     def __init__(self, *, levels: int) -> None:

@@ -1,4 +1,6 @@
-"""The engine's memories: banks of simple dual-port memory, one write port and one synchronous read port each."""
+"""The engine's memories: banks of simple dual-port memory, one write port and one synchronous read
+port each.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from drawbar.gen.config import EngineConfig, clog2
 
 
 def rotate_up(values: Sequence[Value], amount: Value) -> list[Value]:
-    """``result[(i + amount) mod n] = values[i]``, for ``n = 2**len(amount)`` values: a logarithmic rotator."""
+    """``result[(i + amount) mod n] = values[i]``, for ``n = 2**len(amount)`` values: a logarithmic
+    rotator.
+    """
     result = list(values)
     for bit in range(clog2(len(result))):
         turned = result[-(1 << bit) :] + result[: -(1 << bit)]
@@ -29,7 +33,8 @@ def rotate_down(values: Sequence[Value], amount: Value) -> list[Value]:
 
 
 class BankedMemory(wiring.Component):
-    """Banks side by side under one address: core memory (a bank for each row) and bias memory (one for each lane).
+    """Banks side by side under one address: core memory (a bank for each row) and bias memory (one
+    for each lane).
 
     Arguments
     ---------
@@ -39,10 +44,11 @@ class BankedMemory(wiring.Component):
     Members
     -------
     read_address, read_data:
-        Latency: two cycles (address register of the memory, output register). Throughput: one vector a cycle.
+        Latency: two cycles (address register of the memory, output register). Throughput: one
+        vector a cycle.
     write_address, write_data, write_mask:
-        Writes the same element to the banks in the mask, visible to reads of the next cycle. A read of the same vector in
-        the same cycle gets the old value.
+        Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
+        of the same vector in the same cycle gets the old value.
     """
 
     def __init__(self, *, banks: int, depth: int, width: int) -> None:
@@ -79,9 +85,10 @@ class BankedMemory(wiring.Component):
 class VectorAddress(wiring.Component):
     """Bank addresses of an affine vector: lane l at ``start + l * (skew * lanes + 1)``.
 
-    With bank = address mod lanes, the lanes of such a vector lie in different banks: lane l in bank ``(start + l) mod
-    lanes``, at row ``start / lanes + l * skew``, one more where the lane has wrapped around. So the rows are the
-    products ``l * skew``, which stay for a whole stage, rotated to their banks, plus the start.
+    With bank = address mod lanes, the lanes of such a vector lie in different banks: lane l in bank
+    ``(start + l) mod lanes``, at row ``start / lanes + l * skew``, one more where the lane has
+    wrapped around. So the rows are the products ``l * skew``, which stay for a whole stage, rotated
+    to their banks, plus the start.
 
     Members
     -------
@@ -90,7 +97,8 @@ class VectorAddress(wiring.Component):
     start:
         Element address of lane 0.
     rows, offset:
-        Row in each bank, and the bank of lane 0. Latency: two cycles. Throughput: one vector a cycle.
+        Row in each bank, and the bank of lane 0. Latency: two cycles. Throughput: one vector a
+        cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -133,11 +141,12 @@ class WorkMemory(wiring.Component):
     read_skew, read_start, read_data:
         Latency: four cycles from ``read_start`` to ``read_data``. Throughput: one vector a cycle.
     write_skew, write_start, write_data, write_mask:
-        A vector with a nonzero mask is in memory for reads that start one cycle before its own third cycle: the write
-        happens at the end of cycle 2, counted from ``write_start`` in cycle 0. Throughput: one vector a cycle.
+        A vector with a nonzero mask is in memory for reads that start one cycle before its own
+        third cycle: the write happens at the end of cycle 2, counted from ``write_start`` in cycle
+        0. Throughput: one vector a cycle.
 
-    Collision: a read that meets a write in the same bank, row and cycle gets the old value; programs never depend on it.
-    Reset leaves the contents.
+    Collision: a read that meets a write in the same bank, row and cycle gets the old value;
+    programs never depend on it. Reset leaves the contents.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:

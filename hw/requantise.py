@@ -1,4 +1,6 @@
-"""Requantisation: accumulators to activations. Each step has a function of the same name in ``sim.golden``."""
+"""Requantisation: accumulators to activations. Each step has a function of the same name in
+``sim.golden``.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from drawbar.gen.config import EngineConfig
 
 
 class AddBias(wiring.Component):
-    """``o = i + bias`` where enabled, exact: one bit wider than its operands. Latency: one cycle."""
+    """``o = i + bias`` where enabled, exact: one bit wider than operands. Latency: one cycle."""
 
     def __init__(self, *, acc_width: int) -> None:
         self.acc_width = acc_width
@@ -30,10 +32,11 @@ class AddBias(wiring.Component):
 
 
 class RoundShift(wiring.Component):
-    """Arithmetic shift right with round-half-to-even: ``o = round(i / 2**shift)``. Latency: two cycles.
+    """Arithmetic shift right with round-half-to-even: ``o = round(i / 2**shift)``. Latency: two
+    cycles.
 
-    ``shift`` and ``below`` stay for a whole stage; ``below`` masks the bits that lie under the half, so its bit j is
-    set for ``j + 1 < shift``.
+    ``shift`` and ``below`` stay for a whole stage; ``below`` masks the bits that lie under the
+    half, so its bit j is set for ``j + 1 < shift``.
     """
 
     def __init__(self, *, acc_width: int, shift_bits: int) -> None:
@@ -98,7 +101,8 @@ class Saturate(wiring.Component):
 
 
 class Requantise(wiring.Component):
-    """One lane vector a cycle through bias, rounding shift, saturation and activation. Latency: four cycles.
+    """One lane vector a cycle through bias, rounding shift, saturation and activation. Latency:
+    four cycles.
 
     Members
     -------

@@ -1,8 +1,9 @@
 """The golden model: what the engine computes, to the last bit, in NumPy.
 
-One function for each hardware unit, with the unit's name: ``accumulate`` (``hw.array``), ``add_bias``, ``round_shift`` and
-``saturate`` (``hw.requantise``). It runs encoded programs out of the same memories as the hardware, on any number of
-samples at a time, and takes its cycle counts from the cycle model.
+One function for each hardware unit, with the unit's name: ``accumulate`` (``hw.array``),
+``add_bias``, ``round_shift`` and ``saturate`` (``hw.requantise``). It runs encoded programs out of
+the same memories as the hardware, on any number of samples at a time, and takes its cycle counts
+from the cycle model.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.program import decode
 from drawbar.gen.stage import Loop, Stage, check_stage
 
-#: Samples that ``run_artefact`` takes at a time: enough to fill the caches, little enough to fit memory.
+#: Samples that ``run_artefact`` takes at a time: enough to fill the caches, little enough to fit
+#: memory.
 CHUNK = 64
 
 
 def accumulate(core: np.ndarray, live: np.ndarray, acc_width: int) -> np.ndarray:
-    """Exact integer products: ``live (..., k) @ core (rows, k).T`` to ``(..., rows)``, modulo ``2**acc_width``.
+    """Exact integer products: ``live (..., k) @ core (rows, k).T`` to ``(..., rows)``, modulo
+    ``2**acc_width``.
 
-    The product runs in float64, which is exact here: every partial sum is an integer below 2**53, since operands have
-    at most 16 bits and a reduction at most 2**20 steps.
+    The product runs in float64, which is exact here: every partial sum is an integer below 2**53,
+    since operands have at most 16 bits and a reduction at most 2**20 steps.
     """
     total = (live.astype(np.float64) @ core.T.astype(np.float64)).astype(np.int64)
     half = 1 << (acc_width - 1)
@@ -115,7 +118,8 @@ class GoldenEngine:
     Members
     -------
     program, core, bias, work:
-        The memories: uint32 words, ``(core_depth, rows)``, ``(bias_depth, lanes)``, ``(work_elements,)``.
+        The memories: uint32 words, ``(core_depth, rows)``, ``(bias_depth, lanes)``,
+        ``(work_elements,)``.
     """
 
     def __init__(self, config: EngineConfig) -> None:

@@ -11,11 +11,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from drawbar.api import compile, golden, load_model, open, plan
+    from drawbar.api import compile, generate, golden, load_model, open, plan
+    from drawbar.bench import run_suite as bench
+    from drawbar.demo import run_demo
     from drawbar.gen.artefact import Artefact
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
     from drawbar.gen.errors import DrawbarError
     from drawbar.gen.network import ContractionNetwork, Model
+    from drawbar.plots import plot_stages
+    from drawbar.sim.tools import tool_report
     from drawbar.sw.driver import Device
 
 __version__ = "0.1.0"
@@ -28,35 +32,47 @@ __all__ = [
     "DrawbarError",
     "EngineConfig",
     "Model",
+    "bench",
     "compile",
+    "generate",
     "golden",
     "load_config",
     "load_model",
     "open",
     "plan",
+    "plot_stages",
+    "run_demo",
+    "tool_report",
 ]
 
-_MODULES = {
-    "PRESETS": "drawbar.gen.config",
-    "Artefact": "drawbar.gen.artefact",
-    "ContractionNetwork": "drawbar.gen.network",
-    "Device": "drawbar.sw.driver",
-    "DrawbarError": "drawbar.gen.errors",
-    "EngineConfig": "drawbar.gen.config",
-    "Model": "drawbar.gen.network",
-    "compile": "drawbar.api",
-    "golden": "drawbar.api",
-    "load_config": "drawbar.gen.config",
-    "load_model": "drawbar.api",
-    "open": "drawbar.api",
-    "plan": "drawbar.api",
+#: Name: the module that defines it, and its name there.
+_PLACES = {
+    "PRESETS": ("drawbar.gen.config", "PRESETS"),
+    "Artefact": ("drawbar.gen.artefact", "Artefact"),
+    "ContractionNetwork": ("drawbar.gen.network", "ContractionNetwork"),
+    "Device": ("drawbar.sw.driver", "Device"),
+    "DrawbarError": ("drawbar.gen.errors", "DrawbarError"),
+    "EngineConfig": ("drawbar.gen.config", "EngineConfig"),
+    "Model": ("drawbar.gen.network", "Model"),
+    "bench": ("drawbar.bench", "run_suite"),
+    "compile": ("drawbar.api", "compile"),
+    "generate": ("drawbar.api", "generate"),
+    "golden": ("drawbar.api", "golden"),
+    "load_config": ("drawbar.gen.config", "load_config"),
+    "load_model": ("drawbar.api", "load_model"),
+    "open": ("drawbar.api", "open"),
+    "plan": ("drawbar.api", "plan"),
+    "plot_stages": ("drawbar.plots", "plot_stages"),
+    "run_demo": ("drawbar.demo", "run_demo"),
+    "tool_report": ("drawbar.sim.tools", "tool_report"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name]), name)
+    module, attribute = _PLACES[name]
+    return getattr(import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""The public functions: they compose the generator, the golden model, the simulator and the driver."""
+"""The public functions: they compose generator, golden model, simulator and driver."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from drawbar.gen.errors import InputError, LinkError
 from drawbar.gen.model_file import load_model
 from drawbar.gen.network import Model
 from drawbar.gen.plan import Plan, plan_model
+from drawbar.sim.any_board import AnyBoard
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.quantise import quantise
 from drawbar.sw.driver import Device, parse_url
@@ -25,7 +26,7 @@ from drawbar.sw.driver import Device, parse_url
 if TYPE_CHECKING:
     from drawbar.sim.verilator import Progress
 
-__all__ = ["compile", "golden", "load_model", "open", "plan"]
+__all__ = ["compile", "generate", "golden", "load_model", "open", "plan"]
 
 #: Samples of the calibration data that become the artefact's self-test.
 SELF_TEST = 8
@@ -160,7 +161,20 @@ def open(
 
     if engine is not None:
         return Device(make(load_config(engine)))
-    return Device.simulated(url, make)
+    return Device(AnyBoard(url, make))
+
+
+def generate(engine: str | Path | EngineConfig, directory: str | Path) -> Path:
+    """Write an engine's Verilog and its manifest into a folder; returns the Verilog's path.
+
+    Raises
+    ------
+    ToolError:
+        Amaranth is missing, or the folder cannot be written.
+    """
+    from drawbar.gen.verilog import emit
+
+    return emit(load_config(engine), directory)
 
 
 def _versions() -> dict[str, str]:

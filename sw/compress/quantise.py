@@ -1,12 +1,14 @@
 """Quantisation: a plan and calibration data in, integers out. NumPy only.
 
-Every tensor between stages has one scale. A decomposed layer is multilinear and ReLU commutes with positive factors, so those
-scales need not be powers of two: whatever is left over goes into the core before it is rounded,
+Every tensor between stages has one scale. A decomposed layer is multilinear and ReLU commutes with
+positive factors, so those scales need not be powers of two: whatever is left over goes into the
+core before it is rounded,
 
     core_integer = round(core * scale_out * 2**shift / scale_in)
 
-and the engine's only rescaling is its rounding shift. Each intermediate then fills its range exactly, and each core to within
-a factor of two. The model's input and output scales are powers of two, so that hosts convert exactly.
+and the engine's only rescaling is its rounding shift. Each intermediate then fills its range
+exactly, and each core to within a factor of two. The model's input and output scales are powers of
+two, so that hosts convert exactly.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ from drawbar.gen.stage import Loop, Stage
 
 #: Calibration samples that are looked at; more change little.
 CALIBRATION = 512
-#: Fractions of the largest value seen that may become the end of the range. Clipping pays at 8 bits.
+#: Fractions of the largest value seen that may become the end of the range. Clipping pays at 8
+#: bits.
 CLIPPING = (1.0, 0.9, 0.8, 0.7, 0.6)
-#: What unseen data may exceed the calibration by before it saturates, by data width: 16 bits can afford some.
+#: What unseen data may exceed the calibration by before it saturates, by data width: 16 bits can
+#: afford some.
 HEADROOM = {8: 1.0, 16: 1.5}
 
 
@@ -144,7 +148,7 @@ def _integers(
 
 
 def core_image(core: np.ndarray, config: EngineConfig) -> np.ndarray:
-    """``(rows, k)`` integers to core vectors, ``(row tiles * k, rows of the array)``, zero padded."""
+    """``(rows, k)`` integers to core vectors, ``(row tiles * k, rows of array)``, zero padded."""
     rows, k = core.shape
     tiles = -(-rows // config.rows)
     padded = np.zeros((tiles * config.rows, k), np.int64)
@@ -239,7 +243,8 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
             scale_out = 2.0**output_bits
         bias = network.bias if planned.ends_layer else None
         where = f"layer {network.name!r}, stage {number}"
-        # Outputs cannot be finer than the products that make them: with no shift, a core entry is what it is.
+        # Outputs cannot be finer than the products that make them: with no shift, a core entry is
+        # what it is.
         most = float(np.abs(matrix).max())
         if most > 0 and most * scale_out / scale_in > config.data_max:
             scale_out = config.data_max / most * scale_in

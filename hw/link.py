@@ -1,0 +1,129 @@
+"""The command link: framed requests in, framed responses out, the engine's memories behind."""
+
+from amaranth.hdl import Module
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.protocol import MAX_PAYLOAD
+from drawbar.hw.interface import EngineCounters, HostSignature
+from drawbar.hw.link_executor import LinkExecutor
+from drawbar.hw.link_frames import BYTE, Request
+from drawbar.hw.link_receiver import LinkReceiver
+from drawbar.hw.link_transmitter import LinkTransmitter
+
+
+class Link(wiring.Component):
+    """The device's side of ``gen.protocol``.
+
+    ::
+
+        rx ──> receiver ──> queue of requests ──> executor ──> transmitter ──> tx
+                  └──────> slots of payloads ───────┘ └──> host
+
+    Payloads wait in one slot of 512 bytes for each request of the window, so nothing reaches the
+    engine's memories before its check has passed, and a host that keeps at most ``link_window``
+    requests unanswered never finds the queue full. Over a line that cannot wait (a byte every 3
+    cycles or slower) not a byte is lost then; other streams are stopped by ``rx.ready``.
+
+    Throughput: a byte a cycle, but for one cycle after each header and one after each frame. When
+    nothing is before it, the first byte of the answer comes eight cycles after the last byte of a
+    STATUS or IDENTIFY, nine after a READ or RUN, and ten and its length after a WRITE. A READ sends
+    a byte a cycle as far as ``host`` gives items: see ``ItemReader``.
+
+    Arguments
+    ---------
+    config:
+        The engine behind the link.
+    idle_cycles:
+        Cycles of silence after which an unfinished frame is dropped; by default 10 ms, longer than
+        a USB adapter pauses and shorter than a host waits.
+
+    Members
+    -------
+    rx, tx:
+        Bytes from and to the host.
+    host:
+        The engine's memories.
+    counters:
+        What STATUS reports of the latest run.
+    """
+
+    def __init__(self, *, config: EngineConfig, idle_cycles: int | None = None) -> None:
+        self._config = config
+        self._idle_cycles = config.clock_hz // 100 + 1 if idle_cycles is None else idle_cycles
+        if self._idle_cycles < 1:
+            raise ValueError(f"a silence takes at least 1 cycle; found idle_cycles={idle_cycles!r}")
+        super().__init__(
+            {
+                "rx": In(stream.Signature(BYTE)),
+                "tx": Out(stream.Signature(BYTE)),
+                "host": Out(HostSignature()),
+                "counters": In(EngineCounters),
+            }
+        )
+
+    @property
+    def config(self) -> EngineConfig:
+        return self._config
+
+    @property
+    def idle_cycles(self) -> int:
+        return self._idle_cycles
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        window = self._config.link_window
+        m.submodules.receiver = receiver = LinkReceiver(
+            window=window, idle_cycles=self._idle_cycles
+        )
+        m.submodules.executor = executor = LinkExecutor(config=self._config)
+        m.submodules.transmitter = transmitter = LinkTransmitter()
+
+        wiring.connect(m, wiring.flipped(self.rx), receiver.rx)
+        wiring.connect(m, executor.response, transmitter.response)
+        wiring.connect(m, executor.payload, transmitter.payload)
+        wiring.connect(m, transmitter.tx, wiring.flipped(self.tx))
+        wiring.connect(m, executor.host, wiring.flipped(self.host))
+        m.d.comb += [
+            receiver.release.eq(executor.release),
+            receiver.release_slot.eq(executor.release_slot),
+            executor.counters.eq(self.counters),
+            executor.crc_errors.eq(receiver.crc_errors),
+            executor.sequence_errors.eq(receiver.sequence_errors),
+        ]
+
+        # At most `window` requests, since each holds a slot, and at most `window` NAKs, by
+        # `nak_room`. One place more, because this FIFO refuses the last one while its output
+        # register is empty.
+        m.submodules.queue = queue = SyncFIFOBuffered(
+            width=Request.as_shape().size, depth=2 * window + 1
+        )
+        m.d.comb += [
+            queue.w_data.eq(receiver.requests.payload),
+            queue.w_en.eq(receiver.requests.valid),
+            receiver.requests.ready.eq(queue.w_rdy),
+            receiver.nak_room.eq(queue.level < window),
+            executor.requests.payload.eq(queue.r_data),
+            executor.requests.valid.eq(queue.r_rdy),
+            queue.r_en.eq(executor.requests.ready),
+        ]
+
+        # Never written where it is read: the receiver writes only slots that are free, the executor
+        # reads only the slot of a request that it has not answered. tests/hw/test_link.py watches
+        # both ports.
+        m.submodules.slots = slots = memory.Memory(
+            shape=BYTE, depth=window * MAX_PAYLOAD, init=[], attrs={"no_rw_check": 1}
+        )
+        write_port = slots.write_port()
+        read_port = slots.read_port()
+        m.d.comb += [
+            write_port.addr.eq(receiver.slot_address),
+            write_port.data.eq(receiver.slot_byte),
+            write_port.en.eq(receiver.slot_write),
+            read_port.addr.eq(executor.slot_address),
+            read_port.en.eq(executor.slot_read),
+            executor.slot_byte.eq(read_port.data),
+        ]
+        return m

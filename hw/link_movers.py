@@ -1,0 +1,186 @@
+"""Move payloads between the link and the engine's memories."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import clog2
+from drawbar.gen.protocol import MAX_PAYLOAD
+from drawbar.hw.link_frames import BYTE
+
+#: Bits of an item's address and of the widest item, as in ``hw.interface.HostSignature``.
+ITEM_BITS = 28
+DATA_BITS = 64
+_DATA_BYTES = DATA_BITS // BYTE
+
+
+class ItemWriter(wiring.Component):
+    """Assembles items from a payload slot and writes them.
+
+    Takes one byte a cycle; an item is written two cycles after its last byte was addressed, and
+    ``done`` comes with the last one, so ``length`` bytes take ``length + 2`` cycles after
+    ``start``.
+
+    Arguments
+    ---------
+    window:
+        Slots of the payload memory.
+
+    Members
+    -------
+    start:
+        Strobe: write ``length`` bytes of ``slot`` as items of ``2 ** item_log`` bytes, from item
+        ``item`` on. The five stay until ``done``.
+    slot_read, slot_address, slot_byte:
+        Synchronous read port of the payload memory.
+    write, address, write_data:
+        Strobe: an item. It is in the low bits; those above are undefined.
+    done:
+        Strobe: with the last ``write``.
+    """
+
+    def __init__(self, *, window: int) -> None:
+        self._window = window
+        slot_bits = clog2(window)
+        super().__init__(
+            {
+                "start": In(1),
+                "slot": In(slot_bits),
+                "length": In(range(MAX_PAYLOAD + 1)),
+                "item_log": In(2),
+                "item": In(ITEM_BITS),
+                "slot_read": Out(1),
+                "slot_address": Out(slot_bits + clog2(MAX_PAYLOAD)),
+                "slot_byte": In(BYTE),
+                "write": Out(1),
+                "address": Out(ITEM_BITS),
+                "write_data": Out(DATA_BITS),
+                "done": Out(1),
+            }
+        )
+
+    @property
+    def window(self) -> int:
+        return self._window
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        last_of_item = Signal(range(_DATA_BYTES))
+        m.d.comb += last_of_item.eq((1 << self.item_log) - 1)
+
+        # Stage 0: address a byte.
+        read_count = Signal(range(MAX_PAYLOAD + 1))
+        active = Signal()
+        final = Signal()
+        m.d.comb += [
+            self.slot_read.eq(active),
+            self.slot_address.eq(Cat(read_count[: clog2(MAX_PAYLOAD)], self.slot)),
+            final.eq(read_count == self.length - 1),
+        ]
+        with m.If(self.start):
+            m.d.sync += [read_count.eq(0), active.eq(1)]
+        with m.Elif(active):
+            m.d.sync += read_count.eq(read_count + 1)
+            with m.If(final):
+                m.d.sync += active.eq(0)
+
+        # Stage 1: put the byte in its place in the item.
+        byte_valid = Signal()
+        byte_index = Signal(range(_DATA_BYTES))
+        byte_final = Signal()
+        m.d.sync += [
+            byte_valid.eq(active),
+            byte_index.eq(read_count[:3] & last_of_item),
+            byte_final.eq(final),
+        ]
+        with m.If(byte_valid):
+            m.d.sync += self.write_data.word_select(byte_index, BYTE).eq(self.slot_byte)
+
+        # Stage 2: the item is complete.
+        m.d.sync += [
+            self.write.eq(byte_valid & (byte_index == last_of_item)),
+            self.done.eq(byte_valid & byte_final),
+        ]
+        with m.If(self.start):
+            m.d.sync += self.address.eq(self.item)
+        with m.Elif(self.write):
+            m.d.sync += self.address.eq(self.address + 1)
+        return m
+
+
+class ItemReader(wiring.Component):
+    """Reads items and streams their bytes.
+
+    Reads one item ahead of the one that is streamed: items of n bytes that arrive L cycles after
+    their strobe take ``max(n, L + 2)`` cycles each; the first byte comes L + 3 cycles after
+    ``start``.
+
+    Members
+    -------
+    start:
+        Strobe: read ``length`` bytes as items of ``2 ** item_log`` bytes, from item ``item`` on. To
+        be given only when all bytes of the time before were taken; ``item_log`` stays until then.
+    read, address, read_data, read_valid:
+        As in ``hw.interface.HostSignature``; one read at a time is under way.
+    bytes_out:
+        ``length`` bytes.
+    """
+
+    start: In(1)
+    length: In(range(MAX_PAYLOAD + 1))
+    item_log: In(2)
+    item: In(ITEM_BITS)
+    read: Out(1)
+    address: Out(ITEM_BITS)
+    read_data: In(DATA_BITS)
+    read_valid: In(1)
+    bytes_out: Out(stream.Signature(BYTE))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        # Ask for an item when nothing is under way and there is room for it.
+        left = Signal(range(MAX_PAYLOAD + 1))  # items not yet asked for
+        waiting = Signal()
+        ahead = Signal(DATA_BITS)
+        ahead_valid = Signal()
+        m.d.comb += self.read.eq((left != 0) & ~waiting & ~ahead_valid)
+        with m.If(self.start):
+            m.d.sync += [
+                self.address.eq(self.item),
+                left.eq(self.length >> self.item_log),
+            ]
+        with m.Elif(self.read):
+            m.d.sync += [
+                self.address.eq(self.address + 1),
+                left.eq(left - 1),
+                waiting.eq(1),
+            ]
+        with m.If(waiting & self.read_valid):
+            m.d.sync += [
+                ahead.eq(self.read_data),
+                ahead_valid.eq(1),
+                waiting.eq(0),
+            ]
+
+        # Send the bytes of the item before.
+        current = Signal(DATA_BITS)
+        bytes_left = Signal(range(_DATA_BYTES + 1))
+        sent = Signal()
+        m.d.comb += [
+            self.bytes_out.valid.eq(bytes_left != 0),
+            self.bytes_out.payload.eq(current[:BYTE]),
+            sent.eq(self.bytes_out.valid & self.bytes_out.ready),
+        ]
+        with m.If(sent):
+            m.d.sync += [
+                current.eq(current[BYTE:]),
+                bytes_left.eq(bytes_left - 1),
+            ]
+        with m.If(ahead_valid & (bytes_left == Mux(sent, 1, 0))):
+            m.d.sync += [
+                current.eq(ahead),
+                bytes_left.eq(1 << self.item_log),
+                ahead_valid.eq(0),
+            ]
+        return m
