@@ -64,27 +64,25 @@ def _layers(rows: list[dict[str, Any]]) -> Any:
     view = table(
         f"Simulated board, engine {rows[0]['engine']}, batch {rows[0]['batch']}",
         "layer",
-        ">multiplications",
-        ">cycles predicted",
+        ">predicted",
         ">measured",
         ">utilisation",
-        ">core bytes",
-        ">work bytes, peak",
-        ">mismatches",
-        "order",
+        ">core B",
+        ">work B",
+        ">differ",
     )
     for row in rows:
         view.add_row(
             row["layer"],
-            exact(row["multiplications"]),
             exact(row["cycles_predicted"]),
             exact(row["cycles_measured"]),
             percent(row["utilisation"]),
             exact(row["core_bytes"]),
             exact(row["work_bytes_peak"]),
             exact(row["mismatches"]),
-            row["plan"],
         )
+    view.caption = "\n".join(f"{row['layer']}: {row['plan']}" for row in rows)
+    view.caption_justify = "left"
     return view
 
 

@@ -46,10 +46,13 @@ def demo(
     ] = DataSet.digits,
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with the idx files of mnist or fashion-mnist [env: DRAWBAR_DATA]."),
+        typer.Option(
+            help="Folder with the idx files of mnist or fashion-mnist [env: DRAWBAR_DATA]."
+        ),
     ] = None,
     pretrained: Annotated[
-        bool, typer.Option(help="Start from the weights that ship with the package; needs no PyTorch.")
+        bool,
+        typer.Option(help="Start from the weights that ship with the package; needs no PyTorch."),
     ] = False,
     bits: Annotated[int, typer.Option(help="Width of activations and cores: 16 or 8.")] = 16,
     engine: Annotated[
@@ -63,7 +66,9 @@ def demo(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Picture of where the cycles go; default: drawbar-demo-DATASET-BITSbit.png."),
+        typer.Option(
+            help="Picture of where the cycles go; default: drawbar-demo-DATASET-BITSbit.png."
+        ),
     ] = None,
     no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw no picture.")] = False,
     save: Annotated[
@@ -168,7 +173,8 @@ def _show(facts: dict[str, Any]) -> None:
     what = {"sim": "simulated board", "golden": "golden board"}.get(facts["device"], "board")
     console.print(
         f"accuracy on {facts['samples']} test samples: float {accuracy['float']:.2f} %, "
-        f"golden model {accuracy['golden']:.2f} %, {what} {accuracy['device']:.2f} %"
+        f"golden model {accuracy['golden']:.2f} %, {what} {accuracy['device']:.2f} %",
+        soft_wrap=True,
     )
     console.print(f"mismatching outputs between golden model and {what}: {facts['mismatches']}")
     for key, text in (("plot", "where the cycles go"), ("artefact", "compiled model")):

@@ -23,13 +23,12 @@ def doctor(json: Json = False) -> None:
         if json:
             print_json([tool._asdict() for tool in tools])
         else:
-            view = table("Tools", "name", "version", "where", "needed for", "how to get it")
+            view = table("Tools", "name", "version", "needed for", "how to get it")
             for tool in tools:
                 found = tool.path is not None
                 view.add_row(
                     tool.name,
                     (tool.version or "?") if found else "[red]missing[/red]",
-                    str(tool.path) if found else "",
                     tool.needed_for,
                     "" if found else tool.fix,
                 )

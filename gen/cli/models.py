@@ -26,9 +26,12 @@ from drawbar.gen.cli.output import (
 from drawbar.gen.errors import InputError
 
 ModelFile = Annotated[
-    Path, typer.Argument(help="Model file (.safetensors), as drawbar.gen.model_file.save_model writes.")
+    Path,
+    typer.Argument(help="Model file (.safetensors), as drawbar.gen.model_file.save_model writes."),
 ]
-ArtefactFile = Annotated[Path, typer.Argument(help="Artefact (.drawbar), as drawbar compile writes.")]
+ArtefactFile = Annotated[
+    Path, typer.Argument(help="Artefact (.drawbar), as drawbar compile writes.")
+]
 Engine = Annotated[
     str,
     typer.Option(help="Engine: a preset (drawbar info lists them) or a TOML file of parameters."),
@@ -74,43 +77,41 @@ def _layer_rows(layers: list[dict[str, Any]]) -> Any:
     view = table(
         "Layers",
         "layer",
-        "format",
-        "modes in",
-        "modes out",
+        "modes in > out",
         "ranks",
-        ">dense weights",
-        ">core weights",
-        ">multiplications",
+        ">dense",
+        ">core",
         ">cycles",
         ">utilisation",
-        "order",
     )
     for layer in layers:
         view.add_row(
-            layer["name"],
-            layer["format"],
-            modes(layer["modes_in"]),
-            modes(layer["modes_out"]),
+            f"{layer['name']} ({layer['format']})",
+            f"{modes(layer['modes_in'])} > {modes(layer['modes_out'])}",
             modes(layer["ranks"]) or "-",
             exact(layer["dense_weights"]),
             exact(layer["core_weights"]),
-            exact(layer["multiplications"]),
             exact(layer["cycles"]),
             percent(layer["utilisation"]),
-            layer["plan"],
         )
+    view.caption = "\n".join(f"{layer['name']}: {layer['plan']}" for layer in layers)
+    view.caption_justify = "left"
     return view
 
 
 def compile_command(
     model: ModelFile,
     calibration: Annotated[
-        Path, typer.Option(help="Real inputs, an .npy array (samples, inputs); a few hundred are plenty.")
+        Path,
+        typer.Option(
+            help="Real inputs, an .npy array (samples, inputs); a few hundred are plenty."
+        ),
     ],
     engine: Engine = "small",
     batch: Batch = 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Artefact to write; default: MODEL.drawbar.")
+        Path | None,
+        typer.Option("--output", "-o", help="Artefact to write; default: MODEL.drawbar."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -128,11 +129,14 @@ def compile_command(
         console.print(_layer_rows(facts["layers"]))
         console.print(
             f"{target}: {exact(artefact.cycles)} cycles a run of {batch} on engine "
-            f"{artefact.config.name!r} ({artefact.config.rows} x {artefact.config.lanes})"
+            f"{artefact.config.name!r} ({artefact.config.rows} x {artefact.config.lanes})",
+            soft_wrap=True,
         )
 
 
-def estimate(model: ModelFile, engine: Engine = "small", batch: Batch = 1, json: Json = False) -> None:
+def estimate(
+    model: ModelFile, engine: Engine = "small", batch: Batch = 1, json: Json = False
+) -> None:
     """Say exactly what a model costs on an engine: cycles, memory, utilisation. Nothing is built or
     run.
     """
@@ -236,7 +240,8 @@ def run(
             return
         console.print(
             f"{report.samples} samples in {report.runs} runs of {exact(report.cycles)} cycles on "
-            f"{device}; {report.seconds:.2f} s on this host, {report.retries} frames sent again"
+            f"{device}; {report.seconds:.2f} s on this host, {report.retries} frames sent again",
+            soft_wrap=True,
         )
         if output is not None:
             console.print(f"outputs: {output}")
@@ -272,7 +277,8 @@ def verify(artefact: ArtefactFile, device: DeviceUrl = "sim", json: Json = False
             verdict = "passed" if report.passed else "FAILED"
             console.print(
                 f"{verdict}: {report.mismatches} of {report.compared} outputs differ, "
-                f"{report.samples} samples, {exact(report.cycles)} cycles each, as predicted"
+                f"{report.samples} samples, {exact(report.cycles)} cycles each, as predicted",
+                soft_wrap=True,
             )
         if not report.passed:
             raise typer.Exit(EXIT_CHECK_FAILED)
@@ -325,7 +331,12 @@ def info(
             console.print(view)
             return
         presets = [
-            {**c.as_dict(), "config_hash": c.hash.hex(), "core_bytes": c.core_bytes, "work_bytes": c.work_bytes}
+            {
+                **c.as_dict(),
+                "config_hash": c.hash.hex(),
+                "core_bytes": c.core_bytes,
+                "work_bytes": c.work_bytes,
+            }
             for c in drawbar.PRESETS.values()
         ]
         if json:
@@ -354,7 +365,9 @@ def info(
 
 def generate(
     engine: Engine = "small",
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("build/rtl"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path(
+        "build/rtl"
+    ),
     json: Json = False,
 ) -> None:
     """Write an engine's Verilog and its manifest (configuration, hash, tool versions)."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -55,10 +56,18 @@ def reporting(as_json: bool) -> Iterator[None]:
             if as_json:
                 print_json(error.as_dict())
             else:
-                messages.print(f"[bold red]{error.subject}[/bold red]", highlight=False)
-                messages.print(f"  rule   {error.rule}", highlight=False, markup=False)
-                messages.print(f"  found  {error.value}", highlight=False, markup=False)
-                messages.print(f"  fix    {error.fix}", highlight=False, markup=False)
+                messages.print(
+                    error.subject, style="bold red", highlight=False, markup=False, soft_wrap=True
+                )
+                messages.print(
+                    f"  rule   {error.rule}", highlight=False, markup=False, soft_wrap=True
+                )
+                messages.print(
+                    f"  found  {error.value}", highlight=False, markup=False, soft_wrap=True
+                )
+                messages.print(
+                    f"  fix    {error.fix}", highlight=False, markup=False, soft_wrap=True
+                )
             raise typer.Exit(EXIT_ERROR) from None
 
 
@@ -121,7 +130,14 @@ def step_bar(progress: Progress) -> Callable[[str, int, int], None]:
 
 def table(title: str, *columns: str) -> Table:
     """A table whose columns are right-aligned where their name starts with ``>``."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for column in columns:
         right = column.startswith(">")
         made.add_column(column.removeprefix(">"), justify="right" if right else "left")
