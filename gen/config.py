@@ -76,6 +76,8 @@ class EngineConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "name":
+                if not isinstance(value, str):
+                    self._reject("name", "is a string", value, "put the name in quotes")
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
@@ -274,17 +276,21 @@ def load_config(source: str | Path | EngineConfig) -> EngineConfig:
             f"use one of {', '.join(sorted(PRESETS))}",
         )
     try:
-        fields = tomllib.loads(path.read_text())
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"engine file {path}", "exists", "no such file", "give the path of a TOML file"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"engine file {path}", "can be read", error.strerror, "give the path of a TOML file"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"engine file {path}", "is valid TOML", error, "mend the file at that place"
         ) from None
     preset = fields.pop("preset", None)
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         raise ConfigError(
             f"engine file {path}, preset",
             "names a preset",

@@ -9,7 +9,7 @@ the permutation between the two stages is then free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -88,8 +88,11 @@ def lane_blocks(
     sizes: Mapping[str, int],
     config: EngineConfig,
     before: Block | None,
+    accept: Callable[[Block], bool],
 ) -> Iterator[Block]:
-    """Lane blocks for a reader, best first, that get along with its writer's block ``before``."""
+    """Lane blocks for a reader, best first, that get along with its writer's block ``before``, and
+    that ``accept`` takes.
+    """
     given = 0
     for subset in _ranked(columns, tuple(sizes[i] for i in columns), config.lanes):
         canonical = tuple(i for i in columns if i in subset)
@@ -107,8 +110,9 @@ def lane_blocks(
         else:
             continue
         for block in dict.fromkeys(candidates):
-            yield block
-            given += 1
+            if accept(block):
+                yield block
+                given += 1
         if given >= BLOCKS:
             return
 

@@ -175,30 +175,51 @@ class OrderSearch:
                     frontier.append(after)
         return sorted(seen, key=lambda s: (-s.bit_count(), s))
 
-    def least_core(self) -> int:
-        """Core vectors of the order that needs the fewest."""
-        best = {self.all: 0}
-        for state in self.states:
-            for after, step in self.steps(state):
-                if after in best:
-                    total = best[after] + step.core_vectors
-                    best[state] = min(best.get(state, total), total)
-        return best[0]
-
-    def least_work(self, core_limit: int | None = None) -> int:
-        """Work elements of the order whose largest stage needs the fewest.
-
-        With ``core_limit``, among the orders with no stage of more core vectors than that.
+    @cached_property
+    def trades(self) -> list[tuple[int, int]]:
+        """What orders need, as (core vectors, work elements of the largest stage), from the fewest
+        vectors upwards; orders that need no less of either than another are left out.
         """
-        best = {self.all: 0}
+        best: dict[int, list[tuple[int, int]]] = {self.all: [(0, 0)]}
+        for state in self.states:
+            found = [
+                (core + step.core_vectors, max(peak, step.live + step.result))
+                for after, step in self.steps(state)
+                for core, peak in best.get(after, ())
+            ]
+            if found:
+                best[state] = []
+                for core, peak in sorted(found):
+                    if not best[state] or peak < best[state][-1][1]:
+                        best[state].append((core, peak))
+        return best[0]
+
+    def least_core(self, work_limit: int) -> int | None:
+        """Core vectors of the order that needs the fewest within the limit of work elements; None
+        where no order is.
+        """
+        return next((core for core, peak in self.trades if peak <= work_limit), None)
+
+    def least_work(self) -> int:
+        """Work elements of the order whose largest stage needs the fewest."""
+        return self.trades[-1][1]
+
+    def least_bias(self) -> int:
+        """Vectors of bias memory that the layer's bias takes at least; 0 without a bias.
+
+        A vector holds the biases of one result row, for a tile of columns.
+        """
+        if self.network.bias is None:
+            return 0
+        least = None
         for state in self.states:
             for after, step in self.steps(state):
-                if core_limit is not None and step.core_vectors > core_limit:
-                    continue
-                if after in best:
-                    peak = max(best[after], step.live + step.result)
-                    best[state] = min(best.get(state, peak), peak)
-        return best[0]
+                if after == self.all:
+                    columns = self.size(tuple(i for i in step.columns if i != BATCH))
+                    need = self.size(step.rows) * -(-columns // self.config.lanes)
+                    least = need if least is None else min(least, need)
+        assert least is not None
+        return least
 
     def orders(self, core_limit: int, work_limit: int) -> Iterator[tuple[int, Order]]:
         """Whole orders within the limits, as (bound, steps), best bound first; deterministic.

@@ -10,16 +10,16 @@ sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
-
-import numpy as np
 
 from drawbar.gen.align import Boundary, align
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import Cycles, program_cycles, tile_cycles, utilisation
+from drawbar.gen.cycles import program_cycles, tile_cycles
 from drawbar.gen.errors import FitError
+from drawbar.gen.fit import NoLayout, check_room, no_layout, shortages
 from drawbar.gen.layout import (
     Block,
     Layout,
@@ -30,125 +30,21 @@ from drawbar.gen.layout import (
     nest,
     serves,
 )
-from drawbar.gen.network import ContractionNetwork, Model
+from drawbar.gen.network import Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
+from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Loop, Stage
+
+__all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
 
 #: Partial plans kept after each stage; orders tried for each layer, and tried before giving up.
 BEAM = 16
 ORDERS = 32
 RESCUE_ORDERS = 256
-
-
-@dataclass(frozen=True)
-class PlannedStage:
-    """A stage, and what its rows, columns and reduction mean.
-
-    Members
-    -------
-    stage:
-        Sizes and addresses; its ``shift`` is set by quantisation.
-    step:
-        The cores that it absorbs, and index names.
-    k_order, row_order:
-        Index order of the core matrix's columns and rows, outermost first.
-    column_order, block:
-        Index order of the columns outside and inside the lane run.
-    ends_layer:
-        The result is the layer's output: bias and activation belong here.
-    """
-
-    stage: Stage
-    step: Step
-    k_order: tuple[str, ...]
-    row_order: tuple[str, ...]
-    column_order: tuple[str, ...]
-    block: Block
-    ends_layer: bool
-
-    @property
-    def layer(self) -> int:
-        return self.stage.layer
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A planned model.
-
-    Members
-    -------
-    networks:
-        The layers, in the index names that the stages use.
-    cycles:
-        Exact cycles of each stage.
-    bound:
-        No plan of whole stages takes fewer cycles.
-    proven:
-        The plan reaches the bound.
-    input, output:
-        Layouts in work memory (their ``fraction_bits`` are set by quantisation).
-    work_peak:
-        Elements of the two live tensors of the largest stage, paddings included.
-    """
-
-    model: Model
-    config: EngineConfig
-    batch: int
-    networks: tuple[ContractionNetwork, ...]
-    stages: tuple[PlannedStage, ...]
-    cycles: tuple[Cycles, ...]
-    bound: int
-    proven: bool
-    input: TensorLayout
-    output: TensorLayout
-    work_peak: int
-    core_vectors: int
-    bias_vectors: int
-
-    @property
-    def total(self) -> Cycles:
-        return sum(self.cycles, start=Cycles())
-
-    @property
-    def multiplications(self) -> int:
-        return sum(s.stage.multiplications for s in self.stages)
-
-    @property
-    def core_bytes(self) -> int:
-        return self.core_vectors * self.config.rows * self.config.element_bytes
-
-    @property
-    def work_bytes_peak(self) -> int:
-        return self.work_peak * self.config.element_bytes
-
-    def layer_cycles(self, layer: int) -> int:
-        return sum(
-            c.total for s, c in zip(self.stages, self.cycles, strict=True) if s.layer == layer
-        )
-
-    def layer_multiplications(self, layer: int) -> int:
-        return sum(s.stage.multiplications for s in self.stages if s.layer == layer)
-
-    def layer_utilisation(self, layer: int) -> float:
-        return utilisation(self.layer_multiplications(layer), self.layer_cycles(layer), self.config)
-
-    def layer_text(self, layer: int) -> str:
-        """The contraction order, cores numbered from 1: ``(G1G2)(G3(G4(X(G5G6))))`` in sequence."""
-        names = []
-        for planned in self.stages:
-            if planned.layer == layer:
-                cores = "".join(f"G{n + 1}" for n in planned.step.group)
-                names.append(f"({cores})" if len(planned.step.group) > 1 else cores)
-        return "X " + " ".join(names)
-
-    @property
-    def text(self) -> str:
-        return "; ".join(self.layer_text(n) for n in range(len(self.networks)))
-
-
-class _NoLayout(FitError):
-    """The sizes fit, but no layout was found."""
+#: What a search keeps its partial plans by. Where the fastest ones lead nowhere, the others look
+#: for a plan that fits at all.
+GOALS = ("cycles", "work", "bias")
 
 
 @dataclass(frozen=True)
@@ -169,12 +65,12 @@ class _Partial:
     done: tuple[PlannedStage, ...]
     tensors: tuple[Layout, ...]
 
-    def rank(self, lean: bool) -> tuple[int, int, int]:
-        """What is better: fewer cycles, then less memory; for a lean search the other way round."""
-        if lean:
-            peak = max(self.peak, self.read.size + self.step.result)
-            return (peak, self.bias, self.cycles)
-        return (self.cycles, self.peak, self.bias)
+    def rank(self, goal: str) -> tuple[int, int, int]:
+        """What is better for a goal of ``GOALS``: fewer cycles, less work or less bias memory."""
+        if goal == "cycles":
+            return (self.cycles, self.peak, self.bias)
+        peak = max(self.peak, self.read.size + self.step.result)
+        return (peak, self.bias, self.cycles) if goal == "work" else (self.bias, peak, self.cycles)
 
 
 def _fuse(loops: Iterable[tuple[int, int, int, bool]]) -> list[tuple[int, int, int, bool]]:
@@ -191,8 +87,8 @@ def _fuse(loops: Iterable[tuple[int, int, int, bool]]) -> list[tuple[int, int, i
 
 
 class _Planner:
-    def __init__(self, model: Model, config: EngineConfig, batch: int, *, lean: bool) -> None:
-        self.lean = lean
+    def __init__(self, model: Model, config: EngineConfig, batch: int, goal: str) -> None:
+        self.goal = goal
         self.model = model
         self.config = config
         self.batch = batch
@@ -300,8 +196,16 @@ class _Planner:
         tensor = (*step.columns, *step.k)
         written: Block | None = None if before is None else before.block
         pinned = not boundary.shared
+        # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
+        fixed = [self.natural(network.input)] if pinned else []
+        if ends_layer and not self.boundaries[layer + 1].shared:
+            fixed.append(self.natural(network.output))
+
+        def accept(block: Block) -> bool:
+            return all(serves(block, self.sizes, tensor, self.config) for tensor in fixed)
+
         for block in lane_blocks(
-            step.columns, self.sizes, self.config, None if pinned else written
+            step.columns, self.sizes, self.config, None if pinned else written, accept
         ):
             if pinned:
                 choices: Iterable[Layout] = (self.natural(network.input),)
@@ -345,13 +249,13 @@ class _Planner:
 
     def prune(self, partials: Iterable[_Partial]) -> list[_Partial]:
         """The best partial plans, one for each (block, core vectors)."""
-        lean = self.lean
+        goal = self.goal
         best: dict[tuple[Block, int], _Partial] = {}
         for partial in partials:
             key = (partial.block, partial.core)
-            if key not in best or partial.rank(lean) < best[key].rank(lean):
+            if key not in best or partial.rank(goal) < best[key].rank(goal):
                 best[key] = partial
-        return sorted(best.values(), key=lambda p: (p.rank(lean), p.core, p.block))[:BEAM]
+        return sorted(best.values(), key=lambda p: (p.rank(goal), p.core, p.block))[:BEAM]
 
     def run_order(
         self, frontier: list[_Partial] | None, order: Order, layer: int
@@ -368,8 +272,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         config = self.config
-        least_core = [search.least_core() for search in self.searches]
-        self.check_room(least_core)
+        least_core = check_room(self.model, config, self.batch, self.searches)
         frontier: list[_Partial] | None = None
         bound_total = 0
         for layer, search in enumerate(self.searches):
@@ -400,15 +303,13 @@ class _Planner:
                 results += self.run_order(fitting, order, layer)
             bound_total += best_bound or 0
             frontier = self.prune(results)
-            if best_bound is None:
-                self.no_order(layer, limit - used)
             if not frontier:
-                self.no_plan(layer)
+                raise no_layout(search.network, config, self.batch, RESCUE_ORDERS)
         assert frontier is not None
         final = [closed for p in frontier for closed in self.finish(p)]
         if not final:
-            self.no_plan(len(self.networks) - 1)
-        return self.place(min(final, key=lambda p: p.rank(False)), bound_total)
+            raise no_layout(self.networks[-1], config, self.batch, RESCUE_ORDERS)
+        return self.place(min(final, key=lambda p: p.rank("cycles")), bound_total)
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""
@@ -439,8 +340,8 @@ class _Planner:
             raise FitError(
                 f"model {self.model.name!r}",
                 f"has a program of at most {config.program_depth} words",
-                f"{len(stages)} stages, {words} words",
-                "raise program_depth",
+                f"{len(stages)} stages, {words} words, {words - config.program_depth} too many",
+                f"raise program_depth to at least {words}",
             )
         first, last = self.networks[0], self.networks[-1]
         cycles = tuple(program_cycles([s.stage for s in stages], config))
@@ -469,66 +370,6 @@ class _Planner:
             fraction_bits=0,
         )
 
-    # -- errors ------------------------------------------------------------------------------------
-
-    def check_room(self, least_core: list[int]) -> None:
-        config = self.config
-        vector = config.rows * config.element_bytes
-        for number, search in enumerate(self.searches):
-            need = search.least_work()
-            if need > config.work_elements:
-                raise FitError(
-                    f"layer {self.networks[number].name!r}, batch {self.batch}",
-                    f"needs at most the engine's {config.work_bytes} bytes of work memory",
-                    f"{need * config.element_bytes} bytes in its smallest order, "
-                    f"{(need - config.work_elements) * config.element_bytes} too many",
-                    f"raise work_depth to at least {-(-need // config.lanes)}, or use smaller ranks"
-                    " or a smaller batch",
-                )
-            if least_core[number] > config.core_depth:
-                raise FitError(
-                    f"layer {self.networks[number].name!r}",
-                    f"needs at most the engine's {config.core_bytes} bytes of core memory",
-                    f"{least_core[number] * vector} bytes in its smallest order, "
-                    f"{(least_core[number] - config.core_depth) * vector} too many",
-                    f"raise core_depth to at least {least_core[number]}, or use smaller ranks",
-                )
-        if sum(least_core) > config.core_depth:
-            largest = max(range(len(least_core)), key=least_core.__getitem__)
-            raise FitError(
-                f"model {self.model.name!r}",
-                f"needs at most the engine's {config.core_bytes} bytes of core memory",
-                f"{sum(least_core) * vector} bytes, "
-                f"{(sum(least_core) - config.core_depth) * vector} too many; most of it in "
-                f"layer {self.networks[largest].name!r}",
-                f"raise core_depth to at least {sum(least_core)}, or use smaller ranks there",
-            )
-
-    def no_order(self, layer: int, core_vectors: int) -> None:
-        config = self.config
-        vector = config.rows * config.element_bytes
-        search = self.searches[layer]
-        need_work = search.least_work(core_vectors) * config.element_bytes
-        raise FitError(
-            f"layer {self.networks[layer].name!r}, batch {self.batch}",
-            f"fits the {core_vectors * vector} bytes of core memory that the other layers leave "
-            f"and {config.work_bytes} bytes of work memory at once",
-            f"{need_work} bytes of work memory in the smallest order with cores that small, "
-            f"{need_work - config.work_bytes} too many",
-            "raise work_depth or core_depth, or use smaller ranks or a smaller batch",
-        )
-
-    def no_plan(self, layer: int) -> None:
-        config = self.config
-        raise _NoLayout(
-            f"layer {self.networks[layer].name!r}, batch {self.batch}",
-            f"has a layout within {config.work_bytes} bytes of work memory, {config.bias_depth} "
-            f"bias vectors, and {config.k_loops}/{config.row_loops}/{config.column_loops} "
-            "k/row/column loops",
-            f"none among the {RESCUE_ORDERS} best orders, paddings included",
-            "raise work_depth, bias_depth or the loops of the engine",
-        )
-
 
 def plan_model(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
     """Plan a model for an engine; deterministic.
@@ -546,20 +387,33 @@ def plan_model(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
     """
     if batch < 1:
         raise FitError(f"model {model.name!r}", "has a batch of at least 1", batch, "raise batch")
-    try:
-        return _Planner(model, config, batch, lean=False).plan()
-    except _NoLayout:
-        # The fastest partial plans led nowhere: look for one that fits at all.
-        return _Planner(model, config, batch, lean=True).plan()
+    missing: NoLayout | None = None
+    for goal in GOALS:
+        try:
+            return _Planner(model, config, batch, goal).plan()
+        except NoLayout as error:
+            missing = error
+    assert missing is not None
+    raise _explained(missing, model, config, batch)
 
 
-def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarray:
-    """The stage's merged core as a float matrix, ``(rows, k)`` in the stage's index order."""
-    letters = {index: number for number, index in enumerate(network.sizes)}
-    operands: list[object] = []
-    for number in planned.step.group:
-        core = network.cores[number]
-        operands += [core.values, [letters[i] for i in core.indices]]
-    out = [letters[i] for i in (*planned.row_order, *planned.k_order)]
-    merged = np.einsum(*operands, out, optimize="greedy")  # type: ignore[call-overload]
-    return merged.reshape(planned.stage.rows, planned.stage.k)
+def _explained(missing: NoLayout, model: Model, config: EngineConfig, batch: int) -> FitError:
+    """The same error, with what a plan that was found on a roomier engine needs."""
+    # Memories and loops as large as they come; core memory is not what is short.
+    roomy = config.replace(
+        work_depth=1 << 20,
+        bias_depth=1 << 20,
+        program_depth=1 << 16,
+        k_loops=4,
+        row_loops=4,
+        column_loops=6,
+    )
+    plans = []
+    for goal in GOALS[1:]:
+        with suppress(NoLayout):
+            plans.append(_Planner(model, roomy, batch, goal).plan())
+    if not plans:
+        return missing
+    shortest = min(plans, key=lambda plan: len(shortages(plan, config)))
+    found, fixes = zip(*shortages(shortest, config), strict=True)
+    return FitError(missing.subject, missing.rule, ", ".join(found), "raise " + ", ".join(fixes))

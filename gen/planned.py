@@ -1,0 +1,133 @@
+"""What the planner hands on: a model as stages with addresses, and what their indices mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drawbar.gen.artefact import TensorLayout
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import Cycles, utilisation
+from drawbar.gen.layout import Block
+from drawbar.gen.network import ContractionNetwork, Model
+from drawbar.gen.order import Step
+from drawbar.gen.stage import Stage
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage, and what its rows, columns and reduction mean.
+
+    Members
+    -------
+    stage:
+        Sizes and addresses; its ``shift`` is set by quantisation.
+    step:
+        The cores that it absorbs, and index names.
+    k_order, row_order:
+        Index order of the core matrix's columns and rows, outermost first.
+    column_order, block:
+        Index order of the columns outside and inside the lane run.
+    ends_layer:
+        The result is the layer's output: bias and activation belong here.
+    """
+
+    stage: Stage
+    step: Step
+    k_order: tuple[str, ...]
+    row_order: tuple[str, ...]
+    column_order: tuple[str, ...]
+    block: Block
+    ends_layer: bool
+
+    @property
+    def layer(self) -> int:
+        return self.stage.layer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned model.
+
+    Members
+    -------
+    networks:
+        The layers, in the index names that the stages use.
+    cycles:
+        Exact cycles of each stage.
+    bound:
+        No plan of whole stages takes fewer cycles.
+    proven:
+        The plan reaches the bound.
+    input, output:
+        Layouts in work memory (their ``fraction_bits`` are set by quantisation).
+    work_peak:
+        Elements of the two live tensors of the largest stage, paddings included.
+    """
+
+    model: Model
+    config: EngineConfig
+    batch: int
+    networks: tuple[ContractionNetwork, ...]
+    stages: tuple[PlannedStage, ...]
+    cycles: tuple[Cycles, ...]
+    bound: int
+    proven: bool
+    input: TensorLayout
+    output: TensorLayout
+    work_peak: int
+    core_vectors: int
+    bias_vectors: int
+
+    @property
+    def total(self) -> Cycles:
+        return sum(self.cycles, start=Cycles())
+
+    @property
+    def multiplications(self) -> int:
+        return sum(s.stage.multiplications for s in self.stages)
+
+    @property
+    def core_bytes(self) -> int:
+        return self.core_vectors * self.config.rows * self.config.element_bytes
+
+    @property
+    def work_bytes_peak(self) -> int:
+        return self.work_peak * self.config.element_bytes
+
+    def layer_cycles(self, layer: int) -> int:
+        return sum(
+            c.total for s, c in zip(self.stages, self.cycles, strict=True) if s.layer == layer
+        )
+
+    def layer_multiplications(self, layer: int) -> int:
+        return sum(s.stage.multiplications for s in self.stages if s.layer == layer)
+
+    def layer_utilisation(self, layer: int) -> float:
+        return utilisation(self.layer_multiplications(layer), self.layer_cycles(layer), self.config)
+
+    def layer_text(self, layer: int) -> str:
+        """The contraction order, cores numbered from 1: ``(G1G2)(G3(G4(X(G5G6))))`` in sequence."""
+        names = []
+        for planned in self.stages:
+            if planned.layer == layer:
+                cores = "".join(f"G{n + 1}" for n in planned.step.group)
+                names.append(f"({cores})" if len(planned.step.group) > 1 else cores)
+        return "X " + " ".join(names)
+
+    @property
+    def text(self) -> str:
+        return "; ".join(self.layer_text(n) for n in range(len(self.networks)))
+
+
+def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarray:
+    """The stage's merged core as a float matrix, ``(rows, k)`` in the stage's index order."""
+    letters = {index: number for number, index in enumerate(network.sizes)}
+    operands: list[object] = []
+    for number in planned.step.group:
+        core = network.cores[number]
+        operands += [core.values, [letters[i] for i in core.indices]]
+    out = [letters[i] for i in (*planned.row_order, *planned.k_order)]
+    merged = np.einsum(*operands, out, optimize="greedy")  # type: ignore[call-overload]
+    return merged.reshape(planned.stage.rows, planned.stage.k)

@@ -1,0 +1,86 @@
+"""From a PyTorch model to contraction networks: the last step that knows PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from drawbar.gen.errors import NetworkError
+from drawbar.gen.formats import dense_network, tt_network
+from drawbar.gen.network import ContractionNetwork, Model
+from drawbar.sw.compress.backend import nn, torch
+from drawbar.sw.compress.layers import TTLinear
+
+SUPPORTED = "Sequential of Flatten, Linear, TTLinear, ReLU, Dropout, Identity"
+
+
+def lower(model: nn.Module, name: str = "model") -> Model:
+    """The model's inference as contraction networks in float64; layers keep their names.
+
+    A ReLU becomes the activation of the layer before it. Dropout and Identity do nothing at
+    inference and are left out, and so is Flatten, because feature vectors are flat already.
+
+    Raises
+    ------
+    NetworkError:
+        a module that is not supported, a ReLU with no layer before it, sizes that do not agree, or
+        weights that are not finite real numbers.
+    """
+    layers: list[ContractionNetwork] = []
+    for path, module in _leaves(model, ""):
+        where = f"module {path!r}" if path else f"model {name!r}"
+        # Exact types: a subclass may compute something else.
+        kind = type(module)
+        if kind in (nn.Dropout, nn.Identity):
+            continue
+        if kind is nn.Flatten:
+            if (module.start_dim, module.end_dim) != (1, -1):
+                raise NetworkError(
+                    where,
+                    "flattens each sample whole (start_dim=1, end_dim=-1)",
+                    f"start_dim={module.start_dim}, end_dim={module.end_dim}",
+                    "use nn.Flatten()",
+                )
+        elif kind is nn.ReLU:
+            if not layers:
+                raise NetworkError(
+                    where, "follows a layer", "nothing before it", "put a layer before this ReLU"
+                )
+            layers[-1] = replace(layers[-1], activation="relu")
+        elif kind is nn.Linear:
+            weight, bias = _array(where, module.weight), _bias(where, module)
+            layers.append(dense_network(path or name, weight, bias=bias))
+        elif kind is TTLinear:
+            cores = [_array(where, core) for core in module.cores]
+            layers.append(tt_network(path or name, cores, bias=_bias(where, module)))
+        else:
+            raise NetworkError(
+                where,
+                f"is supported ({SUPPORTED})",
+                f"{kind.__module__}.{kind.__qualname__}",
+                "replace the module, or take it out of what is compiled",
+            )
+    return Model(name, tuple(layers))
+
+
+def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """The modules in the order of their evaluation, with nested sequences laid flat."""
+    if type(module) is not nn.Sequential:
+        yield path, module
+        return
+    for child_name, child in module.named_children():
+        yield from _leaves(child, f"{path}.{child_name}" if path else child_name)
+
+
+def _bias(where: str, module: nn.Linear | TTLinear) -> np.ndarray | None:
+    return None if module.bias is None else _array(where, module.bias)
+
+
+def _array(where: str, tensor: torch.Tensor) -> np.ndarray:
+    if not tensor.is_floating_point():
+        raise NetworkError(
+            where, "has floating-point weights", tensor.dtype, "convert it with module.float()"
+        )
+    return tensor.detach().to("cpu", torch.float64).numpy().copy()
