@@ -1,4 +1,6 @@
-"""Random programs of stages, within an engine's limits and anywhere in its memories; not from the planner."""
+"""Random programs of stages, within an engine's limits and anywhere in its memories; not from the
+planner.
+"""
 
 from __future__ import annotations
 

@@ -136,7 +136,8 @@ def _train(dataset: Dataset, recipe: Recipe, seed: int, progress: Progress | Non
     def phase(text: str, before: int) -> Progress | None:
         if progress is None:
             return None
-        return lambda done, _, what: progress(before + done, total, f"{text}: {what}")
+        report = progress
+        return lambda done, _, what: report(before + done, total, f"{text}: {what}")
 
     train_classifier(
         model,

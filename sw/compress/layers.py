@@ -125,7 +125,7 @@ class TTLinear(nn.Module):
             stacklevel=stacklevel + 1,
         )
         # Every weight is copied below: draw none, and leave the random state as it is.
-        layer = nn.utils.skip_init(
+        layer: Any = nn.utils.skip_init(
             cls,
             modes_out,
             modes_in,
@@ -140,7 +140,8 @@ class TTLinear(nn.Module):
                 parameter.copy_(core)
             if layer.bias is not None:
                 layer.bias.copy_(linear.bias)
-        return layer.train(linear.training)
+        layer.train(linear.training)
+        return layer
 
     @property
     def dense_weights(self) -> int:

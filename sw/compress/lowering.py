@@ -32,10 +32,9 @@ def lower(model: nn.Module, name: str = "model") -> Model:
     for path, module in _leaves(model, ""):
         where = f"module {path!r}" if path else f"model {name!r}"
         # Exact types: a subclass may compute something else.
-        kind = type(module)
-        if kind in (nn.Dropout, nn.Identity):
+        if type(module) in (nn.Dropout, nn.Identity):
             continue
-        if kind is nn.Flatten:
+        if type(module) is nn.Flatten:
             if (module.start_dim, module.end_dim) != (1, -1):
                 raise NetworkError(
                     where,
@@ -43,23 +42,23 @@ def lower(model: nn.Module, name: str = "model") -> Model:
                     f"start_dim={module.start_dim}, end_dim={module.end_dim}",
                     "use nn.Flatten()",
                 )
-        elif kind is nn.ReLU:
+        elif type(module) is nn.ReLU:
             if not layers:
                 raise NetworkError(
                     where, "follows a layer", "nothing before it", "put a layer before this ReLU"
                 )
             layers[-1] = replace(layers[-1], activation="relu")
-        elif kind is nn.Linear:
+        elif type(module) is nn.Linear:
             weight, bias = _array(where, module.weight), _bias(where, module)
             layers.append(dense_network(path or name, weight, bias=bias))
-        elif kind is TTLinear:
+        elif type(module) is TTLinear:
             cores = [_array(where, core) for core in module.cores]
             layers.append(tt_network(path or name, cores, bias=_bias(where, module)))
         else:
             raise NetworkError(
                 where,
                 f"is supported ({SUPPORTED})",
-                f"{kind.__module__}.{kind.__qualname__}",
+                f"{type(module).__module__}.{type(module).__qualname__}",
                 "replace the module, or take it out of what is compiled",
             )
     return Model(name, tuple(layers))

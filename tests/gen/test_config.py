@@ -1,0 +1,239 @@
+"""gen/config.py: validation, presets, the hash, TOML files."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drawbar.gen import config as config_module
+from drawbar.gen.config import PRESETS, EngineConfig, clog2, load_config
+from drawbar.gen.errors import ConfigError
+
+FIELDS = [field.name for field in dataclasses.fields(EngineConfig)]
+#: A valid value for each field that is not its default.
+OTHER: dict[str, int | str] = {
+    "rows": 12,
+    "lanes": 16,
+    "data_width": 8,
+    "acc_width": 41,
+    "core_depth": 1025,
+    "work_depth": 1025,
+    "bias_depth": 257,
+    "program_depth": 1025,
+    "k_loops": 2,
+    "row_loops": 2,
+    "column_loops": 2,
+    "link_window": 8,
+    "clock_hz": 48_000_001,
+    "baud": 2_999_999,
+}
+
+
+def test_clog2_counts_things() -> None:
+    assert [clog2(n) for n in (1, 2, 3, 4, 5, 8, 9)] == [0, 1, 2, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule", "fix"),
+    [
+        ("rows", 0, "at least 1", "raise rows"),
+        ("rows", 65, "between 1 and 64", "move rows"),
+        ("rows", -3, "at least 1", "raise rows"),
+        ("rows", 8.0, "an integer", "give rows as an integer"),
+        ("rows", True, "an integer", "give rows as an integer"),
+        ("rows", "8", "an integer", "give rows as an integer"),
+        ("rows", None, "an integer", "give rows as an integer"),
+        ("lanes", 12, "a power of two", "use 16"),
+        ("lanes", 128, "between 1 and 64", "move lanes"),
+        ("data_width", 12, "is 8 or 16", "use 16, or 8"),
+        ("acc_width", 35, "between 36 and 53", "move acc_width"),
+        ("acc_width", 54, "between 36 and 53", "move acc_width"),
+        ("core_depth", 1, "between 2 and 1048576", "move core_depth"),
+        ("work_depth", 1, "between 2 and 1048576", "move work_depth"),
+        ("bias_depth", 1, "between 2 and 1048576", "move bias_depth"),
+        ("program_depth", 63, "between 64 and 65536", "move program_depth"),
+        ("k_loops", 5, "between 1 and 4", "move k_loops"),
+        ("row_loops", 5, "between 1 and 4", "move row_loops"),
+        ("column_loops", 7, "between 1 and 6", "move column_loops"),
+        ("link_window", 6, "a power of two", "use 8"),
+        ("link_window", 1, "between 2 and 32", "move link_window"),
+        ("link_window", 64, "between 2 and 32", "move link_window"),
+        ("baud", 12_000_001, "at most a quarter of clock_hz", "use 12000000 or less"),
+    ],
+)
+def test_a_bad_value_is_quoted_with_its_rule_and_fix(
+    field: str, value: object, rule: str, fix: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        EngineConfig(**{"name": "mine", field: value})  # type: ignore[arg-type]
+    error = caught.value
+    assert error.subject == f"engine configuration 'mine', {field}"
+    assert rule in error.rule
+    assert error.value is value
+    assert fix in error.fix
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_are_valid_and_named(name: str) -> None:
+    config = PRESETS[name]
+    assert config.name == name
+    assert dataclasses.replace(config) == config  # valid all over again
+    assert config.data_width == (8 if name.endswith("-8bit") else 16)
+
+
+def test_every_preset_has_an_8_bit_sibling_and_a_hash_of_its_own() -> None:
+    wide = {name for name in PRESETS if not name.endswith("-8bit")}
+    assert set(PRESETS) == wide | {f"{name}-8bit" for name in wide}
+    assert len({config.hash for config in PRESETS.values()}) == len(PRESETS)
+
+
+def test_large_has_the_sizes_that_the_design_compares_with() -> None:
+    large = PRESETS["large"]
+    assert (large.rows, large.lanes, large.multipliers) == (16, 16, 256)
+    assert large.core_bytes == 1024 * 16 * 2
+    assert large.work_bytes == 8192 * 16 * 2
+
+
+def test_derived_sizes() -> None:
+    config = EngineConfig(rows=6, lanes=8, core_depth=300, work_depth=512, bias_depth=100)
+    assert config.multipliers == 48
+    assert (config.lane_bits, config.row_bits) == (3, 3)
+    assert config.work_elements == 4096
+    assert (config.work_row_bits, config.work_address_bits) == (9, 12)
+    assert (config.core_address_bits, config.bias_address_bits) == (9, 7)
+    assert config.shift_bits == 6  # shifts 0..40
+    assert (config.data_min, config.data_max) == (-32768, 32767)
+    small = config.replace(data_width=8, acc_width=32)
+    assert (small.element_bytes, small.data_min, small.data_max) == (1, -128, 127)
+
+
+# -- hash ------------------------------------------------------------------------------------------
+
+
+def test_the_name_is_not_part_of_the_hash() -> None:
+    assert EngineConfig().hash == EngineConfig(name="other").hash
+    assert len(EngineConfig().hash) == 16
+
+
+@pytest.mark.parametrize("field", [name for name in FIELDS if name != "name"])
+def test_every_other_field_changes_the_hash(field: str) -> None:
+    base = EngineConfig()
+    if field == "data_width":
+        base = base.replace(acc_width=40)
+    changed = base.replace(**{field: OTHER[field]})
+    assert changed != base
+    assert changed.hash != base.hash
+
+
+def test_the_hardware_revision_changes_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = EngineConfig().hash
+    monkeypatch.setattr(config_module, "HARDWARE_REVISION", config_module.HARDWARE_REVISION + 1)
+    assert EngineConfig().hash != before
+
+
+def test_the_hash_is_the_same_in_every_process() -> None:
+    code = "from drawbar.gen.config import PRESETS; print(PRESETS['large'].hash.hex())"
+    for seed in ("0", "1"):
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert result.stdout.strip() == PRESETS["large"].hash.hex()
+
+
+# -- replace and files -----------------------------------------------------------------------------
+
+
+def test_replace_refuses_unknown_names_and_lists_the_known() -> None:
+    with pytest.raises(ConfigError) as caught:
+        PRESETS["small"].replace(row=4)
+    assert caught.value.value == "row"
+    for name in FIELDS:
+        assert name in caught.value.fix
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_load_by_preset_name_and_by_value() -> None:
+    assert load_config("tiny") is PRESETS["tiny"]
+    config = EngineConfig(rows=3)
+    assert load_config(config) is config
+
+
+def test_load_a_file_over_the_defaults(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows = 4\nlanes = 16\n")
+    assert load_config(path) == EngineConfig(name="mine", rows=4, lanes=16)
+    assert load_config(str(path)) == load_config(path)
+
+
+def test_load_a_file_over_a_preset(tmp_path: Path) -> None:
+    path = write(tmp_path, 'preset = "large"\nname = "wider"\ncore_depth = 2048\n')
+    assert load_config(path) == PRESETS["large"].replace(name="wider", core_depth=2048)
+
+
+def test_an_empty_file_is_the_default_engine(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")).hash == EngineConfig().hash
+
+
+@pytest.mark.parametrize(
+    ("text", "subject", "value", "fix"),
+    [
+        ("rows = 4\nrow = 5\n", "engine configuration", "row", "rows"),
+        ("rows = 0\n", "engine configuration 'mine', rows", "0", "raise rows"),
+        ("rows = 4.5\n", "engine configuration 'mine', rows", "4.5", "as an integer"),
+        ('rows = "4"\n', "engine configuration 'mine', rows", "4", "as an integer"),
+        ("[rows]\nx = 1\n", "engine configuration 'mine', rows", "{'x': 1}", "as an integer"),
+        ('preset = "huge"\n', "mine.toml, preset", "huge", "small"),
+        ("preset = 3\n", "mine.toml, preset", "3", "small"),
+        ('preset = ["small"]\n', "mine.toml, preset", "['small']", "small"),
+        ("name = 3\n", "engine configuration 3, name", "3", "in quotes"),
+        ("rows = \n", "mine.toml", "line 1", "mend the file"),
+        ("rows = 4\nrows = 5\n", "mine.toml", "line 2", "mend the file"),
+    ],
+)
+def test_a_bad_file_is_refused(
+    tmp_path: Path, text: str, subject: str, value: str, fix: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, text))
+    assert subject in caught.value.subject
+    assert value in str(caught.value.value)
+    assert fix in caught.value.fix
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"rows = 4\n\xff\xfe")
+    with pytest.raises(ConfigError, match="is valid TOML"):
+        load_config(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nothere\.toml: exists; found no such file"):
+        load_config(tmp_path / "nothere.toml")
+
+
+def test_an_unknown_engine_lists_the_presets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config("enormous")
+    assert caught.value.subject == "engine 'enormous'"
+    for name in PRESETS:
+        assert name in caught.value.fix
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(ConfigError, match=r"folder\.toml: can be read; found Is a directory"):
+        load_config(tmp_path / "folder.toml")

@@ -1,0 +1,116 @@
+"""Stages: lane strides, and what the engine refuses."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from random_stages import random_config, random_stage
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.errors import FitError
+from drawbar.gen.stage import Loop, Stage, check_stage, lane_skew, padded_stride
+
+CONFIG = EngineConfig(rows=3, lanes=4, core_depth=20, work_depth=30, bias_depth=16)
+STAGE = Stage(
+    k_loops=(Loop(2, x=24), Loop(3, x=8)),
+    row_loops=(Loop(4, y=9, bias=2),),
+    column_loops=(Loop(1),),
+    lane_count=7,
+    lane_x=1,
+    lane_y=1,
+    lane_bias=1,
+    x_base=60,
+    y_base=4,
+    core_base=2,
+    bias_base=3,
+    shift=5,
+)
+LANES = st.sampled_from([1, 2, 4, 8, 16, 32, 64])
+
+
+@given(LANES, st.integers(0, 5000))
+def test_the_padded_stride_is_the_least_that_moves(lanes: int, least: int) -> None:
+    config = EngineConfig(lanes=lanes)
+    stride = padded_stride(config, least)
+    assert stride >= max(1, least)
+    assert lane_skew(config, stride) is not None
+    assert all(lane_skew(config, s) is None for s in range(max(1, least), stride))
+
+
+@given(LANES, st.integers(-300, 5000))
+def test_a_stride_moves_where_every_lane_meets_its_own_bank_in_order(
+    lanes: int, stride: int
+) -> None:
+    config = EngineConfig(lanes=lanes)
+    in_order = all((lane * stride) % lanes == lane for lane in range(lanes))
+    skew = lane_skew(config, stride)
+    assert (skew is not None) == (in_order and (stride >= 0 or lanes == 1))
+    if skew is not None and lanes > 1:
+        # Lane l of an access at address 0 lies in row l * skew of bank l.
+        assert all(divmod(lane * stride, lanes) == (lane * skew, lane) for lane in range(lanes))
+
+
+def test_sizes() -> None:
+    assert (STAGE.k, STAGE.rows, STAGE.columns, STAGE.multiplications) == (6, 4, 7, 168)
+    assert (STAGE.row_tiles(CONFIG), STAGE.lane_tiles(CONFIG), STAGE.core_vectors(CONFIG)) == (
+        2,
+        2,
+        12,
+    )
+
+
+def test_random_stages_are_accepted() -> None:
+    rng = random.Random(1)
+    for _ in range(100):
+        config = random_config(rng)
+        check_stage(random_stage(rng, config), config, "stage")
+
+
+def test_the_limits_themselves_are_accepted() -> None:
+    check_stage(STAGE, CONFIG, "stage")
+    check_stage(replace(STAGE, core_base=8), CONFIG, "stage")
+    check_stage(replace(STAGE, bias_base=8), CONFIG, "stage")
+    check_stage(replace(STAGE, x_base=120 - 7 - 40), CONFIG, "stage")
+    check_stage(replace(STAGE, y_base=26), CONFIG, "stage")
+    check_stage(replace(STAGE, lane_count=1, lane_x=0, lane_y=6), CONFIG, "stage")
+
+
+@pytest.mark.parametrize(
+    ("change", "rule", "value", "fix"),
+    [
+        ({"k_loops": (Loop(1),) * 4}, "at most 3 k loops", "4", "k_loops"),
+        ({"row_loops": (Loop(1),) * 4}, "at most 3 row loops", "4", "row_loops"),
+        ({"column_loops": (Loop(1),) * 4}, "at most 3 column loops", "4", "column_loops"),
+        ({"column_loops": (Loop(65537),)}, "1..65536", "65537", "modes"),
+        ({"k_loops": (Loop(0),)}, "1..65536", "0", "modes"),
+        ({"lane_count": 0}, "1..65536 lanes", "0", "modes"),
+        ({"lane_count": 65537}, "1..65536 lanes", "65537", "modes"),
+        ({"lane_x": 2}, "1 mod 4", "lane_x 2", "pad"),
+        ({"lane_y": 4}, "1 mod 4", "lane_y 4", "pad"),
+        ({"lane_y": -3}, "1 mod 4", "lane_y -3", "pad"),
+        ({"core_base": 9}, "20 core vectors", "21", "core_depth"),
+        ({"core_base": -1}, "negative", "-1", "loop"),
+        ({"x_base": -1}, "negative", "-1", "loop"),
+        ({"y_base": -1}, "negative", "-1", "loop"),
+        ({"k_loops": (Loop(2, x=-8),)}, "negative", "-8", "loop"),
+        ({"bias_base": 9}, "16 bias vectors", "17", "bias_depth"),
+        ({"bias_base": -1}, "negative", "-1", "loop"),
+        ({"x_base": 74}, "x within 120", "121", "work_depth"),
+        ({"x_base": 0, "y_base": 87}, "y within 120", "121", "work_depth"),
+        ({"y_base": 27}, "apart", "(27, 60)", "apart"),
+        ({"shift": -1}, "shifts by 0..40", "-1", "rescale"),
+        ({"shift": 41}, "shifts by 0..40", "41", "rescale"),
+    ],
+)
+def test_refusals(change: dict, rule: str, value: str, fix: str) -> None:
+    with pytest.raises(FitError) as caught:
+        check_stage(replace(STAGE, **change), CONFIG, "stage 7")
+    error = caught.value
+    assert error.subject == "stage 7"
+    assert rule in error.rule
+    assert value in str(error.value)
+    assert fix in error.fix

@@ -1,0 +1,168 @@
+"""cocotb tests of MacArray; run by test_array.py."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+import numpy as np
+from cocotb_bench import for_each, pack, unit, unpack
+
+from drawbar.gen.config import EngineConfig
+from drawbar.sim.golden import accumulate
+
+CONFIGS = {
+    "array_1x1": EngineConfig(rows=1, lanes=1, data_width=16, acc_width=36),
+    "array_3x4": EngineConfig(rows=3, lanes=4, data_width=8, acc_width=20),
+    "array_4x2": EngineConfig(rows=4, lanes=2, data_width=16, acc_width=40),
+}
+
+
+@dataclass
+class Cycle:
+    """Inputs of one cycle."""
+
+    core: list[int]
+    live: list[int]
+    valid: int = 0
+    first: int = 0
+    last: int = 0
+    shift: int = 0
+
+
+@dataclass
+class Script:
+    """Inputs of many cycles, and the tiles within: cycle of the last step, and the rows."""
+
+    config: EngineConfig
+    rng: random.Random
+    cycles: list[Cycle] = field(default_factory=list)
+    tiles: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def vector(self, n: int, extreme: float) -> list[int]:
+        least, most = self.config.data_min, self.config.data_max
+        return [
+            self.rng.choice((least, most))
+            if self.rng.random() < extreme
+            else self.rng.randint(least, most)
+            for _ in range(n)
+        ]
+
+    def idle(self) -> None:
+        """A cycle without a step: everything else is there, and must not count."""
+        core, live = self.vector(self.config.rows, 0.5), self.vector(self.config.lanes, 0.5)
+        first, last = self.rng.getrandbits(1), self.rng.getrandbits(1)
+        self.cycles.append(Cycle(core, live, 0, first, last))
+
+    def tile(self, k: int, *, gap: float = 0.0, value: int | None = None) -> None:
+        """``k`` steps, with idle cycles between them, of random values or of one value only."""
+        rows, lanes = self.config.rows, self.config.lanes
+        core_steps, live_steps = [], []
+        for step in range(k):
+            while self.rng.random() < gap:
+                self.idle()
+            core = self.vector(rows, 0.2) if value is None else [value] * rows
+            live = self.vector(lanes, 0.2) if value is None else [value] * lanes
+            self.cycles.append(Cycle(core, live, 1, step == 0, step == k - 1))
+            core_steps.append(core)
+            live_steps.append(live)
+        result = accumulate(np.array(core_steps).T, np.array(live_steps).T, self.config.acc_width)
+        self.tiles.append((len(self.cycles) - 1, result.T))
+
+    async def play(self, dut, name: str) -> int:
+        """Checks ``loaded`` and ``row`` in every cycle; returns the number of rows compared."""
+        array = await unit(dut, name)
+        for _ in range(8 + self.config.rows):
+            self.idle()
+        loaded_in = {last + 2: result for last, result in self.tiles}
+        shown: np.ndarray | None = None
+        row = compared = 0
+        for now, cycle in enumerate(self.cycles):
+            assert array.get("loaded") == (now in loaded_in), now
+            if shown is not None and row < self.config.rows:
+                got = unpack(array.get("row"), self.config.acc_width, self.config.lanes)
+                assert got == shown[row].tolist(), (now, row)
+                compared += 1
+            array.set(
+                core=pack(cycle.core, self.config.data_width),
+                live=pack(cycle.live, self.config.data_width),
+                valid=cycle.valid,
+                first=cycle.first,
+                last=cycle.last,
+                shift=cycle.shift,
+            )
+            if now in loaded_in:  # wins over a shift
+                shown, row = loaded_in[now], 0
+            else:
+                row += cycle.shift
+            await array.tick()
+        return compared
+
+
+def shift_always(script: Script) -> None:
+    for cycle in script.cycles:
+        cycle.shift = 1
+
+
+@for_each(name=list(CONFIGS))
+async def tiles_back_to_back(dut, name: str) -> None:
+    """Tiles as close as the drain registers allow: every row comes out."""
+    config = CONFIGS[name]
+    script = Script(config, random.Random(name))
+    for _ in range(60):
+        script.tile(script.rng.choice((config.rows, config.rows + 1, config.rows + 5)))
+    shift_always(script)
+    assert await script.play(dut, name) >= 60 * config.rows
+
+
+@for_each(name=list(CONFIGS))
+async def tiles_of_one_step(dut, name: str) -> None:
+    """A new tile in every cycle: ``loaded`` stays, and wins over ``shift``."""
+    script = Script(CONFIGS[name], random.Random(name))
+    for _ in range(100):
+        script.tile(1)
+    shift_always(script)
+    assert await script.play(dut, name) >= 100
+
+
+@for_each(name=list(CONFIGS))
+async def anything_anywhere(dut, name: str) -> None:
+    """Idle cycles within and between tiles, shifts at random."""
+    script = Script(CONFIGS[name], random.Random(name))
+    for _ in range(150):
+        script.tile(script.rng.choice((1, 1, 2, 3, 7)), gap=script.rng.choice((0.0, 0.0, 0.5)))
+        while script.rng.random() < 0.5:
+            script.idle()
+    for cycle in script.cycles:
+        cycle.shift = script.rng.getrandbits(1)
+    assert await script.play(dut, name) >= 150
+
+
+@for_each(name=list(CONFIGS))
+async def extremes_wrap(dut, name: str) -> None:
+    """The largest products, summed to the accumulator's limit, and past it: modulo its width."""
+    config = CONFIGS[name]
+    script = Script(config, random.Random(name))
+    to_limit = min(100, 1 << (config.acc_width - 1 - 2 * (config.data_width - 1)))
+    for k in (to_limit - 1, to_limit, to_limit + 1, 2 * to_limit, 2 * to_limit + 3):
+        script.tile(k, value=config.data_min)
+        script.tile(k, value=config.data_max)
+    wrapped = sum(int(result.min()) < 0 for _, result in script.tiles)
+    assert (wrapped > 0) == (to_limit < 100)
+    shift_always(script)
+    await script.play(dut, name)
+
+
+@for_each(name=list(CONFIGS))
+async def reset_ends_a_tile(dut, name: str) -> None:
+    """What was under way before a reset is gone after it."""
+    config = CONFIGS[name]
+    array = await unit(dut, name)
+    array.set(core=pack([1] * config.rows, config.data_width), live=1, valid=1, first=1, last=1)
+    await array.tick()
+    await array.bench.reset()
+    array.set(valid=0)
+    for _ in range(4):
+        await array.tick()
+        assert array.get("loaded") == 0
+        assert array.get("row") == 0

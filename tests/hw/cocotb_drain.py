@@ -1,0 +1,67 @@
+"""cocotb tests of Drain; run by test_drain.py."""
+
+from __future__ import annotations
+
+import random
+
+from cocotb_bench import for_each, unit
+from stage_model import CONFIGS, Row, descriptor_bits, drain_tiles, issue_steps, stages
+
+from drawbar.hw.drain import RESULT_TO_WRITE, STEP_TO_RESULT, STEP_TO_ROW
+
+
+@for_each(name=list(CONFIGS))
+async def every_row_in_its_cycle(dut, name: str) -> None:
+    """All outputs in all cycles of a stage; tiles as close as ``Issue`` gives them, or later."""
+    config = CONFIGS[name]
+    drain = await unit(dut, f"drain_{name}")
+    rng = random.Random(name)
+    latency = STEP_TO_RESULT + RESULT_TO_WRITE
+    assert (STEP_TO_ROW, STEP_TO_RESULT, latency) == (3, 7, 9)
+    for number, stage in enumerate(stages(config, rng, 20)):
+        tiles = drain_tiles(stage, config)
+        ends = [step.cycle for step in issue_steps(stage, config) if step.last]
+        last_of_column = [step.row_tile_last for step in issue_steps(stage, config) if step.last]
+        late = 0
+        begins: dict[int, bool] = {}
+        rows: dict[int, Row] = {}
+        for end, last, tile in zip(ends, last_of_column, tiles, strict=True):
+            if number % 2 and rng.random() < 0.3:
+                late += rng.randint(1, 5)
+            begins[end + late] = last
+            rows |= {end + late + 1 + n: row for n, row in enumerate(tile)}
+        finish = max(rows)
+        drain.set(load=1, descriptor=descriptor_bits(stage, config))
+        await drain.tick()
+        drain.set(load=0)
+        for now in range(1, finish + latency + 3):
+            if (row := rows.get(now - 1)) is not None:
+                assert drain.get("bias_address") == row.bias_address, now
+            assert drain.get("shift") == (now - STEP_TO_ROW in rows), now
+            row = rows.get(now - STEP_TO_RESULT)
+            assert drain.get("result_mask") == (row.mask if row else 0), now
+            if row is not None:
+                assert drain.get("result_address") == row.result_address, now
+            assert drain.get("written") == (now == finish + latency), now
+            begin = now in begins
+            # Between tiles the flag is whatever the issue side says of its next steps.
+            drain.set(begin=begin, row_tile_last=begins[now] if begin else rng.getrandbits(1))
+            await drain.tick()
+
+
+@for_each(name=["3x4"])
+async def reset_empties_the_pipeline(dut, name: str) -> None:
+    config = CONFIGS[name]
+    drain = await unit(dut, f"drain_{name}")
+    stage = next(stages(config, random.Random(1), 1))
+    for cycles in range(1, 12):
+        drain.set(load=1, descriptor=descriptor_bits(stage, config))
+        await drain.tick()
+        drain.set(load=0, begin=1)
+        await drain.tick()
+        drain.set(begin=0)
+        await drain.tick(cycles)
+        await drain.bench.reset()
+        for _ in range(14):
+            assert drain.get("shift") == drain.get("result_mask") == drain.get("written") == 0
+            await drain.tick()

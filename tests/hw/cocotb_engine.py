@@ -1,0 +1,273 @@
+"""cocotb tests of the whole Engine against GoldenEngine; run by test_engine.py."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb_bench import Bench, signed
+from random_stages import random_memories, random_stage
+from stage_model import plain_stage
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import Cycles
+from drawbar.gen.program import descriptor_words, encode
+from drawbar.gen.protocol import Space
+from drawbar.gen.stage import Loop, Stage
+from drawbar.hw.engine import HOST_READ
+from drawbar.sim.cocotb_runner import parameters
+from drawbar.sim.golden import GoldenEngine
+
+#: Engines of every kind: one multiplier, ragged rows, tall, wide, odd depths, few loops and many.
+CONFIGS = {
+    "least": EngineConfig(
+        rows=1,
+        lanes=1,
+        data_width=8,
+        acc_width=20,
+        core_depth=64,
+        work_depth=300,
+        bias_depth=32,
+        program_depth=64,
+        k_loops=1,
+        row_loops=1,
+        column_loops=1,
+    ),
+    "odd": EngineConfig(
+        rows=3, lanes=4, acc_width=36, core_depth=90, work_depth=110, bias_depth=50
+    ),
+    "tall": EngineConfig(
+        rows=8, lanes=2, data_width=8, acc_width=20, core_depth=64, work_depth=200, bias_depth=64
+    ),
+    "wide": EngineConfig(
+        rows=2, lanes=8, core_depth=128, work_depth=75, bias_depth=33, k_loops=2, row_loops=1
+    ),
+    "deep": EngineConfig(
+        rows=5,
+        lanes=2,
+        core_depth=128,
+        work_depth=256,
+        program_depth=300,
+        k_loops=4,
+        row_loops=4,
+        column_loops=5,
+    ),
+}
+
+
+class Host:
+    """The engine's host port, and its golden twin with the same memories."""
+
+    def __init__(self, dut: Any, config: EngineConfig) -> None:
+        self.bench = Bench(dut, cycles=1_000_000)
+        self.config = config
+        self.golden = GoldenEngine(config)
+
+    async def write(self, space: Space, address: int, value: int) -> None:
+        self.bench.set(
+            host__space=space,
+            host__address=address,
+            host__write_data=int(value) & (2**64 - 1),
+            host__write=1,
+        )
+        await self.bench.tick()
+        self.bench.set(host__write=0)
+
+    async def write_all(self, space: Space, values: Sequence[int], first: int = 0) -> None:
+        for n, value in enumerate(values):
+            await self.write(space, first + n, value)
+
+    async def read(self, space: Space, addresses: Sequence[int]) -> list[int]:
+        """One item a cycle, each ``HOST_READ`` cycles after its address."""
+        values = []
+        for n in range(len(addresses) + HOST_READ):
+            asked = n < len(addresses)
+            assert self.bench.get("host__read_valid") == (n >= HOST_READ)
+            if n >= HOST_READ:
+                values.append(signed(self.bench.get("host__read_data"), 64))
+            self.bench.set(host__read=asked, host__space=space)
+            self.bench.set(host__address=addresses[n] if asked else 0)
+            await self.bench.tick()
+        assert self.bench.get("host__read_valid") == 0
+        return values
+
+    async def load_memories(self, seed: int) -> None:
+        """Random core, bias and work memories."""
+        config = self.config
+        core, bias, work = random_memories(np.random.default_rng(seed), config)
+        self.golden.core[:], self.golden.bias[:] = core, bias
+        padded = np.zeros((config.core_depth, 1 << config.row_bits), np.int64)
+        padded[:, : config.rows] = core
+        await self.write_all(Space.CORE, padded.ravel().tolist())
+        await self.write_all(Space.BIAS, bias.ravel().tolist())
+        await self.load_work(work)
+
+    async def load_work(self, work: np.ndarray) -> None:
+        self.golden.work[:] = work
+        await self.write_all(Space.WORK, work.tolist())
+
+    async def load_program(self, stages: Sequence[Stage], address: int) -> None:
+        words = encode(stages, self.config)
+        self.golden.program[address : address + len(words)] = words
+        await self.write_all(Space.PROGRAM, words.tolist(), address)
+
+    async def start(self, address: int) -> None:
+        assert self.bench.get("host__running") == 0
+        self.bench.set(host__start=1, host__start_address=address)
+        await self.bench.tick()
+        self.bench.set(host__start=0, host__start_address=0)
+
+    async def run(self, address: int) -> Cycles:
+        """Runs to the end; checks the time and every counter against the cycle model."""
+        expected = self.golden.run(address)
+        total = sum(expected, start=Cycles())
+        await self.start(address)
+        cycles = 0
+        while self.bench.get("host__running"):
+            cycles += 1
+            assert cycles <= total.total, "runs longer than the cycle model says"
+            await self.bench.tick()
+        assert cycles == total.total
+        wanted = [total.total, total.busy, total.stall_drain, total.stall_fetch, total.flush]
+        assert self.counters() == [*wanted, len(expected)]
+        return total
+
+    def counters(self) -> list[int]:
+        """Cycles, busy, stall_drain, stall_fetch, flush, stages."""
+        word = self.bench.get("counters")
+        return [word >> (32 * n) & 0xFFFFFFFF for n in range(6)]
+
+    async def check_work(self) -> None:
+        """Every element of work memory."""
+        got = await self.read(Space.WORK, range(self.config.work_elements))
+        wrong = np.flatnonzero(np.array(got) != self.golden.work)
+        assert not len(wrong), f"{len(wrong)} work elements differ, first at {wrong[:8]}"
+
+
+async def host_of(dut: Any, seed: int) -> Host:
+    """A host of an engine after reset, with random memories."""
+    host = Host(dut, EngineConfig(**parameters()["config"]))
+    await host.bench.start()
+    await host.load_memories(seed)
+    return host
+
+
+@cocotb.test()
+async def memories_keep_what_they_are_given(dut) -> None:
+    """Every space over all of its addresses, written before any is read; reads pipelined."""
+    host = Host(dut, EngineConfig(**parameters()["config"]))
+    await host.bench.start()
+    config, rng = host.config, random.Random(1)
+    spaces = {
+        Space.PROGRAM: (range(config.program_depth), 32),
+        Space.CORE: (
+            [
+                v << config.row_bits | r
+                for v in range(config.core_depth)
+                for r in range(config.rows)
+            ],
+            config.data_width,
+        ),
+        Space.BIAS: (range(config.bias_depth * config.lanes), config.acc_width),
+        Space.WORK: (range(config.work_elements), config.data_width),
+    }
+    written: dict[tuple[Space, int], int] = {}
+    for space, (addresses, width) in spaces.items():
+        for address in addresses:
+            # All that is above the item is ignored.
+            value = rng.getrandbits(64)
+            await host.write(space, address, value)
+            low = value & ((1 << width) - 1)
+            written[space, address] = low if space == Space.PROGRAM else signed(low, width)
+    for space, (addresses, _) in spaces.items():
+        order = rng.sample(list(addresses), len(addresses))
+        assert await host.read(space, order) == [written[space, a] for a in order], space
+
+
+@cocotb.test()
+async def random_programs(dut) -> None:
+    """Each program runs twice, the second time on what the first one left; no reset in between."""
+    host = await host_of(dut, 1)
+    rng = random.Random(1)
+    room = host.config.program_depth // descriptor_words(host.config)
+    seen = Cycles()
+    for _ in range(parameters()["programs"]):
+        stages = [random_stage(rng, host.config) for _ in range(rng.randint(1, min(4, room)))]
+        last_start = host.config.program_depth - len(stages) * descriptor_words(host.config)
+        address = rng.choice((0, last_start, rng.randint(0, last_start)))
+        await host.load_program(stages, address)
+        for _ in range(2):
+            seen += await host.run(address)
+            await host.check_work()
+    assert seen.busy
+    assert seen.stall_fetch
+    assert seen.stall_drain or host.config.rows == 1
+
+
+@cocotb.test()
+async def stages_read_what_the_one_before_wrote(dut) -> None:
+    """A chain of one-step stages: each reads at once the result that has just been written."""
+    host = await host_of(dut, 2)
+    config = host.config
+    rng = random.Random(2)
+    room = config.program_depth // descriptor_words(config)
+    for rows, lane_count in ((1, 1), (config.rows, config.lanes), (config.rows + 1, 1)):
+        forth = plain_stage(config, k=rows, rows=rows, columns=1, lane_count=lane_count)
+        back = Stage(
+            k_loops=(Loop(rows, x=1),),
+            row_loops=(Loop(rows, y=1),),
+            column_loops=(),
+            lane_count=lane_count,
+            lane_x=forth.lane_y,
+            lane_y=forth.lane_x,
+            x_base=forth.y_base,
+            core_base=1,
+            shift=3,
+        )
+        chain = [forth, back, forth, back][: min(4, room)]
+        await host.load_program(chain, 0)
+        await host.run(0)
+        await host.check_work()
+        await host.load_work(np.array([rng.randint(-9, 9) for _ in range(config.work_elements)]))
+        await host.run(0)
+        await host.check_work()
+
+
+@cocotb.test()
+async def reset_in_the_middle_of_a_run(dut) -> None:
+    """At any cycle: the run is over, memories keep their contents, and the next run is clean."""
+    host = await host_of(dut, 3)
+    rng = random.Random(3)
+    work = host.golden.work.copy()
+    stages = [random_stage(rng, host.config)]
+    await host.load_program(stages, 0)
+    total = (await host.run(0)).total
+    await host.check_work()
+    for n in range(parameters()["programs"]):
+        await host.load_work(work)
+        await host.start(0)
+        await host.bench.tick(rng.randrange(min(total, 600)) if n else 1)
+        await host.bench.reset()
+        assert host.bench.get("host__running") == 0
+        assert host.counters() == [0] * 6
+        # Work is whatever was written so far: core, bias and program are not loaded again.
+        await host.load_work(work)
+        await host.run(0)
+        await host.check_work()
+
+
+@cocotb.test()
+async def counters_stay_until_the_next_start(dut) -> None:
+    host = await host_of(dut, 4)
+    stage = plain_stage(host.config, k=2, rows=2, columns=1, lane_count=1)
+    await host.load_program([stage], 0)
+    await host.run(0)
+    before = host.counters()
+    await host.bench.tick(50)
+    await host.read(Space.WORK, [0, 1])
+    assert host.counters() == before
+    await host.start(0)
+    assert host.counters() == [0] * 6

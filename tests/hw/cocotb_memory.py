@@ -1,0 +1,161 @@
+"""cocotb tests of BankedMemory, VectorAddress and WorkMemory; run by test_memory.py."""
+
+from __future__ import annotations
+
+import random
+
+from cocotb_bench import for_each, pack, signed, unit, unpack
+
+from drawbar.gen.config import EngineConfig
+
+#: Banks, depth and width of every banked memory.
+BANKED = {"program": (1, 6, 32), "core": (3, 5, 8), "bias": (4, 8, 20)}
+
+_WORK_DEPTHS = {1: 5, 2: 7, 4: 8, 8: 6, 16: 5}
+
+
+def work_config(lanes: int) -> EngineConfig:
+    """A work memory whose depth is a power of two in one case only."""
+    width = 16 if lanes in (2, 16) else 8
+    return EngineConfig(lanes=lanes, data_width=width, work_depth=_WORK_DEPTHS[lanes])
+
+
+@for_each(name=list(BANKED))
+async def banked_memory(dut, name: str) -> None:
+    """Two cycles to the data; a write is seen by a read of the next cycle, not of the same one."""
+    banks, depth, width = BANKED[name]
+    memory = await unit(dut, name)
+    rng = random.Random(name)
+    content = [[0] * banks for _ in range(depth)]
+    for address in range(depth):
+        memory.set(write_address=address, write_data=0, write_mask=(1 << banks) - 1)
+        await memory.tick()
+    expected: list[list[int] | None] = [None, None]
+    for _ in range(600):
+        due = expected.pop(0)
+        if due is not None:
+            assert unpack(memory.get("read_data"), width, banks) == due
+        read, write = rng.randrange(depth), rng.randrange(depth)
+        value, mask = rng.getrandbits(width), rng.choice((0, rng.getrandbits(banks)))
+        memory.set(read_address=read, write_address=write, write_data=value, write_mask=mask)
+        expected.append(list(content[read]))
+        for bank in range(banks):
+            if mask >> bank & 1:
+                content[write][bank] = signed(value, width)
+        await memory.tick()
+
+
+def element_addresses(config: EngineConfig, start: int, skew: int) -> list[int]:
+    """Element address of every lane."""
+    stride = skew * config.lanes + 1 if config.lanes > 1 else 1
+    size = 1 << config.work_address_bits
+    return [(start + lane * stride) % size for lane in range(config.lanes)]
+
+
+@for_each(lanes=[1, 2, 4, 8, 16])
+async def vector_address(dut, lanes: int) -> None:
+    """Every skew with every start, in random order, one a cycle."""
+    config = work_config(lanes)
+    address = await unit(dut, f"address_{lanes}")
+    rng = random.Random(lanes)
+    cases = [
+        (skew, start)
+        for skew in range(1 << config.work_row_bits)
+        for start in range(1 << config.work_address_bits)
+    ]
+    rng.shuffle(cases)
+    for n in range(len(cases) + 2):
+        if n >= 2:
+            skew, start = cases[n - 2]
+            rows = [0] * lanes
+            for element in element_addresses(config, start, skew):
+                rows[element % lanes] = element // lanes
+            got = address.get("rows")
+            assert got == pack(rows, config.work_row_bits), (skew, start)
+            if lanes > 1:
+                assert address.get("offset") == start % lanes, (skew, start)
+        # A start goes with the skew of the cycle before it.
+        if n == 0:
+            address.set(skew=cases[0][0])
+            await address.tick()
+        if n + 1 < len(cases):
+            address.set(skew=cases[n + 1][0])
+        if n < len(cases):
+            address.set(start=cases[n][1])
+        await address.tick()
+
+
+@for_each(lanes=[1, 2, 4, 8, 16])
+async def work_memory(dut, lanes: int) -> None:
+    """A vector in and one out in every cycle, of any skew and start.
+
+    Data comes four cycles after its start. A read sees the writes that started before it, and not
+    the one that starts with it.
+    """
+    config = work_config(lanes)
+    width, elements = config.data_width, config.work_elements
+    work = await unit(dut, f"work_{lanes}")
+    rng = random.Random(lanes)
+    content: list[int] = [0] * elements
+    for element in range(elements):
+        content[element] = rng.getrandbits(width)
+        work.set(write_start=element, write_data=content[element], write_mask=1)
+        await work.tick()
+
+    read_skew = write_skew = 0
+    expected: list[list[int | None] | None] = [None] * 4
+    seen_together = 0
+    for _ in range(1200):
+        due = expected.pop(0)
+        if due is not None:
+            bits = work.bits("read_data")
+            for lane, value in enumerate(due):
+                # Lanes past the end of a memory whose depth is no power of two read anything.
+                if value is not None:
+                    got = bits[(lanes - 1 - lane) * width : (lanes - lane) * width]
+                    assert got == f"{value:0{width}b}", (lane, due)
+
+        start = rng.randrange(elements)
+        reads = element_addresses(config, start, read_skew)
+        expected.append([content[e] if e < elements else None for e in reads])
+
+        write_start = start if rng.random() < 0.3 else rng.randrange(elements)
+        writes = element_addresses(config, write_start, write_skew)
+        vector = [rng.getrandbits(width) for _ in range(lanes)]
+        # Writes past the end are masked, as of a ragged lane tile.
+        chosen = rng.choice((0, (1 << lanes) - 1, rng.getrandbits(lanes)))
+        mask = [chosen >> lane & 1 and e < elements for lane, e in enumerate(writes)]
+        for e, value, marked in zip(writes, vector, mask, strict=True):
+            if marked:
+                content[e] = value
+                seen_together += e in reads
+        work.set(
+            read_start=start,
+            write_start=write_start,
+            write_data=pack(vector, width),
+            write_mask=pack(mask, 1),
+        )
+        # The skews of this cycle are those of the next one's starts.
+        if rng.random() < 0.7:
+            read_skew = write_skew = rng.getrandbits(config.work_row_bits)
+        if rng.random() < 0.3:
+            write_skew = rng.getrandbits(config.work_row_bits)
+        work.set(read_skew=read_skew, write_skew=write_skew)
+        await work.tick()
+    assert seen_together > 20
+
+
+@for_each(lanes=[1, 4])
+async def work_memory_survives_reset(dut, lanes: int) -> None:
+    config = work_config(lanes)
+    work = await unit(dut, f"work_{lanes}")
+    for element in range(config.work_elements):
+        work.set(write_start=element, write_data=element + 1, write_mask=1)
+        await work.tick()
+    work.set(write_mask=0)
+    await work.tick(2)
+    await work.bench.reset()
+    for element in range(config.work_elements):
+        work.set(read_start=element)
+        await work.tick(4)
+        assert work.get("read_data") % (1 << config.data_width) == element + 1
