@@ -60,9 +60,9 @@ def check_room(
     if bias > config.bias_depth:
         over = (bias - config.bias_depth) * config.lanes * config.acc_width
         raise FitError(
-            f"model {model.name!r}",
+            f"model {model.name!r}, batch {batch}",
             f"needs at most the engine's {config.bias_depth} bias vectors",
-            f"{bias}, {bias - config.bias_depth} ({-(-over // 8)} bytes) too many",
+            f"{bias}, {bias - config.bias_depth} too many ({-(-over // 8)} bytes)",
             f"raise bias_depth to at least {bias}, or use smaller layers",
         )
     return needs

@@ -207,7 +207,14 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         return skew * config.lanes + 1 if config.lanes > 1 else x[k_count + 1]
 
     rows = [Loop(drain[j], y=y[j], bias=b[j]) for j in reversed(range(row_count))]
-    assert -(-prod(loop.count for loop in rows) // config.rows) == issue[k_count]
+    row_count_found = prod(loop.count for loop in rows)
+    if -(-row_count_found // config.rows) != issue[k_count]:
+        raise ArtefactError(
+            "program",
+            f"drains the rows that it issues, {issue[k_count]} tiles of {config.rows}",
+            f"{row_count_found} rows",
+            "compile again",
+        )
     return Stage(
         k_loops=tuple(Loop(issue[j], x=x[j]) for j in reversed(range(k_count))),
         row_loops=tuple(rows),

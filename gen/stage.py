@@ -161,6 +161,15 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             f"{name} {stride}",
             "pad the layout",
         )
+    numbers = [stage.x_base, stage.y_base, stage.core_base, stage.bias_base or 0, stage.lane_bias]
+    for loop in (*stage.k_loops, *stage.row_loops, *stage.column_loops):
+        numbers += [loop.x, loop.y, loop.bias]
+    need(
+        min(numbers) >= 0,
+        "has no negative base or stride",
+        min(numbers),
+        "turn that loop round",
+    )
     last = stage.core_base + stage.core_vectors(config)
     need(
         last <= config.core_depth,
@@ -168,6 +177,16 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         last,
         "raise core_depth",
     )
+    if stage.bias_base is not None:
+        tiles = -(-stage.lane_count // config.lanes)
+        last = stage.bias_base + (tiles - 1) * stage.lane_bias + 1
+        last += sum((c.count - 1) * c.bias for c in (*stage.row_loops, *stage.column_loops))
+        need(
+            last <= config.bias_depth,
+            f"ends within {config.bias_depth} bias vectors",
+            last,
+            "raise bias_depth",
+        )
     spans = {}
     for name in ("x", "y"):
         loops = [*(stage.k_loops if name == "x" else stage.row_loops), *stage.column_loops]

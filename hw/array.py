@@ -13,31 +13,35 @@ class MacArray(wiring.Component):
     """``acc[r][c] += core[r] * live[c]`` each cycle; a finished tile moves to the drain registers
     as a whole.
 
-    ::
+    Steps k and k + 1 are the last two of a tile here; the first step of the next one follows::
 
-        cycle     0        1          2              3           4
-        valid    step k   step k+1
-        product           product k  product k+1
-        acc                          ... + k        ... + k+1
-        loaded                                      (k+1 last)
-        row                                                      row 0, then one for each ``shift``
+        cycle    0       1          2            3             4          5
+        valid    step k  step k+1   next step
+        last             high
+        product          product k  product k+1  next product
+        acc                         ... + k      ... + k+1     next tile
+        loaded                                   high
+        shift                                                  high       high
+        row                                                    row 0      row 1
 
     Members
     -------
     core, live, valid, first, last:
         One reduction step: a core vector, a live vector, and whether the step begins or ends a
-        tile.
+        tile. Without ``valid`` the others mean nothing.
     loaded:
-        Three cycles... the tile whose last step came two cycles ago is complete, and is in ``row``
-        from the next cycle.
+        The tile whose last step came two cycles ago is complete, and moves to the drain registers
+        at the end of this cycle.
     shift:
         The next row of the tile, from the next cycle. ``loaded`` wins.
     row:
-        One row of accumulators.
+        One row of accumulators: row 0 from three cycles after the tile's last step, one row further
+        after each ``shift``; undefined when all rows are shifted out.
 
-    Throughput: one step a cycle; a tile may follow ``rows`` cycles after the one before it is
-    loaded. There is no back-pressure: the issue side keeps that distance. Accumulation is exact
-    modulo ``2**acc_width``.
+    Throughput: one step a cycle. A tile overwrites what is left of the one before, so its last step
+    comes at least as many cycles after that one's as that one has rows to drain. There is no
+    back-pressure: the issue side keeps that distance. Accumulation is exact modulo
+    ``2**acc_width``. Reset clears all registers.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:

@@ -35,7 +35,8 @@ class DescriptorFetch(wiring.Component):
     valid, descriptor:
         A descriptor is here, and stays until it is taken.
     take:
-        Takes it; the fetch of the next one in memory begins, unless this one ends its program.
+        Takes it, while it is ``valid``; the fetch of the next one in memory begins, unless this one
+        ends its program.
     address, word:
         Read port of program memory; ``word`` comes two cycles after ``address``.
 

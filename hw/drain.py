@@ -30,9 +30,9 @@ class Drain(wiring.Component):
     descriptor, load:
         The stage; constant from ``load`` until its ``written``.
     begin, row_tile_last:
-        A tile's rows follow from the next cycle on: all rows of the array, or the ``rows_last`` of
-        the last row tile. At least as many cycles must lie between two tiles as the first of them
-        has rows.
+        A tile's rows are stepped through from the next cycle on: all rows of the array, or those of
+        the last row tile. Each ``begin`` comes at least as many cycles after the one before as that
+        one's tile has rows. ``row_tile_last`` means nothing without ``begin``.
     bias_address:
         Bias vector of the row. Cycle 1 after the step.
     shift:

@@ -38,7 +38,9 @@ class Engine(wiring.Component):
     Members
     -------
     host:
-        Access to the memories while no program runs, and the start of a program.
+        Access to the memories while no program runs, and the start of a program. An item a cycle;
+        what is read comes ``HOST_READ`` cycles later. A write is seen by the reads after it; none
+        may be given while a read is under way.
     counters:
         Of the latest run; they stay until the next start. ``cycles`` counts those in which
         ``host.running`` is high: from the cycle after ``start`` to the one at whose end the last

@@ -21,10 +21,11 @@ class Issue(wiring.Component):
     descriptor:
         The stage; constant from ``load`` until its ``ended``.
     load:
-        Start the stage; the first step is in the next cycle.
+        Start the stage; the first step is in the next cycle. At least three cycles after the
+        ``ended`` of the stage before.
     step, first, last, row_tile_last:
         A reduction step is issued; it begins or ends a tile; the tile is the last one of its
-        columns. Cycle 0.
+        columns. Cycle 0. Without ``step`` the others mean nothing.
     stalled:
         The stage is not at its end and no step is issued, as the drain registers are still in use.
     ended:

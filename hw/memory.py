@@ -93,9 +93,10 @@ class VectorAddress(wiring.Component):
     Members
     -------
     skew:
-        Constant from one cycle before the first ``start`` that uses it.
+        Holds for the ``start`` of the next cycle: it is set one cycle before the first that uses
+        it.
     start:
-        Element address of lane 0.
+        Element address of lane 0. Addresses are modulo ``lanes * 2**work_row_bits``.
     rows, offset:
         Row in each bank, and the bank of lane 0. Latency: two cycles. Throughput: one vector a
         cycle.
@@ -139,14 +140,22 @@ class WorkMemory(wiring.Component):
     Members
     -------
     read_skew, read_start, read_data:
-        Latency: four cycles from ``read_start`` to ``read_data``. Throughput: one vector a cycle.
+        Latency: four cycles from ``read_start`` to ``read_data``; lanes past the end of the memory
+        read anything. Throughput: one vector a cycle.
     write_skew, write_start, write_data, write_mask:
-        A vector with a nonzero mask is in memory for reads that start one cycle before its own
-        third cycle: the write happens at the end of cycle 2, counted from ``write_start`` in cycle
-        0. Throughput: one vector a cycle.
+        Lanes in the mask are written, two cycles after ``write_start``; none of them may lie past
+        the end of the memory. Throughput: one vector a cycle.
 
-    Collision: a read that meets a write in the same bank, row and cycle gets the old value;
-    programs never depend on it. Reset leaves the contents.
+    The skews are those of ``VectorAddress``: set one cycle before the start. Reads and writes reach
+    the banks in step::
+
+        cycle        0          1        2             3       4
+        write_start  vector A            A written
+        read_start   reads old  reads A
+        read_data                                              old     A (in cycle 5)
+
+    A read sees the writes whose starts came before its own. Where both start in the same cycle it
+    gets the old value; programs never depend on it. Reset leaves the contents.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:

@@ -39,6 +39,9 @@ simulators = ["verilator", "icarus"]
 _PARAMETERS = "DRAWBAR_COCOTB_PARAMETERS"
 _LOG_LINES = 25
 _TIMESCALE = "1ns/1ps"
+#: Verilog wakes every ``always @*`` at the start, as Amaranth's output needs; SystemVerilog does
+#: not, and leaves unknown what no change has driven yet.
+_ICARUS_LANGUAGE = "-g2005"
 #: The compiler's time dominates a unit test, and the simulation's that of a whole engine.
 _UNIT_FLAGS, _ENGINE_FLAGS = ("-O0",), ("-O1",)
 
@@ -195,10 +198,21 @@ def _build_icarus(text: str, internals: bool, optimise: bool) -> Path:
     def build(scratch: Path, product: Path) -> None:
         (scratch / "top.v").write_text(text)
         (scratch / "options").write_text(f"+timescale+{_TIMESCALE}\n")
-        command = [compiler, "-g2012", "-s", "dut", "-f", "options", "-o", product / "sim.vvp"]
+        command = [
+            compiler,
+            _ICARUS_LANGUAGE,
+            "-s",
+            "dut",
+            "-f",
+            "options",
+            "-o",
+            product / "sim.vvp",
+        ]
         build_step([*command, "top.v"], cwd=scratch, what="Icarus Verilog")
 
-    return cached("icarus", digest("icarus", text, _TIMESCALE, _icarus_version()), build)
+    return cached(
+        "icarus", digest("icarus", text, _ICARUS_LANGUAGE, _TIMESCALE, _icarus_version()), build
+    )
 
 
 def _simulate(

@@ -54,7 +54,10 @@ def demo(
         bool,
         typer.Option(help="Start from the weights that ship with the package; needs no PyTorch."),
     ] = False,
-    bits: Annotated[int, typer.Option(help="Width of activations and cores: 16 or 8.")] = 16,
+    bits: Annotated[
+        int | None,
+        typer.Option(help="Width of activations and cores, 16 or 8; default: 16, or the engine's."),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Engine preset or TOML file; default: the data set's.")
     ] = None,
@@ -82,8 +85,10 @@ def demo(
     on the device. Exit code 3 if a single output bit or cycle differs.
     """
     started = time.monotonic()
-    if bits not in (8, 16):
+    if bits not in (None, 8, 16):
         raise typer.BadParameter("use 16 or 8", param_hint="--bits")
+    if bits is not None and engine is not None:
+        raise typer.BadParameter("an engine brings its own width", param_hint="--bits")
     with reporting(json):
         with progress_bars() as bars:
             result = drawbar.run_demo(
@@ -91,7 +96,7 @@ def demo(
                 data=data,
                 pretrained=pretrained,
                 engine=engine,
-                data_width=bits,
+                data_width=bits or 16,
                 device=device,
                 samples=samples,
                 report=step_bar(bars),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import Annotated, Any
 
 import numpy as np
@@ -63,14 +65,30 @@ def read_array(path: Path, what: str) -> np.ndarray:
     if not path.is_file():
         raise InputError(where, "exists", "no such file", "give the path of an .npy file")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # Not numpy.load, which also opens archives. A damaged header fails in many ways.
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, TokenError, MemoryError) as error:
         raise InputError(
             where, "is an .npy file of numbers", error, "write it with numpy.save"
         ) from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(where, "is one .npy array", "an archive", "write it with numpy.save")
-    return array
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an .npy file under exactly this name, whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, array)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(
+            f"output file {path}",
+            "can be written",
+            f"{error.strerror or error}",
+            "give a path in a folder that exists and that you may write to",
+        ) from None
 
 
 def _layer_rows(layers: list[dict[str, Any]]) -> Any:
@@ -223,7 +241,7 @@ def run(
                 report = board.last_run
         assert report is not None
         if output is not None:
-            np.save(output, y)
+            write_array(output, y)
         facts = {
             "artefact": str(artefact),
             "device": device,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -46,7 +47,7 @@ def reporting(as_json: bool) -> Iterator[None]:
     """
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
-        messages.print(f"[yellow]warning:[/yellow] {message}", highlight=False)
+        messages.print(f"[yellow]warning:[/yellow] {escape(str(message))}", highlight=False)
 
     with warnings.catch_warnings():
         warnings.showwarning = show  # type: ignore[assignment]

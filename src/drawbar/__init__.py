@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drawbar.api import compile, generate, golden, load_model, open, plan
-    from drawbar.bench import run_suite as bench
     from drawbar.demo import run_demo
     from drawbar.gen.artefact import Artefact
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
@@ -20,12 +19,15 @@ if TYPE_CHECKING:
     from drawbar.gen.network import ContractionNetwork, Model
     from drawbar.plots import plot_stages
     from drawbar.sim.tools import tool_report
+    from drawbar.suites import SUITES
+    from drawbar.suites import run_suite as bench
     from drawbar.sw.driver import Device
 
 __version__ = "0.1.0"
 
 __all__ = [
     "PRESETS",
+    "SUITES",
     "Artefact",
     "ContractionNetwork",
     "Device",
@@ -48,13 +50,14 @@ __all__ = [
 #: Name: the module that defines it, and its name there.
 _PLACES = {
     "PRESETS": ("drawbar.gen.config", "PRESETS"),
+    "SUITES": ("drawbar.suites", "SUITES"),
     "Artefact": ("drawbar.gen.artefact", "Artefact"),
     "ContractionNetwork": ("drawbar.gen.network", "ContractionNetwork"),
     "Device": ("drawbar.sw.driver", "Device"),
     "DrawbarError": ("drawbar.gen.errors", "DrawbarError"),
     "EngineConfig": ("drawbar.gen.config", "EngineConfig"),
     "Model": ("drawbar.gen.network", "Model"),
-    "bench": ("drawbar.bench", "run_suite"),
+    "bench": ("drawbar.suites", "run_suite"),
     "compile": ("drawbar.api", "compile"),
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),

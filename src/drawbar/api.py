@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -148,16 +149,16 @@ def open(
         from drawbar.sw.driver import SerialTransport
 
         return Device(SerialTransport(device.path, device.baud))
+    make: Callable[[EngineConfig], Any]
     if device.scheme == "golden":
         from drawbar.sim.golden_board import GoldenBoard
 
-        make: Callable[[EngineConfig], Any] = GoldenBoard
+        make = GoldenBoard
     else:
         # Only here: the simulated board needs amaranth.
         from drawbar.sim.board import SimBoard
 
-        def make(config: EngineConfig) -> Any:
-            return SimBoard(config, progress=progress)
+        make = partial(SimBoard, progress=progress)
 
     if engine is not None:
         return Device(make(load_config(engine)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def run_demo(
             "use one of these",
         )
     if engine is None:
+        if data_width not in (8, 16):
+            raise InputError("demo data width", "is 8 or 16 bits", data_width, "use 16 or 8")
         engine = DATASETS[dataset] + ("-8bit" if data_width == 8 else "")
     config = load_config(engine)
     loaded = load_dataset(dataset, data)
@@ -166,9 +169,7 @@ def run_demo(
     x = artefact.quantise_input(test_x)
 
     def count(title: str) -> Callable[[int, int], None] | None:
-        if report is None:
-            return None
-        return lambda done, total: report(title, done, total)
+        return None if report is None else partial(report, title)
 
     expected = run_artefact(artefact, x, progress=count("golden model"))
     with api.open(device, engine=config, progress=build_progress) as board:

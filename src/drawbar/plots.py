@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from drawbar.gen.errors import ToolError
+from drawbar.gen.errors import InputError, ToolError
+from drawbar.gen.explain import Explanation, StageReport
 from drawbar.sw.driver.profile import StageCycles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: File types of pictures.
+SUFFIXES = (".png", ".svg", ".pdf")
 
 #: Causes in the order in which they are stacked: field of ``Cycles``, label, colour.
 _CAUSES = (
@@ -17,14 +25,8 @@ _CAUSES = (
 )
 
 
-def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> Path:
-    """Cycles of each stage, stacked by cause, as measured on the device; PNG, SVG or PDF by suffix.
-
-    Raises
-    ------
-    ToolError:
-        Matplotlib is missing.
-    """
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -33,10 +35,44 @@ def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> 
             "picture of the cycles",
             "needs Matplotlib",
             "not installed",
-            "pip install 'drawbar[demo]', or leave the picture out with --no-plot",
+            "pip install 'drawbar[demo]', or leave the picture out",
         ) from None
-    figure = Figure(figsize=(9, 1.6 + 0.42 * len(stages)), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    target = Path(path)
+    if target.suffix not in SUFFIXES:
+        raise InputError(
+            f"picture {target}",
+            f"ends in one of {', '.join(SUFFIXES)}",
+            target.suffix or "no suffix",
+            "name it so",
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(target, dpi=150)
+    except OSError as error:
+        raise InputError(
+            f"picture {target}",
+            "can be written",
+            error.strerror or error,
+            "give a path that you may write to",
+        ) from None
+    return target
+
+
+def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> Path:
+    """Cycles of each stage, stacked by cause, as measured on the device; PNG, SVG or PDF by suffix.
+
+    Raises
+    ------
+    ToolError:
+        Matplotlib is missing, or the file cannot be written.
+    """
+    figure = _figure(9, 1.6 + 0.42 * len(stages))
     axes = figure.add_subplot()
     labels = [f"{stage.layer}, {stage.text}" for stage in stages]
     positions = range(len(stages))
@@ -61,7 +97,153 @@ def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> 
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=150)
-    return target
+    return _save(figure, path)
+
+
+#: Where a stage's cycles go, in the order in which they are drawn: colour by name.
+_PARTS = {
+    "useful products": "#2b6cb0",
+    "ragged rows": "#63b3ed",
+    "ragged lanes": "#bee3f8",
+    "drain": "#dd6b20",
+    "descriptor": "#d69e2e",
+    "pipeline": "#a0aec0",
+}
+_OTHER = "#9f7aea"
+
+
+def _parts(stage: StageReport) -> dict[str, float]:
+    return {"useful products": stage.ideal, **stage.losses}
+
+
+def plot_explanation(found: Explanation, path: str | Path) -> Path:
+    """Stages over time with what takes their cycles, and a roofline; PNG, SVG or PDF by suffix.
+
+    Raises
+    ------
+    ToolError:
+        Matplotlib is missing.
+    InputError:
+        the file has another suffix, or cannot be written.
+    """
+    count = len(found.stages)
+    rows = max(3.4, 1.7 + 0.34 * count)
+    figure = _figure(10, rows + 4.6)
+    time, roof = figure.subplots(2, 1, height_ratios=[rows, 4.4])
+    config = found.config
+    figure.suptitle(
+        f"{found.name} on engine {config.name}, batch {found.batch}: "
+        f"{found.total.total:,} cycles, {100 * found.utilisation:.1f} % of "
+        f"{config.multipliers} multipliers used",
+        fontsize=11,
+        x=0.01,
+        ha="left",
+    )
+    _draw_time(time, found)
+    _draw_roof(roof, found)
+    return _save(figure, path)
+
+
+def _label(stage: StageReport) -> str:
+    return f"{stage.number}  {stage.cores}"
+
+
+def _draw_time(axes: Any, found: Explanation) -> None:
+    """A bar for each stage, from its first cycle to its last; its parts in proportion."""
+    end = found.total.total
+    drawn: set[str] = set()
+    for position, stage in enumerate(found.stages):
+        left = float(stage.start)
+        for name, width in _parts(stage).items():
+            if width <= 0:
+                continue
+            axes.barh(
+                position,
+                width,
+                left=left,
+                height=0.66,
+                color=_PARTS.get(name, _OTHER),
+                label=None if name in drawn else name,
+            )
+            drawn.add(name)
+            left += width
+        text = (
+            f"{stage.rows} x {stage.k} by {stage.columns:,}: {stage.cycles.total:,} cycles, "
+            f"{100 * stage.utilisation:.0f} %"
+        )
+        if stage.limit != "array":
+            text += f", {stage.limit}"
+        # To the right of a bar that ends in the left half, else to the left of it.
+        right = stage.start + stage.cycles.total <= 0.55 * end
+        axes.annotate(
+            text,
+            (stage.start + stage.cycles.total if right else stage.start, position),
+            xytext=(5 if right else -5, 0),
+            textcoords="offset points",
+            ha="left" if right else "right",
+            va="center",
+            fontsize=8,
+        )
+    axes.set_yticks(range(len(found.stages)), [_label(s) for s in found.stages], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, end)
+    axes.set_xlabel("cycle", fontsize=9)
+    axes.set_title("Stages over time", fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda n: [*_PARTS, *labels].index(labels[n]))
+    axes.legend(
+        [handles[n] for n in order],
+        [labels[n] for n in order],
+        fontsize=8,
+        frameon=False,
+        ncols=6,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.16 if len(found.stages) < 8 else -0.1),
+    )
+
+
+def _draw_roof(axes: Any, found: Explanation) -> None:
+    """Multiplications a cycle over multiplications for each pair of operand vectors: the array's
+    peak against what one vector of each operand a cycle can feed.
+    """
+    config = found.config
+    peak = config.multipliers
+    least = min(1.0, *(s.multiplications / s.cycles.total for s in found.stages))
+    low, high = least / 1.6, 4.0 * peak
+    axes.plot([low, peak, high], [low, peak, peak], color="#2d3748", linewidth=1.6, zorder=2)
+    axes.fill_between([low, peak, high], [low, peak, peak], low, color="#edf2f7", zorder=1)
+    axes.annotate(
+        f"array: {peak} multiplications a cycle",
+        (high, peak),
+        xytext=(-4, 4),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+    )
+    axes.annotate(
+        f"operand bandwidth: a vector of {config.lanes} live and one of {config.rows} core "
+        "elements a cycle",
+        (peak, peak),
+        xytext=(-8, -2),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+    )
+    placed: dict[tuple[int, int], list[str]] = {}
+    for stage in found.stages:
+        x, y = stage.intensity, stage.multiplications / stage.cycles.total
+        area = 40 + 360 * stage.cycles.total / found.total.total
+        axes.scatter(
+            [x], [y], s=area, color=_PARTS.get(_colour(stage), _OTHER), alpha=0.85, zorder=3,
+            edgecolors="white", linewidths=0.8,
+        )
+        # Stages at the same place share one label.
+        place = (round(40 * _decades(x, low)), round(40 * _decades(y, low)))
+        placed.setdefault(place, []).append(_label(stage))
+        if len(placed[place]) == 1:
+            anchors[place] = (x, y)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)

@@ -26,7 +26,7 @@ def test_engine(simulator: str, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [3, 5, 11])  # 5 x 2, 8 x 4 and 5 x 8
 def test_random_engine(seed: int) -> None:
     """Engines that nobody chose; by their size on Verilator only."""
     config = random_config(random.Random(seed))

@@ -1,0 +1,375 @@
+"""Why a plan is as it is: each stage with where its cycles go, and the orders that lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from drawbar.gen.artefact import Artefact
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import Cycles, program_cycles, utilisation
+from drawbar.gen.order import Order, OrderSearch
+from drawbar.gen.planned import Plan
+from drawbar.gen.program import decode
+from drawbar.gen.stage import Stage
+
+#: A stage that wastes no more than this part of its cycles is limited by the array itself.
+FULL = 0.05
+#: Orders that lost, for each layer.
+LOSERS = 5
+#: Limits that no order reaches.
+_ENDLESS = 1 << 62
+
+#: Where a cycle can go instead of into useful products, and what to say of it.
+LOSSES = {
+    "ragged rows": "the last row tile is not full",
+    "ragged lanes": "the last lane tile of a run is not full",
+    "drain": "reductions are shorter than a tile takes to drain",
+    "descriptor": "the next descriptor is not here yet",
+    "pipeline": "filling and emptying the pipeline",
+}
+#: The same for the fields of ``Cycles`` that are no products.
+_CAUSES = {"stall_drain": "drain", "stall_fetch": "descriptor", "flush": "pipeline"}
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """One stage.
+
+    Members
+    -------
+    cores:
+        Those that are merged offline into its core matrix, as ``(G1G2)``.
+    rows, k, columns:
+        The core matrix is ``rows x k``; the live tensor has that many columns of ``k`` elements.
+    row_tiles, lane_tiles:
+        ``row_tiles * lane_tiles`` tiles of ``k`` steps.
+    lane_read, lane_write:
+        Elements between neighbouring lanes where the stage reads and writes.
+    start:
+        Cycles from the start of the program.
+    cycles:
+        By cause.
+    ideal:
+        Cycles if every multiplier were useful in every one; a fraction.
+    losses:
+        The other cycles by what takes them, keys of ``LOSSES``; with ``ideal`` they sum to the
+        stage's cycles.
+    limit:
+        "array" for a stage that wastes no more than ``FULL``, else the largest loss.
+    """
+
+    number: int
+    layer: str
+    cores: str
+    rows: int
+    k: int
+    columns: int
+    row_tiles: int
+    lane_tiles: int
+    lane_read: int
+    lane_write: int
+    start: int
+    cycles: Cycles
+    multiplications: int
+    utilisation: float
+    ideal: float
+    losses: Mapping[str, float]
+    limit: str
+
+    @property
+    def intensity(self) -> float:
+        """Multiplications for each pair of operand vectors read (one of the core, one of the live
+        tensor, in every busy cycle).
+        """
+        return self.multiplications / self.cycles.busy
+
+
+@dataclass(frozen=True)
+class LostOrder:
+    """A contraction order that was not chosen.
+
+    Members
+    -------
+    cycles_bound:
+        No layout makes it take fewer cycles, waits between stages aside.
+    more:
+        By how much that is above the chosen order's own bound; negative where it is below.
+    cause:
+        "core memory", "work memory", "cycles", "layout" or "tie".
+    why:
+        The same in words, with numbers.
+    """
+
+    order: str
+    cycles_bound: int
+    more: int
+    core_bytes: int
+    work_bytes: int
+    cause: str
+    why: str
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One layer: its order, and for a plan the orders that lost, best bound first."""
+
+    name: str
+    format: str
+    modes_in: tuple[int, ...]
+    modes_out: tuple[int, ...]
+    ranks: tuple[int, ...]
+    order: str
+    cycles: int
+    lost: tuple[LostOrder, ...]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A whole plan or artefact.
+
+    Members
+    -------
+    source:
+        "plan" (which knows the orders that lost) or "artefact".
+    proven:
+        The plan takes no more cycles than the best lower bound.
+    """
+
+    name: str
+    source: str
+    config: EngineConfig
+    batch: int
+    layers: tuple[LayerReport, ...]
+    stages: tuple[StageReport, ...]
+    total: Cycles
+    utilisation: float
+    bound: int
+    proven: bool
+    core_bytes: int
+    work_bytes_peak: int
+
+    def as_dict(self) -> dict[str, object]:
+        """What JSON can hold."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "engine": self.config.name,
+            "rows": self.config.rows,
+            "lanes": self.config.lanes,
+            "batch": self.batch,
+            "cycles": {**dataclasses.asdict(self.total), "total": self.total.total},
+            "utilisation": self.utilisation,
+            "bound": self.bound,
+            "proven": self.proven,
+            "core_bytes": self.core_bytes,
+            "core_bytes_available": self.config.core_bytes,
+            "work_bytes_peak": self.work_bytes_peak,
+            "work_bytes_available": self.config.work_bytes,
+            "layers": [dataclasses.asdict(layer) for layer in self.layers],
+            "stages": [
+                {
+                    **{f.name: getattr(stage, f.name) for f in dataclasses.fields(stage)},
+                    "cycles": {**dataclasses.asdict(stage.cycles), "total": stage.cycles.total},
+                    "losses": dict(stage.losses),
+                    "intensity": stage.intensity,
+                }
+                for stage in self.stages
+            ],
+        }
+
+
+def _group_text(group: Sequence[int]) -> str:
+    cores = "".join(f"G{number + 1}" for number in group)
+    return f"({cores})" if len(group) > 1 else cores
+
+
+def _order_text(groups: Sequence[Sequence[int]]) -> str:
+    return " ".join(("X", *(_group_text(group) for group in groups)))
+
+
+def stage_losses(
+    stage: Stage, cycles: Cycles, config: EngineConfig
+) -> tuple[float, dict[str, float]]:
+    """A stage's ideal cycles, and where its other cycles go; together they are its cycles."""
+    ideal = stage.multiplications / config.multipliers
+    # Useful rows in full lane tiles; then useful lanes in full row tiles.
+    rows_used = stage.rows / (stage.row_tiles(config) * config.rows)
+    ragged_rows = cycles.busy * (1 - rows_used)
+    losses = dict.fromkeys(LOSSES, 0.0)
+    losses["ragged rows"] = ragged_rows
+    losses["ragged lanes"] = cycles.busy - ideal - ragged_rows
+    for field in dataclasses.fields(cycles):
+        if field.name != "busy":
+            # A cause that this table does not know yet keeps its own name.
+            name = _CAUSES.get(field.name, field.name)
+            losses[name] = losses.get(name, 0.0) + getattr(cycles, field.name)
+    return ideal, losses
+
+
+def _stage_reports(
+    stages: Sequence[Stage],
+    cycles: Sequence[Cycles],
+    labels: Sequence[tuple[str, Sequence[int]]],
+    config: EngineConfig,
+) -> tuple[StageReport, ...]:
+    reports = []
+    start = 0
+    for number, (stage, spent, (layer, group)) in enumerate(
+        zip(stages, cycles, labels, strict=True)
+    ):
+        ideal, losses = stage_losses(stage, spent, config)
+        wasted = spent.total - ideal
+        worst = max(losses, key=lambda name: losses[name])
+        reports.append(
+            StageReport(
+                number=number,
+                layer=layer,
+                cores=_group_text(group),
+                rows=stage.rows,
+                k=stage.k,
+                columns=stage.columns,
+                row_tiles=stage.row_tiles(config),
+                lane_tiles=stage.lane_tiles(config),
+                lane_read=stage.lane_x,
+                lane_write=stage.lane_y,
+                start=start,
+                cycles=spent,
+                multiplications=stage.multiplications,
+                utilisation=utilisation(stage.multiplications, spent.total, config),
+                ideal=ideal,
+                losses=losses,
+                limit="array" if wasted <= FULL * spent.total else worst,
+            )
+        )
+        start += spent.total
+    return tuple(reports)
+
+
+def lost_orders(
+    search: OrderSearch, chosen: Order, config: EngineConfig, count: int = LOSERS
+) -> tuple[LostOrder, ...]:
+    """The best orders besides the chosen one, best bound first, whether they fit or not."""
+    groups = tuple(step.group for step in chosen)
+    bound_chosen = sum(step.bound for step in chosen)
+    peak_chosen = max(step.live + step.result for step in chosen)
+    vector = config.rows * config.element_bytes
+    lost = []
+    # One more than wanted, since the chosen one is among them.
+    for bound, order in islice(search.orders(_ENDLESS, _ENDLESS), count + 1):
+        found = tuple(step.group for step in order)
+        if found == groups or len(lost) == count:
+            continue
+        core = sum(step.core_vectors for step in order)
+        peak = max(step.live + step.result for step in order)
+        core_over, work_over = core - config.core_depth, peak - config.work_elements
+        if core_over > 0:
+            cause = "core memory"
+            why = f"{core_over * vector:,} bytes of core memory too many"
+        elif work_over > 0:
+            cause = "work memory"
+            why = f"{work_over * config.element_bytes:,} bytes of work memory too many"
+        elif bound > bound_chosen:
+            cause, why = "cycles", f"at least {bound - bound_chosen:,} cycles more"
+        elif bound < bound_chosen:
+            cause = "layout"
+            why = "no layout within the memories and loops keeps it that fast"
+        elif peak > peak_chosen:
+            cause = "tie"
+            why = f"as fast, {(peak - peak_chosen) * config.element_bytes:,} bytes more live"
+        else:
+            cause, why = "tie", "as fast, and no better otherwise"
+        lost.append(
+            LostOrder(
+                order=_order_text(found),
+                cycles_bound=bound,
+                more=bound - bound_chosen,
+                core_bytes=core * vector,
+                work_bytes=peak * config.element_bytes,
+                cause=cause,
+                why=why,
+            )
+        )
+    return tuple(lost)
+
+
+def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
+    """Explain a plan, with the best ``losers`` orders that it did not take in each layer."""
+    config = plan.config
+    labels = [(plan.networks[s.layer].name, s.step.group) for s in plan.stages]
+    stages = _stage_reports([s.stage for s in plan.stages], plan.cycles, labels, config)
+    layers = []
+    for number, network in enumerate(plan.networks):
+        chosen = tuple(s.step for s in plan.stages if s.layer == number)
+        lost: tuple[LostOrder, ...] = ()
+        if losers:
+            lost = lost_orders(OrderSearch(network, config, plan.batch), chosen, config, losers)
+        # The model's own layer: the plan's may have its modes split to match its neighbours.
+        layer = plan.model.layers[number]
+        layers.append(
+            LayerReport(
+                name=layer.name,
+                format=layer.format,
+                modes_in=layer.modes_in,
+                modes_out=layer.modes_out,
+                ranks=tuple(layer.ranks),
+                order=_order_text([step.group for step in chosen]),
+                cycles=plan.layer_cycles(number),
+                lost=lost,
+            )
+        )
+    return Explanation(
+        name=plan.model.name,
+        source="plan",
+        config=config,
+        batch=plan.batch,
+        layers=tuple(layers),
+        stages=stages,
+        total=plan.total,
+        utilisation=utilisation(plan.multiplications, plan.total.total, config),
+        bound=plan.bound,
+        proven=plan.proven,
+        core_bytes=plan.core_bytes,
+        work_bytes_peak=plan.work_bytes_peak,
+    )
+
+
+def explain_artefact(artefact: Artefact) -> Explanation:
+    """Explain an artefact from its program; it does not know the orders that lost."""
+    config = artefact.config
+    stages = decode(artefact.program, config)
+    described = artefact.meta["stages"]
+    labels = [(str(entry["layer"]), tuple(entry["cores"])) for entry in described]
+    reports = _stage_reports(stages, program_cycles(stages, config), labels, config)
+    total = sum((report.cycles for report in reports), start=Cycles())
+    layers = tuple(
+        LayerReport(
+            name=layer.name,
+            format=layer.format,
+            modes_in=layer.modes_in,
+            modes_out=layer.modes_out,
+            ranks=layer.ranks,
+            order=layer.plan,
+            cycles=layer.cycles,
+            lost=(),
+        )
+        for layer in artefact.layers
+    )
+    return Explanation(
+        name=artefact.name,
+        source="artefact",
+        config=config,
+        batch=artefact.batch,
+        layers=layers,
+        stages=reports,
+        total=total,
+        utilisation=utilisation(
+            sum(stage.multiplications for stage in stages), total.total, config
+        ),
+        bound=int(artefact.meta["bound"]),
+        proven=bool(artefact.meta["proven"]),
+        core_bytes=int(artefact.meta["core_bytes"]),
+        work_bytes_peak=int(artefact.meta["work_bytes_peak"]),
+    )

@@ -1,0 +1,324 @@
+"""Benchmarks on layers: cycles of the simulated board, bits compared with the golden model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from drawbar import api
+from drawbar.gen.artefact import Artefact
+from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.cycles import utilisation
+from drawbar.gen.errors import FitError
+from drawbar.gen.formats import tensor_train_network, tt_network
+from drawbar.gen.network import ContractionNetwork, Model
+from drawbar.gen.plan import plan_model
+from drawbar.sim.golden import run_artefact
+from drawbar.sw.driver import Device
+
+Row = dict[str, Any]
+#: Told what is going on: a title, things done, things to do.
+Report = Callable[[str, int, int], None]
+BuildProgress = Callable[[str, float | None], None]
+
+#: Inputs that each layer of a suite runs, back to back, in programs' batches.
+RUNS = 2
+#: Samples that scales are chosen from.
+CALIBRATION = 16
+#: How often the memories of an engine are doubled for a suite that does not fit.
+DOUBLINGS = 6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a suite.
+
+    Members
+    -------
+    ranks:
+        All of them, the boundary ranks included.
+    format:
+        "tt": a core for each pair of modes; "tensor-train": a core for each mode, inputs first.
+    known:
+        Published or ideal cycles of one inference on 256 multipliers, by what they are.
+    """
+
+    name: str
+    modes_in: tuple[int, ...]
+    modes_out: tuple[int, ...]
+    ranks: tuple[int, ...]
+    format: str = "tt"
+    known: tuple[tuple[str, int], ...] = ()
+
+    def model(self) -> Model:
+        """With random cores, scaled so that unit inputs give outputs of about unit size."""
+        rng = np.random.default_rng(sum(self.name.encode()))
+        pairs = list(zip(self.ranks, self.ranks[1:], strict=False))
+        network: ContractionNetwork
+        if self.format == "tt":
+            modes = zip(pairs, self.modes_out, self.modes_in, strict=True)
+            network = tt_network(
+                self.name,
+                [
+                    rng.standard_normal((left, m, n, right)) / np.sqrt(n * right)
+                    for (left, right), m, n in modes
+                ],
+            )
+        else:
+            # Inputs: a sum over (left, mode); outputs: over the left rank only.
+            terms = [left * n for (left, _), n in zip(pairs, self.modes_in, strict=False)]
+            terms += [left for left, _ in pairs[len(self.modes_in) :]]
+            every = (*self.modes_in, *self.modes_out)
+            network = tensor_train_network(
+                self.name,
+                [
+                    rng.standard_normal((left, mode, right)) / np.sqrt(count)
+                    for (left, right), mode, count in zip(pairs, every, terms, strict=True)
+                ],
+                inputs=len(self.modes_in),
+            )
+        return Model(self.name, (network,))
+
+
+def _tt(name: str, n: tuple[int, ...], m: tuple[int, ...], rank: int, **known: int) -> Layer:
+    return Layer(name, n, m, (1, *[rank] * (len(n) - 1), 1), known=tuple(known.items()))
+
+
+_FC6 = ((2, 7, 8, 8, 7, 4), (4, 4, 4, 4, 4, 4))
+_FC7 = ((4, 4, 4, 4, 4, 4), (4, 4, 4, 4, 4, 4))
+_UCF11, _YOUTUBE = (8, 20, 20, 18), (4, 20, 20, 36)
+
+FC6 = _tt("VGG-FC6", *_FC6, 4, tie=26_912)
+#: The layers of TIE (ISCA 2019, table 1), all inner ranks 4, and its LSTM layers with four gates
+#: as one layer.
+TIE_LAYERS = (
+    FC6,
+    _tt("VGG-FC7", *_FC7, 4, tie=4_608),
+    _tt("LSTM-UCF11", _UCF11, (4, 4, 4, 4), 4),
+    _tt("LSTM-Youtube", _YOUTUBE, (4, 4, 4, 4), 4),
+    _tt("LSTM-UCF11, four gates", _UCF11, (16, 4, 4, 4), 4),
+    _tt("LSTM-Youtube, four gates", _YOUTUBE, (16, 4, 4, 4), 4),
+)
+#: Other ranks; ideal: the multiplications of the best order over the multipliers.
+RANK_LAYERS = (
+    _tt("VGG-FC6, rank 2", *_FC6, 2, ideal=3_984),
+    _tt("VGG-FC6, rank 8", *_FC6, 8, ideal=36_008),
+    _tt("VGG-FC6, rank 16", *_FC6, 16, ideal=115_360),
+    _tt("VGG-FC7, rank 2", *_FC7, 2, ideal=1_280),
+    _tt("VGG-FC7, rank 8", *_FC7, 8, ideal=12_416),
+    _tt("VGG-FC7, rank 16", *_FC7, 16, ideal=41_472),
+)
+#: Core memory that makes another plan necessary.
+SMALL_CORE_BYTES = 16 * 1024
+#: Layers of ETTE: every core carries an input or an output mode. rigid: what a 16 x 16 array takes
+#: that cannot spread rows over lanes.
+ETTE_LAYERS = (
+    Layer(
+        "VGG-FC6, ETTE",
+        (16, 14, 8, 14),
+        (16, 16, 16),
+        (1, 4, 4, 8, 4, 4, 4, 1),
+        "tensor-train",
+        (("ideal", 602), ("rigid", 2_248)),
+    ),
+    Layer(
+        "VGG-FC7, ETTE",
+        (16, 16, 16),
+        (16, 16, 16),
+        (1, 4, 4, 8, 4, 2, 1),
+        "tensor-train",
+        (("ideal", 124), ("rigid", 464)),
+    ),
+    Layer(
+        "LSTM-UCF11, four gates, ETTE",
+        (8, 20, 20, 18),
+        (16, 8, 8),
+        (1, 4, 5, 9, 12, 6, 3, 1),
+        "tensor-train",
+        (("ideal", 971), ("rigid", 4_469)),
+    ),
+)
+
+
+def layer_artefact(layer: Layer, config: EngineConfig, batch: int) -> tuple[Artefact, np.ndarray]:
+    """A layer compiled, and random integer inputs ``(RUNS * batch, inputs)`` for it."""
+    model = layer.model()
+    rng = np.random.default_rng(sum(layer.name.encode()) + 1)
+    calibration = rng.standard_normal((CALIBRATION, model.inputs))
+    artefact = api.compile(model, config, calibration=calibration, batch=batch)
+    return artefact, artefact.quantise_input(rng.standard_normal((RUNS * batch, model.inputs)))
+
+
+def fitting_engine(
+    layers: Sequence[Layer], config: EngineConfig, batch: int, *, core: bool = True
+) -> EngineConfig:
+    """The engine, or one with larger memories on which all layers fit; its name says what was
+    changed.
+
+    Arguments
+    ---------
+    core:
+        Core memory may grow; otherwise work memory only, and as far as the tensors need.
+
+    Raises
+    ------
+    FitError:
+        of the largest engine that was tried.
+    """
+    changed: dict[str, int] = {}
+    elements = max(batch * (prod(layer.modes_in) + prod(layer.modes_out)) for layer in layers)
+    while config.replace(**changed).work_elements < elements:
+        changed["work_depth"] = 2 * changed.get("work_depth", config.work_depth)
+    for attempt in range(DOUBLINGS + 1):
+        wanted = config
+        if changed:
+            text = ", ".join(f"{name}={value}" for name, value in sorted(changed.items()))
+            wanted = config.replace(**changed, name=f"{config.name}, {text}")
+        if not core:
+            return wanted
+        try:
+            for layer in layers:
+                plan_model(layer.model(), wanted, batch=batch)
+            return wanted
+        except FitError:
+            if attempt == DOUBLINGS:
+                raise
+        for name in ("work_depth", "core_depth"):
+            changed[name] = min(2 * getattr(wanted, name), 1 << 20)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _row(layer: Layer, config: EngineConfig, batch: int) -> Row:
+    network = layer.model().layers[0]
+    return {
+        "layer": layer.name,
+        "format": layer.format,
+        "modes_in": list(layer.modes_in),
+        "modes_out": list(layer.modes_out),
+        "ranks": list(layer.ranks),
+        "engine": config.name,
+        "batch": batch,
+        "dense_weights": network.dense_weights,
+        "core_weights": network.core_weights,
+        "compression": network.dense_weights / network.core_weights,
+        "core_bytes_available": config.core_bytes,
+        "work_bytes_available": config.work_bytes,
+        "known": dict(layer.known),
+    }
+
+
+def run_layer(board: Device, layer: Layer, config: EngineConfig, batch: int) -> Row:
+    """One layer on an open device; where it does not fit, the row holds the error."""
+    row = _row(layer, config, batch)
+    try:
+        artefact, x = layer_artefact(layer, config, batch)
+    except FitError as error:
+        return {**row, "error": error.as_dict()}
+    board.load(artefact)
+    found = board.run_integers(x)
+    run = board.last_run
+    assert run is not None
+    assert run.counters is not None
+    multiplications = sum(part.multiplications for part in artefact.layers)
+    return {
+        **row,
+        "multiplications": multiplications,
+        "cycles_ideal": -(-multiplications // config.multipliers),
+        "cycles_predicted": artefact.cycles,
+        "cycles_measured": run.counters.cycles,
+        "cycles_per_inference": run.counters.cycles / batch,
+        "utilisation": utilisation(multiplications, run.counters.cycles, config),
+        "core_bytes": artefact.meta["core_bytes"],
+        "work_bytes_peak": artefact.meta["work_bytes_peak"],
+        "proven": artefact.meta["proven"],
+        "mismatches": int(np.count_nonzero(found != run_artefact(artefact, x))),
+        "plan": artefact.layers[0].plan,
+    }
+
+
+def run_layers(
+    layers: Sequence[Layer],
+    config: EngineConfig,
+    *,
+    batch: int,
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """Layers one after the other on one device."""
+    rows = []
+    with api.open(device, engine=config, progress=build_progress) as board:
+        for number, layer in enumerate(layers):
+            if report is not None:
+                report(layer.name, number, len(layers))
+            rows.append(run_layer(board, layer, config, batch))
+    if report is not None:
+        report("done", len(layers), len(layers))
+    return rows
+
+
+def tie_suite(
+    *,
+    engine: str = "large",
+    batch: int = 1,
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """TIE's layers. A batch that is too large for the engine's memories gets larger ones."""
+    config = fitting_engine(TIE_LAYERS, load_config(engine), batch)
+    return run_layers(
+        TIE_LAYERS, config, batch=batch, device=device, report=report, build_progress=build_progress
+    )
+
+
+def ranks_suite(
+    *,
+    engine: str = "large",
+    batch: int = 1,
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """Other ranks, with ample core memory and with ``SMALL_CORE_BYTES`` of it. What does not fit
+    there keeps its error as its row.
+    """
+    base = load_config(engine)
+    ample = fitting_engine(RANK_LAYERS, base, batch)
+    depth = SMALL_CORE_BYTES // (base.rows * base.element_bytes)
+    small = ample.replace(core_depth=depth, name=f"{ample.name}, core_depth={depth}")
+    rows = []
+    for config in (ample, small):
+        rows += run_layers(
+            RANK_LAYERS,
+            config,
+            batch=batch,
+            device=device,
+            report=report,
+            build_progress=build_progress,
+        )
+    return rows
+
+
+def ette_suite(
+    *,
+    engine: str = "large",
+    batch: int = 1,
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """ETTE's layers: other networks than TIE's, of other compression."""
+    config = fitting_engine(ETTE_LAYERS, load_config(engine), batch)
+    return run_layers(
+        ETTE_LAYERS,
+        config,
+        batch=batch,
+        device=device,
+        report=report,
+        build_progress=build_progress,
+    )

@@ -1,0 +1,146 @@
+"""Benchmarks: every number that the project promises, measured by a command.
+
+Cycles are the engine's own, counted by the simulated board, and exact. Seconds are this machine's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from drawbar.gen.config import load_config
+from drawbar.gen.errors import InputError
+from drawbar.hardware_suites import area_suite, timing_suite
+from drawbar.layer_suites import (
+    FC6,
+    BuildProgress,
+    Report,
+    Row,
+    ette_suite,
+    layer_artefact,
+    ranks_suite,
+    tie_suite,
+)
+from drawbar.sim.golden import run_artefact
+
+__all__ = ["SUITES", "Suite", "run_suite"]
+
+
+def simulator_suite(
+    *,
+    engine: str = "large",
+    batch: int = 64,
+    seconds: float = 5.0,
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """Speed of the simulated board and of the golden model on VGG-FC6, on this machine."""
+    from drawbar.sim.board import SimBoard
+    from drawbar.sw.driver import Device
+
+    config = load_config(engine)
+    artefact, x = layer_artefact(FC6, config, 1)
+
+    def tell(title: str, done: int, total: int) -> None:
+        if report is not None:
+            report(title, done, total)
+
+    tell("simulated board", 0, 2)
+    transport = SimBoard(config, progress=build_progress)
+    with Device(transport) as board:
+        board.load(artefact)
+        cycles, spent = transport.cycles, transport.seconds
+        started = time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            board.run_integers(x)
+        speed = (transport.cycles - cycles) / (transport.seconds - spent)
+
+    tell("golden model", 1, 2)
+    samples = np.tile(x, (batch // len(x) + 1, 1))[:batch]
+    run_artefact(artefact, samples)
+    runs = 0
+    started = time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < seconds:
+        run_artefact(artefact, samples)
+        runs += 1
+    tell("done", 2, 2)
+    return [
+        {
+            "name": f"simulated board, {config.rows} x {config.lanes}",
+            "value": speed,
+            "unit": "cycles/s",
+        },
+        {
+            "name": f"golden model, VGG-FC6, batch {batch}",
+            "value": runs * batch / elapsed,
+            "unit": "inferences/s",
+        },
+    ]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A benchmark: its function, what it measures, and whether its rows are layers (else they are
+    name, value and unit).
+    """
+
+    run: Callable[..., list[Row]]
+    text: str
+    layers: bool
+    options: tuple[str, ...]
+
+
+#: Suites by name.
+SUITES: dict[str, Suite] = {
+    "tie": Suite(tie_suite, "six TT layers at 16 x 16, next to TIE", True, ("engine", "batch")),
+    "ranks": Suite(
+        ranks_suite,
+        "VGG-FC6 and FC7 with inner ranks 2, 8, 16, also with 16 KB of core memory",
+        True,
+        ("engine", "batch"),
+    ),
+    "ette": Suite(
+        ette_suite, "tensor trains over single modes, as in ETTE", True, ("engine", "batch")
+    ),
+    "simulator": Suite(
+        simulator_suite,
+        "speed of the simulated board and of the golden model",
+        False,
+        ("engine", "batch"),
+    ),
+    "timing": Suite(
+        timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", False, ()
+    ),
+    "area": Suite(area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", False, ("engine",)),
+}
+
+
+def run_suite(name: str, **options: Any) -> list[Row]:
+    """Run a suite of ``SUITES``; ``options`` are those of its function, without the ones left None.
+
+    Raises
+    ------
+    InputError:
+        no such suite, or an option that it does not have.
+    DrawbarError:
+        of whatever the suite uses: a missing tool, a device that does not answer.
+    """
+    if name not in SUITES:
+        raise InputError(
+            f"benchmark suite {name!r}", f"is one of {', '.join(SUITES)}", name, "use one of these"
+        )
+    suite = SUITES[name]
+    given = {key: value for key, value in options.items() if value is not None}
+    for option in ("engine", "batch"):
+        if option in given and option not in suite.options:
+            raise InputError(
+                f"benchmark suite {name!r}",
+                f"takes {' and '.join(suite.options) or 'no engine and no batch'}",
+                f"{option} {given[option]!r}",
+                f"leave {option} out",
+            )
+    return suite.run(**given)
