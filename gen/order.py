@@ -140,7 +140,7 @@ class OrderSearch:
             k=k,
             rows=rows,
             columns=columns,
-            bound=tile_cycles(m, reduction, lane_tiles, self.config).total,
+            bound=tile_cycles(m, reduction, lane_tiles, self.config),
             core_vectors=-(-m // self.config.rows) * reduction,
             live=reduction * n,
             result=m * n,

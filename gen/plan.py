@@ -17,7 +17,7 @@ from math import prod
 from drawbar.gen.align import Boundary, align
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import program_cycles, tile_cycles
+from drawbar.gen.cycles import ISSUE_TO_WRITE, fetch_cycles, program_cycles, tile_cycles
 from drawbar.gen.errors import FitError
 from drawbar.gen.fit import NoLayout, check_room, no_layout, shortages
 from drawbar.gen.layout import (
@@ -34,6 +34,7 @@ from drawbar.gen.network import Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
+from drawbar.gen.schedule import schedule
 from drawbar.gen.stage import Loop, Stage
 
 __all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
@@ -216,7 +217,7 @@ class _Planner:
                     continue
                 tiles = lane_tiles(block, step.columns, self.sizes, self.config)
                 k, rows = (prod(self.sizes[i] for i in group) for group in (step.k, step.rows))
-                cycles = tile_cycles(rows, k, tiles, self.config).total
+                cycles = tile_cycles(rows, k, tiles, self.config)
                 if before is None:
                     yield _Partial(
                         cycles=cycles,
@@ -335,6 +336,7 @@ class _Planner:
             )
             for number, planned in enumerate(best.done)
         )
+        stages = self.timed(stages)
         words = len(stages) * descriptor_words(config)
         if words > config.program_depth:
             raise FitError(
@@ -352,7 +354,7 @@ class _Planner:
             networks=self.networks,
             stages=stages,
             cycles=cycles,
-            bound=bound,
+            bound=fetch_cycles(config) + bound + ISSUE_TO_WRITE + 1,
             proven=best.cycles == bound,
             input=self.border(best.tensors[0], bases[0], first.input),
             output=self.border(best.tensors[-1], bases[-1], last.output),
@@ -360,6 +362,23 @@ class _Planner:
             core_vectors=best.core,
             bias_vectors=best.bias,
         )
+
+    def timed(self, stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
+        """The stages with their waits, and with the column orders that make these short."""
+        scheduled, orders = schedule([planned.stage for planned in stages], self.config)
+        result = []
+        for planned, stage, order in zip(stages, scheduled, orders, strict=True):
+            # Each column loop counts through one or more neighbouring indices.
+            indices = iter(planned.column_order)
+            groups = []
+            for loop in planned.stage.column_loops:
+                group: list[str] = []
+                while prod(self.sizes[i] for i in group) < loop.count:
+                    group.append(next(indices))
+                groups.append(group)
+            column_order = tuple(i for j in order for i in groups[j])
+            result.append(replace(planned, stage=stage, column_order=column_order))
+        return tuple(result)
 
     def border(self, layout: Layout, base: int, indices: Sequence[str]) -> TensorLayout:
         return TensorLayout(

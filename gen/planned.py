@@ -57,9 +57,10 @@ class Plan:
     cycles:
         Exact cycles of each stage.
     bound:
-        No plan of whole stages takes fewer cycles.
+        No plan takes fewer cycles: what the best orders would take if all their columns lay side by
+        side and no stage waited for another.
     proven:
-        The plan reaches the bound.
+        The plan reaches the bound but for waits between stages and the drain of its last tile.
     input, output:
         Layouts in work memory (their ``fraction_bits`` are set by quantisation).
     work_peak:

@@ -22,6 +22,8 @@ from drawbar.gen.errors import ArtefactError
 from drawbar.gen.stage import Loop, Stage, check_stage, lane_skew
 
 COUNT_BITS = 16
+#: Bits of a stage's wait for the words of the stage before.
+WAIT_BITS = 8
 ACTIVATION_CODES = {"none": 0, "relu": 1}
 
 
@@ -45,6 +47,7 @@ def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("last", 1),
         ("activation", 1),
         ("bias_enable", 1),
+        ("wait", WAIT_BITS),
         ("shift", config.shift_bits),
         ("rows_last", max(1, config.row_bits)),
         ("lanes_last", max(1, config.lane_bits)),
@@ -97,6 +100,7 @@ def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict
         "last": int(last),
         "activation": ACTIVATION_CODES[stage.activation],
         "bias_enable": int(stage.bias_base is not None),
+        "wait": stage.wait,
         "shift": stage.shift,
         "rows_last": stage.rows - (stage.row_tiles(config) - 1) * config.rows - 1,
         "lanes_last": stage.lane_count - (lane_tiles - 1) * config.lanes - 1,
@@ -228,6 +232,7 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         core_base=values["core_base"],
         bias_base=values["bias_base"] if values["bias_enable"] else None,
         shift=values["shift"],
+        wait=values["wait"],
         activation=next(
             name for name, code in ACTIVATION_CODES.items() if code == values["activation"]
         ),

@@ -55,6 +55,8 @@ class Stage:
         Requantisation shift, in bits.
     activation:
         "none" or "relu".
+    wait:
+        Cycles, 0..255, that the first step waits for results of the stage before (``gen.schedule``).
     layer:
         Number of the layer that this stage belongs to, for reports.
     """
@@ -72,6 +74,7 @@ class Stage:
     bias_base: int | None = None
     shift: int = 0
     activation: str = "none"
+    wait: int = 0
     layer: int = 0
 
     @property
@@ -206,6 +209,7 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         f"reads {spans['x']}, writes {spans['y']}",
         "place them apart",
     )
+    need(0 <= stage.wait < 256, "waits 0..255 cycles", stage.wait, "reorder its loops")
     need(
         0 <= stage.shift <= config.acc_width,
         f"shifts by 0..{config.acc_width}",

@@ -18,6 +18,10 @@ from drawbar.hw.loops import AddressGenerator, LoopNest
 #: memory.
 STEP_TO_ROW = 3
 STEP_TO_RESULT = 7
+#: Cycles from the step of a stage's last row to the cycle from which a tile of the next stage may
+#: end (it begins to drain four cycles later), and to the one at whose end the descriptor may change.
+STEP_TO_CLOSING = 4
+STEP_TO_FREE = 7
 #: Cycles from a result's arrival at work memory to the cycle at whose end it is written.
 RESULT_TO_WRITE = 2
 
@@ -28,7 +32,7 @@ class Drain(wiring.Component):
     Members
     -------
     descriptor, load:
-        The stage; constant from ``load`` until its ``written``.
+        The stage; constant from the cycle before ``load`` until its ``free``.
     begin, row_tile_last:
         A tile's rows are stepped through from the next cycle on: all rows of the array, or those of
         the last row tile. Each ``begin`` comes at least as many cycles after the one before as that
@@ -40,8 +44,14 @@ class Drain(wiring.Component):
         next one.
     result_address, result_mask:
         Element address and valid lanes of the requantised row. Cycle 7 after the step.
-    written:
-        The stage's last result is written at the end of this cycle (9 after the step).
+    closing:
+        From this cycle on (4 after the step of the stage's last row), the last step of a tile of the
+        next stage may be issued.
+    free:
+        The descriptor may change at the end of this cycle (7 after that step).
+    written, finished:
+        The stage's last result, or the program's, is written at the end of this cycle (9 after the
+        step).
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -56,7 +66,10 @@ class Drain(wiring.Component):
                 "shift": Out(1),
                 "result_address": Out(config.work_address_bits),
                 "result_mask": Out(config.lanes),
+                "closing": Out(1),
+                "free": Out(1),
                 "written": Out(1),
+                "finished": Out(1),
             }
         )
 
@@ -113,8 +126,16 @@ class Drain(wiring.Component):
         m.d.sync += self.result_mask.eq(
             Mux(step_6, Mux(lane_tile_last, lanes_last, ~0), 0)[: config.lanes]
         )
-        written = step & nest.ended
-        m.d.comb += self.written.eq(
-            delayed(m, written, STEP_TO_RESULT + RESULT_TO_WRITE, "written")
-        )
+        ended = step & nest.ended
+        step_to_write = STEP_TO_RESULT + RESULT_TO_WRITE
+        closing = delayed(m, ended, STEP_TO_CLOSING, "closing")
+        free = delayed(m, closing, STEP_TO_FREE - STEP_TO_CLOSING, "free")
+        # The descriptor changes before the last write, so the end of the program travels along.
+        last = delayed(m, ended & descriptor.last, step_to_write, "last")
+        m.d.comb += [
+            self.closing.eq(closing),
+            self.free.eq(free),
+            self.written.eq(delayed(m, free, step_to_write - STEP_TO_FREE, "written")),
+            self.finished.eq(last),
+        ]
         return m

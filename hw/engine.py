@@ -9,7 +9,7 @@ Cycles of one reduction step, counted from its issue::
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,12 +17,13 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import Space
 from drawbar.hw.array import MacArray
 from drawbar.hw.delay import delayed
-from drawbar.hw.descriptor import DescriptorFetch, descriptor_layout
+from drawbar.hw.descriptor import DescriptorFetch
 from drawbar.hw.drain import Drain
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.issue import Issue
 from drawbar.hw.memory import BankedMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
+from drawbar.hw.sequencer import Sequencer
 
 #: Cycles from the issue of a step to its operands at the array, and to the begin of its tile's
 #: drain.
@@ -65,77 +66,38 @@ class Engine(wiring.Component):
             banks=config.lanes, depth=config.bias_depth, width=config.acc_width
         )
         m.submodules.work = work = WorkMemory(config=config)
+        m.submodules.sequencer = sequencer = Sequencer(config=config)
         m.submodules.fetch = fetch = DescriptorFetch(config=config)
         m.submodules.issue = issue = Issue(config=config)
         m.submodules.array = array = MacArray(config=config)
         m.submodules.drain = drain = Drain(config=config)
         m.submodules.requantise = requantise = Requantise(config=config)
 
-        # Sequencer.
-        running = Signal()
-        descriptor = Signal(descriptor_layout(config))
-        load = Signal()
-        waiting, loading, busy, stalled, flushing = (
-            Signal(name=name) for name in ("waiting", "loading", "busy", "stalled", "flushing")
-        )
-        stage_done = Signal()
         m.d.comb += [
-            host.running.eq(running),
-            fetch.start.eq(host.start & ~running),
+            host.running.eq(sequencer.running),
+            sequencer.start.eq(host.start),
+            fetch.start.eq(host.start & ~sequencer.running),
             fetch.start_address.eq(host.start_address),
+            sequencer.fetched.eq(fetch.valid),
+            sequencer.fetched_descriptor.eq(fetch.descriptor),
+            fetch.take.eq(sequencer.take),
+            issue.descriptor.eq(sequencer.issue_descriptor),
+            issue.load.eq(sequencer.issue_load),
+            issue.drain_ready.eq(sequencer.drain_ready),
+            sequencer.step.eq(issue.step),
+            sequencer.stalled.eq(issue.stalled),
+            sequencer.ended.eq(issue.ended),
+            drain.descriptor.eq(sequencer.drain_descriptor),
+            drain.load.eq(sequencer.drain_load),
+            sequencer.closing.eq(drain.closing),
+            sequencer.free.eq(drain.free),
+            sequencer.written.eq(drain.written),
+            sequencer.finished.eq(drain.finished),
+            self.counters.eq(sequencer.counters),
         ]
-        with m.FSM(name="sequencer"):
-            with m.State("IDLE"), m.If(host.start):
-                m.d.sync += running.eq(1)
-                m.next = "WAIT"
-            with m.State("WAIT"):
-                m.d.comb += waiting.eq(1)
-                with m.If(fetch.valid):
-                    m.d.comb += fetch.take.eq(1)
-                    m.next = "LOAD"
-            with m.State("LOAD"):
-                m.d.comb += [loading.eq(1), load.eq(1)]
-                m.next = "ISSUE"
-            with m.State("ISSUE"):
-                m.d.comb += [busy.eq(issue.step), stalled.eq(issue.stalled)]
-                with m.If(issue.ended):
-                    m.next = "FLUSH"
-            with m.State("FLUSH"):
-                m.d.comb += flushing.eq(1)
-                with m.If(drain.written):
-                    m.d.comb += stage_done.eq(1)
-                    with m.If(descriptor.last):
-                        m.d.sync += running.eq(0)
-                        m.next = "IDLE"
-                    with m.Elif(fetch.valid):
-                        m.d.comb += fetch.take.eq(1)
-                        m.next = "LOAD"
-                    with m.Else():
-                        m.next = "WAIT"
-        with m.If(fetch.take):
-            m.d.sync += descriptor.eq(fetch.descriptor)
-
-        # Counters.
-        for name, event in (
-            ("cycles", running),
-            ("busy", busy),
-            ("stall_drain", stalled),
-            ("stall_fetch", waiting),
-            ("flush", loading | flushing),
-            ("stages", stage_done),
-        ):
-            counter = self.counters[name]
-            with m.If(fetch.start):
-                m.d.sync += counter.eq(0)
-            with m.Elif(event):
-                m.d.sync += counter.eq(counter + 1)
 
         # Compute.
         m.d.comb += [
-            issue.descriptor.eq(descriptor),
-            issue.load.eq(load),
-            drain.descriptor.eq(descriptor),
-            drain.load.eq(load),
             drain.begin.eq(delayed(m, issue.step & issue.last, ISSUE_TO_DRAIN, "tile_ends")),
             drain.row_tile_last.eq(
                 delayed(m, issue.row_tile_last, ISSUE_TO_DRAIN, "row_tile_last")
@@ -148,16 +110,16 @@ class Engine(wiring.Component):
             array.shift.eq(drain.shift),
             requantise.i.eq(array.row),
             requantise.bias.eq(bias.read_data),
-            requantise.bias_enable.eq(descriptor.bias_enable),
-            requantise.shift.eq(descriptor.shift),
-            requantise.activation.eq(descriptor.activation),
-            work.read_skew.eq(descriptor.x_skew),
-            work.write_skew.eq(descriptor.y_skew),
+            requantise.bias_enable.eq(drain.descriptor.bias_enable),
+            requantise.shift.eq(drain.descriptor.shift),
+            requantise.activation.eq(drain.descriptor.activation),
+            work.read_skew.eq(issue.descriptor.x_skew),
+            work.write_skew.eq(drain.descriptor.y_skew),
         ]
 
-        self._host_access(m, running, program, core, bias, work)
+        self._host_access(m, program, core, bias, work)
         # Memories belong to the program while it runs, else to the host.
-        with m.If(running):
+        with m.If(sequencer.running):
             m.d.comb += [
                 program.read_address.eq(fetch.address),
                 core.read_address.eq(issue.core_address),
@@ -173,7 +135,6 @@ class Engine(wiring.Component):
     def _host_access(
         self,
         m: Module,
-        running: Signal,
         program: BankedMemory,
         core: BankedMemory,
         bias: BankedMemory,

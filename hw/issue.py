@@ -19,15 +19,17 @@ class Issue(wiring.Component):
     Members
     -------
     descriptor:
-        The stage; constant from ``load`` until its ``ended``.
+        The stage; constant from ``load`` until its ``ended``, in that cycle included.
     load:
-        Start the stage; the first step is in the next cycle. At least three cycles after the
+        Start the stage; the first step is in the next cycle. At the earliest in the cycle after the
         ``ended`` of the stage before.
+    drain_ready:
+        The last step of a tile may be issued: the drain side will be at this stage in time.
     step, first, last, row_tile_last:
         A reduction step is issued; it begins or ends a tile; the tile is the last one of its
         columns. Cycle 0. Without ``step`` the others mean nothing.
     stalled:
-        The stage is not at its end and no step is issued, as the drain registers are still in use.
+        The stage is not at its end and no step is issued, as the drain side is still in use.
     ended:
         The stage's last step is issued in this cycle.
     live_address:
@@ -45,6 +47,7 @@ class Issue(wiring.Component):
             {
                 "descriptor": In(descriptor_layout(config)),
                 "load": In(1),
+                "drain_ready": In(1),
                 "step": Out(1),
                 "first": Out(1),
                 "last": Out(1),
@@ -71,7 +74,7 @@ class Issue(wiring.Component):
         m.d.comb += [
             self.last.eq(nest.at_last[:k_loops].all()),
             self.row_tile_last.eq(nest.at_last[k_loops]),
-            self.step.eq(active & ~(self.last & (held != 0))),
+            self.step.eq(active & ~(self.last & ((held != 0) | ~self.drain_ready))),
             self.stalled.eq(active & ~self.step),
             self.ended.eq(self.step & nest.ended),
             nest.load.eq(self.load),
@@ -97,11 +100,13 @@ class Issue(wiring.Component):
         ]
         stream_deltas(m, live, descriptor, "x")
 
-        # The core is read front to back for each column tile, so it needs no loops of its own.
-        core_step = delayed(m, step_1, 2, "core_step")
-        again = delayed(m, nest.advance[k_loops + 1 :].any(), 3, "again")
-        with m.If(self.load | (core_step & again)):
-            m.d.sync += self.core_address.eq(descriptor.core_base)
-        with m.Elif(core_step):
-            m.d.sync += self.core_address.eq(self.core_address + 1)
+        # The core is read front to back for each column tile, so it needs no loops of its own. Its
+        # address is made beside the live one, while the descriptor is still that of the step.
+        core_address = Signal(config.core_address_bits)
+        again = delayed(m, nest.advance[k_loops + 1 :].any(), 1, "again")
+        with m.If(self.load | (step_1 & again)):
+            m.d.sync += core_address.eq(descriptor.core_base)
+        with m.Elif(step_1):
+            m.d.sync += core_address.eq(core_address + 1)
+        m.d.comb += self.core_address.eq(delayed(m, core_address, 2, "core_address"))
         return m

@@ -24,7 +24,7 @@ def random_config(rng: random.Random) -> EngineConfig:
         core_depth=rng.choice((128, 200)),
         work_depth=rng.choice((300, 512)),
         bias_depth=rng.choice((64, 100)),
-        program_depth=rng.choice((200, 256)),
+        program_depth=rng.choice((250, 256)),
         k_loops=rng.choice((1, 2, 3)),
         row_loops=rng.choice((1, 2, 3)),
         column_loops=rng.choice((1, 2, 3)),

@@ -95,9 +95,7 @@ def explain(
             console.print(f"stages over time, and roofline: {picture}", soft_wrap=True)
 
 
-def _explanation(
-    source: Path, engine: str | None, batch: int | None, losers: int
-) -> Explanation:
+def _explanation(source: Path, engine: str | None, batch: int | None, losers: int) -> Explanation:
     if source.suffix == ARTEFACT_SUFFIX:
         for option, value in (("--engine", engine), ("--batch", batch)):
             if value is not None:

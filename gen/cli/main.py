@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import drawbar
-from drawbar.gen.cli import bench, demo, doctor, models
+from drawbar.gen.cli import bench, demo, doctor, explain, fuzz, models
 
 app = typer.Typer(
     name="drawbar",
@@ -43,7 +43,9 @@ def root(
 
 demo.register(app)
 models.register(app)
+explain.register(app)
 bench.register(app)
+fuzz.register(app)
 doctor.register(app)
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
     from drawbar.gen.errors import DrawbarError
     from drawbar.gen.network import ContractionNetwork, Model
-    from drawbar.plots import plot_stages
+    from drawbar.plots import plot_explanation, plot_stages
     from drawbar.sim.tools import tool_report
     from drawbar.suites import SUITES
     from drawbar.suites import run_suite as bench
@@ -42,6 +42,7 @@ __all__ = [
     "load_model",
     "open",
     "plan",
+    "plot_explanation",
     "plot_stages",
     "run_demo",
     "tool_report",
@@ -65,6 +66,7 @@ _PLACES = {
     "load_model": ("drawbar.api", "load_model"),
     "open": ("drawbar.api", "open"),
     "plan": ("drawbar.api", "plan"),
+    "plot_explanation": ("drawbar.plots", "plot_explanation"),
     "plot_stages": ("drawbar.plots", "plot_stages"),
     "run_demo": ("drawbar.demo", "run_demo"),
     "tool_report": ("drawbar.sim.tools", "tool_report"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,18 +233,44 @@ def _draw_roof(axes: Any, found: Explanation) -> None:
         ha="right",
         fontsize=8,
     )
-    placed: dict[tuple[int, int], list[str]] = {}
+    # Stages at nearly the same place share one label.
+    points: dict[tuple[int, int], list[StageReport]] = {}
     for stage in found.stages:
         x, y = stage.intensity, stage.multiplications / stage.cycles.total
-        area = 40 + 360 * stage.cycles.total / found.total.total
+        points.setdefault((round(8 * log2(x)), round(8 * log2(y))), []).append(stage)
         axes.scatter(
-            [x], [y], s=area, color=_PARTS.get(_colour(stage), _OTHER), alpha=0.85, zorder=3,
-            edgecolors="white", linewidths=0.8,
+            [x],
+            [y],
+            s=40 + 300 * stage.cycles.total / found.total.total,
+            color=_PARTS.get("useful products" if stage.limit == "array" else stage.limit, _OTHER),
+            alpha=0.85,
+            zorder=3,
+            edgecolors="#1a202c",
+            linewidths=0.6,
         )
-        # Stages at the same place share one label.
-        place = (round(40 * _decades(x, low)), round(40 * _decades(y, low)))
-        placed.setdefault(place, []).append(_label(stage))
-        if len(placed[place]) == 1:
-            anchors[place] = (x, y)
+    for together in points.values():
+        first = together[0]
+        axes.annotate(
+            ", ".join(f"{stage.number} {stage.cores}" for stage in together),
+            (first.intensity, first.multiplications / first.cycles.total),
+            xytext=(10, -10),
+            textcoords="offset points",
+            va="top",
+            fontsize=8,
+            zorder=4,
+        )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, 2.2 * peak)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelsize=8)
+    axes.set_xlabel("multiplications for each pair of operand vectors read", fontsize=9)
+    axes.set_ylabel("multiplications a cycle", fontsize=9)
+    axes.set_title(
+        "Roofline: left of the ridge, tiles are ragged; below the roof, the array waits",
+        fontsize=10,
+        loc="left",
+    )
+    axes.spines[["top", "right"]].set_visible(False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drawbar.gen.cycles import Cycles, program_cycles
+from drawbar.gen.cycles import Cycles, program_cycles, stage_tiling
 from drawbar.gen.errors import InputError
 from drawbar.gen.program import decode, descriptor_words, end_after
 from drawbar.gen.protocol import Counters, Space
@@ -70,14 +70,13 @@ def profile(
             counters = device.link.run(0)
         finally:
             device.link.write(Space.PROGRAM, number * size, whole.tobytes(), 4)
-        now = _cycles(counters)
-        own = Cycles(
-            now.busy - before.busy,
-            now.stall_drain - before.stall_drain,
-            now.stall_fetch - before.stall_fetch,
-            now.flush - before.flush,
-        )
+        # Each run also empties the pipeline at its end, which the whole program does only once.
+        emptying = Cycles(flush=stage_tiling(stage, config).emptying)
+        now = _cycles(counters) - emptying
+        own = now - before
         before = now
+        if number == len(stages) - 1:
+            own += emptying
         result.append(
             StageCycles(
                 layer=described[number].get("layer", ""),
