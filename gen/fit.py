@@ -17,16 +17,20 @@ class NoLayout(FitError):
 
 
 def check_room(
-    model: Model, config: EngineConfig, batch: int, searches: Sequence[OrderSearch]
+    model: Model,
+    config: EngineConfig,
+    batch: int,
+    searches: Sequence[OrderSearch],
+    work_limit: int,
 ) -> list[int]:
-    """Core vectors of each layer's smallest order, after a check that the memories can hold the
-    model; a layout may still need some more of them.
+    """Core vectors of each layer's smallest order within so many work elements, after a check that
+    the memories can hold the model; a layout may still need some more of them.
     """
     vector = config.rows * config.element_bytes
     needs = []
     for search in searches:
         need = search.least_work()
-        if need > config.work_elements:
+        if need > work_limit:
             raise FitError(
                 f"layer {search.network.name!r}, batch {batch}",
                 f"needs at most the engine's {config.work_bytes} bytes of work memory",
@@ -35,7 +39,7 @@ def check_room(
                 f"raise work_depth to at least {-(-need // config.lanes)}, or use smaller ranks"
                 " or a smaller batch",
             )
-        core = search.least_core(config.work_elements)
+        core = search.least_core(work_limit)
         assert core is not None
         needs.append(core)
         if core > config.core_depth:
@@ -83,7 +87,7 @@ def no_layout(layer: ContractionNetwork, config: EngineConfig, batch: int, tried
 def shortages(plan: Plan, config: EngineConfig) -> list[tuple[str, str]]:
     """What a plan for a roomier engine needs more than this one has, and what to raise."""
     short = []
-    words = len(plan.stages) * descriptor_words(config)
+    words = len(plan.program) * descriptor_words(config)
     needs = [
         ("bias_depth", plan.bias_vectors, "bias vectors"),
         ("program_depth", words, "program words"),

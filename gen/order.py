@@ -29,6 +29,9 @@ class Step:
 
     ``bound`` is the least number of cycles, ``core_vectors`` what the merged core takes of core
     memory, ``live`` and ``result`` the elements of the tensors before and after.
+
+    A step may run in ``slices``, once for each value of the indices ``sliced``, which are none of
+    its columns then; ``first`` and ``last`` mark the ends of such a chain (``gen.slicing``).
     """
 
     group: tuple[int, ...]
@@ -40,6 +43,10 @@ class Step:
     live: int
     result: int
     multiplications: int
+    sliced: tuple[str, ...] = ()
+    slices: int = 1
+    first: bool = False
+    last: bool = False
 
 
 Order = tuple[Step, ...]

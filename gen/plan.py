@@ -5,6 +5,9 @@ Layer by layer, contraction orders come from ``gen.order`` from the best lower b
 beam search gives each of their stages a lane block and each tensor a layout (``gen.layout``). The
 search of a layer stops when no further order can beat what was found. A plan whose cycles equal the
 sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
+
+Where no such plan fits work memory, and to save work memory, orders also run in slices
+(``gen.slicing``).
 """
 
 from __future__ import annotations
@@ -15,10 +18,8 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from drawbar.gen.align import Boundary, align
-from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ISSUE_TO_WRITE, fetch_cycles, program_cycles, tile_cycles
-from drawbar.gen.errors import FitError
+from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.fit import NoLayout, check_room, no_layout, shortages
 from drawbar.gen.layout import (
     Block,
@@ -32,9 +33,16 @@ from drawbar.gen.layout import (
 )
 from drawbar.gen.network import Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
+from drawbar.gen.place import place
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
-from drawbar.gen.schedule import schedule
+from drawbar.gen.slicing import (
+    ENDLESS,
+    group_room,
+    order_stages,
+    sliced_orders,
+    stage_cycles,
+)
 from drawbar.gen.stage import Loop, Stage
 
 __all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
@@ -46,6 +54,11 @@ RESCUE_ORDERS = 256
 #: What a search keeps its partial plans by. Where the fastest ones lead nowhere, the others look
 #: for a plan that fits at all.
 GOALS = ("cycles", "work", "bias")
+#: What ``plan_model`` can minimise; with "memory", a plan may take so much longer than the fastest.
+OBJECTIVES = ("cycles", "memory")
+MOST_EXTRA_CYCLES = 0.10
+#: The search for the least work memory ends within this part of it.
+CLOSE = 1 / 64
 
 
 @dataclass(frozen=True)
@@ -65,12 +78,23 @@ class _Partial:
     read: Layout
     done: tuple[PlannedStage, ...]
     tensors: tuple[Layout, ...]
+    #: Of the chain of slices that the stage belongs to: ``gen.slicing.group_room``.
+    whole: int = 0
+    inner: int = 0
+
+    def room(self, write: int) -> tuple[int, int, int]:
+        return group_room(self.whole, self.inner, self.step, self.read.size, write)
+
+    @property
+    def stages(self) -> int:
+        """Stages of the program."""
+        return sum(s.step.slices for s in self.done) + self.step.slices
 
     def rank(self, goal: str) -> tuple[int, int, int]:
         """What is better for a goal of ``GOALS``: fewer cycles, less work or less bias memory."""
         if goal == "cycles":
             return (self.cycles, self.peak, self.bias)
-        peak = max(self.peak, self.read.size + self.step.result)
+        peak = max(self.peak, self.room(self.step.result)[2])
         return (peak, self.bias, self.cycles) if goal == "work" else (self.bias, peak, self.cycles)
 
 
@@ -88,8 +112,38 @@ def _fuse(loops: Iterable[tuple[int, int, int, bool]]) -> list[tuple[int, int, i
 
 
 class _Planner:
-    def __init__(self, model: Model, config: EngineConfig, batch: int, goal: str) -> None:
+    """The search for one plan.
+
+    Arguments
+    ---------
+    goal:
+        One of ``GOALS``.
+    slicing:
+        Orders may run in slices.
+    work_limit:
+        Elements of work memory that a plan may take, if less than all.
+    most_cycles:
+        Plans that take longer are not wanted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        batch: int,
+        goal: str,
+        *,
+        slicing: bool = False,
+        work_limit: int | None = None,
+        most_cycles: int = ENDLESS,
+    ) -> None:
         self.goal = goal
+        self.slicing = slicing
+        self.work_limit = config.work_elements if work_limit is None else work_limit
+        self.most_cycles = most_cycles
+        self.most_stages = ENDLESS
+        if slicing:
+            self.most_stages = config.program_depth // descriptor_words(config)
         self.model = model
         self.config = config
         self.batch = batch
@@ -106,7 +160,8 @@ class _Planner:
         config, step, read = self.config, partial.step, partial.read
         if not serves(partial.block, self.sizes, write, config):
             return None
-        if read.size + write.size > config.work_elements:
+        whole, inner, need = partial.room(write.size)
+        if need > self.work_limit:
             return None
         network = self.networks[partial.layer]
         with_bias = partial.ends_layer and network.bias is not None
@@ -170,10 +225,14 @@ class _Planner:
             column_order=column_order,
             block=partial.block,
             ends_layer=partial.ends_layer,
+            slice_x=tuple(read.strides.get(i, 0) for i in step.sliced),
+            slice_y=tuple(write.strides.get(i, 0) for i in step.sliced),
         )
         return replace(
             partial,
-            peak=max(partial.peak, read.size + write.size),
+            peak=max(partial.peak, need),
+            whole=whole,
+            inner=inner,
             core=partial.core + step.core_vectors,
             bias=partial.bias + biases,
             done=(*partial.done, planned),
@@ -194,7 +253,8 @@ class _Planner:
         network = self.networks[layer]
         starts_layer = before is None or before.layer != layer
         boundary = self.boundaries[layer] if starts_layer else Boundary(shared=True)
-        tensor = (*step.columns, *step.k)
+        # A chain of slices begins with a whole tensor.
+        tensor = (*(step.sliced if step.first else ()), *step.columns, *step.k)
         written: Block | None = None if before is None else before.block
         pinned = not boundary.shared
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
@@ -217,7 +277,7 @@ class _Planner:
                     continue
                 tiles = lane_tiles(block, step.columns, self.sizes, self.config)
                 k, rows = (prod(self.sizes[i] for i in group) for group in (step.k, step.rows))
-                cycles = tile_cycles(rows, k, tiles, self.config)
+                cycles = stage_cycles(step, rows, k, tiles, self.config)
                 if before is None:
                     yield _Partial(
                         cycles=cycles,
@@ -271,9 +331,18 @@ class _Planner:
             current = self.prune(found)
         return current or []
 
+    def orders(
+        self, search: OrderSearch, core_limit: int, most_stages: int
+    ) -> Iterator[tuple[int, Order]]:
+        if self.slicing:
+            return sliced_orders(search, core_limit, self.work_limit, most_stages)
+        return search.orders(core_limit, self.work_limit)
+
     def plan(self) -> Plan:
         config = self.config
-        least_core = check_room(self.model, config, self.batch, self.searches)
+        # Slices make do with less work memory than any order whose tensors are all whole.
+        room = ENDLESS if self.slicing else self.work_limit
+        least_core = check_room(self.model, config, self.batch, self.searches, room)
         frontier: list[_Partial] | None = None
         bound_total = 0
         for layer, search in enumerate(self.searches):
@@ -283,21 +352,31 @@ class _Planner:
             )
             limit = config.core_depth - reserve
             arrived = min((p.cycles for p in frontier), default=0) if frontier else 0
+            stages = self.most_stages - (len(self.searches) - layer - 1)
+            stages_left = stages - (min(p.stages for p in frontier) if frontier else 0)
             results: list[_Partial] = []
-            best_bound: int | None = None
+            if self.slicing:
+                best_bound = next((b for b, _ in search.orders(limit - used, ENDLESS)), 0)
+            else:
+                best_bound = None
             for count, (bound, order) in enumerate(
-                search.orders(limit - used, config.work_elements)
+                self.orders(search, limit - used, stages_left)
             ):
                 best_bound = bound if best_bound is None else best_bound
                 if count >= (ORDERS if results else RESCUE_ORDERS):
                     break
                 if results and arrived + bound > min(p.cycles for p in results):
                     break
+                if arrived + bound > self.most_cycles:
+                    break
                 vectors = sum(step.core_vectors for step in order)
                 fitting = frontier
                 if frontier is not None:
                     fitting = [
-                        p for p in frontier if p.core + p.step.core_vectors + vectors <= limit
+                        p
+                        for p in frontier
+                        if p.core + p.step.core_vectors + vectors <= limit
+                        and p.stages + order_stages(order) <= stages
                     ]
                     if not fitting:
                         continue
@@ -310,7 +389,20 @@ class _Planner:
         final = [closed for p in frontier for closed in self.finish(p)]
         if not final:
             raise no_layout(self.networks[-1], config, self.batch, RESCUE_ORDERS)
-        return self.place(min(final, key=lambda p: p.rank("cycles")), bound_total)
+        best = min(final, key=lambda p: p.rank("cycles"))
+        return place(
+            self.model,
+            config,
+            self.batch,
+            self.networks,
+            stages=best.done,
+            tensors=best.tensors,
+            bound=bound_total,
+            proven=best.cycles == bound_total,
+            work_peak=best.peak,
+            core_vectors=best.core,
+            bias_vectors=best.bias,
+        )
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""
@@ -320,100 +412,102 @@ class _Planner:
             if closed is not None:
                 yield closed
 
-    # -- result ------------------------------------------------------------------------------------
 
-    def place(self, best: _Partial, bound: int) -> Plan:
-        """Addresses: the tensors take turns at the two ends of work memory."""
-        config = self.config
-        bases = [
-            0 if number % 2 == 0 else config.work_elements - tensor.size
-            for number, tensor in enumerate(best.tensors)
-        ]
-        stages = tuple(
-            replace(
-                planned,
-                stage=replace(planned.stage, x_base=bases[number], y_base=bases[number + 1]),
-            )
-            for number, planned in enumerate(best.done)
-        )
-        stages = self.timed(stages)
-        words = len(stages) * descriptor_words(config)
-        if words > config.program_depth:
-            raise FitError(
-                f"model {self.model.name!r}",
-                f"has a program of at most {config.program_depth} words",
-                f"{len(stages)} stages, {words} words, {words - config.program_depth} too many",
-                f"raise program_depth to at least {words}",
-            )
-        first, last = self.networks[0], self.networks[-1]
-        cycles = tuple(program_cycles([s.stage for s in stages], config))
-        return Plan(
-            model=self.model,
-            config=config,
-            batch=self.batch,
-            networks=self.networks,
-            stages=stages,
-            cycles=cycles,
-            bound=fetch_cycles(config) + bound + ISSUE_TO_WRITE + 1,
-            proven=best.cycles == bound,
-            input=self.border(best.tensors[0], bases[0], first.input),
-            output=self.border(best.tensors[-1], bases[-1], last.output),
-            work_peak=best.peak,
-            core_vectors=best.core,
-            bias_vectors=best.bias,
-        )
-
-    def timed(self, stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
-        """The stages with their waits, and with the column orders that make these short."""
-        scheduled, orders = schedule([planned.stage for planned in stages], self.config)
-        result = []
-        for planned, stage, order in zip(stages, scheduled, orders, strict=True):
-            # Each column loop counts through one or more neighbouring indices.
-            indices = iter(planned.column_order)
-            groups = []
-            for loop in planned.stage.column_loops:
-                group: list[str] = []
-                while prod(self.sizes[i] for i in group) < loop.count:
-                    group.append(next(indices))
-                groups.append(group)
-            column_order = tuple(i for j in order for i in groups[j])
-            result.append(replace(planned, stage=stage, column_order=column_order))
-        return tuple(result)
-
-    def border(self, layout: Layout, base: int, indices: Sequence[str]) -> TensorLayout:
-        return TensorLayout(
-            base=base,
-            shape=tuple(self.sizes[i] for i in indices),
-            strides=tuple(layout.strides[i] for i in indices),
-            batch_stride=layout.strides.get(BATCH, 0),
-            fraction_bits=0,
-        )
-
-
-def plan_model(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
+def plan_model(
+    model: Model, config: EngineConfig, *, batch: int = 1, minimise: str = "cycles"
+) -> Plan:
     """Plan a model for an engine; deterministic.
 
     Arguments
     ---------
     batch:
         Samples that one run of the program takes.
+    minimise:
+        "cycles": the fastest plan that fits; it runs in slices only where nothing else fits. "memory":
+        the plan that takes the least work memory among those found that take at most
+        ``MOST_EXTRA_CYCLES`` more cycles than the fastest one would with work memory without end;
+        if none of these fits, the fastest one that does.
 
     Raises
     ------
     FitError:
         the model does not fit the engine; the error says which memory is short, and by how many
         bytes.
+    InputError:
+        there is no such objective.
     """
     if batch < 1:
         raise FitError(f"model {model.name!r}", "has a batch of at least 1", batch, "raise batch")
-    missing: NoLayout | None = None
+    if minimise not in OBJECTIVES:
+        raise InputError(
+            "what to minimise", f"is one of {', '.join(OBJECTIVES)}", minimise, "use one of these"
+        )
+    if minimise == "memory":
+        plan = _least_memory(model, config, batch)
+        if plan is not None:
+            return plan
+    return replace(_fastest(model, config, batch), minimise=minimise)
+
+
+def _fastest(model: Model, config: EngineConfig, batch: int) -> Plan:
+    missing: FitError | None = None
     for goal in GOALS:
         try:
             return _Planner(model, config, batch, goal).plan()
         except NoLayout as error:
             missing = error
+        except FitError as error:
+            missing = error
+            break
     assert missing is not None
-    raise _explained(missing, model, config, batch)
+    for goal in GOALS[:2]:
+        with suppress(FitError):
+            return _Planner(model, config, batch, goal, slicing=True).plan()
+    if isinstance(missing, NoLayout):
+        raise _explained(missing, model, config, batch)
+    raise missing
+
+
+def _least_memory(model: Model, config: EngineConfig, batch: int) -> Plan | None:
+    """The plan of the least work memory that is nearly as fast as any; None where none fits."""
+    try:
+        roomy = config.replace(work_depth=1 << 20)
+        fastest = _fastest(model, roomy, batch)
+    except FitError:
+        # Not for work memory; the fastest plan's search will say why.
+        return None
+    most_cycles = int(fastest.total.total * (1 + MOST_EXTRA_CYCLES))
+
+    def within(limit: int) -> Plan | None:
+        for goal in GOALS[:2]:
+            with suppress(FitError):
+                planner = _Planner(
+                    model,
+                    config,
+                    batch,
+                    goal,
+                    slicing=True,
+                    work_limit=limit,
+                    most_cycles=most_cycles,
+                )
+                plan = planner.plan()
+                if plan.total.total <= most_cycles:
+                    return replace(plan, minimise="memory")
+        return None
+
+    best = within(min(config.work_elements, fastest.work_peak))
+    if best is None:
+        return None
+    low = batch * max(max(layer.inputs, layer.outputs) for layer in model.layers)
+    high = best.work_peak
+    while high - low > high * CLOSE:
+        middle = (low + high) // 2
+        plan = within(middle)
+        if plan is None:
+            low = middle
+        else:
+            best, high = plan, plan.work_peak
+    return best
 
 
 def _explained(missing: NoLayout, model: Model, config: EngineConfig, batch: int) -> FitError:

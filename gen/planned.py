@@ -22,7 +22,8 @@ class PlannedStage:
     Members
     -------
     stage:
-        Sizes and addresses; its ``shift`` is set by quantisation.
+        Sizes and addresses, of the first slice where it runs in slices; its ``shift`` is set by
+        quantisation. ``Plan.program`` has the stages as the engine runs them.
     step:
         The cores that it absorbs, and index names.
     k_order, row_order:
@@ -31,6 +32,9 @@ class PlannedStage:
         Index order of the columns outside and inside the lane run.
     ends_layer:
         The result is the layer's output: bias and activation belong here.
+    slice_x, slice_y:
+        Elements from one value to the next of each index of ``step.sliced``, where the stage reads
+        and where it writes; 0 where the tensor holds one slice.
     """
 
     stage: Stage
@@ -40,6 +44,8 @@ class PlannedStage:
     column_order: tuple[str, ...]
     block: Block
     ends_layer: bool
+    slice_x: tuple[int, ...] = ()
+    slice_y: tuple[int, ...] = ()
 
     @property
     def layer(self) -> int:
@@ -54,8 +60,13 @@ class Plan:
     -------
     networks:
         The layers, in the index names that the stages use.
+    stages:
+        Each step of the plan once.
+    program:
+        What the engine runs: the number of its step in ``stages``, and the stage with its final
+        addresses, order of columns, and wait. Steps in slices are here once for each slice.
     cycles:
-        Exact cycles of each stage.
+        Exact cycles of each stage of the program.
     bound:
         No plan takes fewer cycles: what the best orders would take if all their columns lay side by
         side and no stage waited for another.
@@ -64,7 +75,9 @@ class Plan:
     input, output:
         Layouts in work memory (their ``fraction_bits`` are set by quantisation).
     work_peak:
-        Elements of the two live tensors of the largest stage, paddings included.
+        Elements of the live tensors, paddings included, where they are largest.
+    minimise:
+        What it was planned for: "cycles" or "memory".
     """
 
     model: Model
@@ -72,6 +85,7 @@ class Plan:
     batch: int
     networks: tuple[ContractionNetwork, ...]
     stages: tuple[PlannedStage, ...]
+    program: tuple[tuple[int, Stage], ...]
     cycles: tuple[Cycles, ...]
     bound: int
     proven: bool
@@ -80,6 +94,7 @@ class Plan:
     work_peak: int
     core_vectors: int
     bias_vectors: int
+    minimise: str = "cycles"
 
     @property
     def total(self) -> Cycles:
@@ -87,7 +102,7 @@ class Plan:
 
     @property
     def multiplications(self) -> int:
-        return sum(s.stage.multiplications for s in self.stages)
+        return sum(stage.multiplications for _, stage in self.program)
 
     @property
     def core_bytes(self) -> int:
@@ -99,23 +114,34 @@ class Plan:
 
     def layer_cycles(self, layer: int) -> int:
         return sum(
-            c.total for s, c in zip(self.stages, self.cycles, strict=True) if s.layer == layer
+            cycles.total
+            for (_, stage), cycles in zip(self.program, self.cycles, strict=True)
+            if stage.layer == layer
         )
 
     def layer_multiplications(self, layer: int) -> int:
-        return sum(s.stage.multiplications for s in self.stages if s.layer == layer)
+        return sum(stage.multiplications for _, stage in self.program if stage.layer == layer)
 
     def layer_utilisation(self, layer: int) -> float:
         return utilisation(self.layer_multiplications(layer), self.layer_cycles(layer), self.config)
 
+    def layer_slices(self, layer: int) -> int:
+        """Slices that the layer's first stages run in; 1 for none."""
+        return max(s.step.slices for s in self.stages if s.layer == layer)
+
     def layer_text(self, layer: int) -> str:
-        """The contraction order, cores numbered from 1: ``(G1G2)(G3(G4(X(G5G6))))`` in sequence."""
-        names = []
+        """The contraction order, cores numbered from 1: ``X (G5G6) G4 G3 (G1G2)`` in sequence; with
+        slices, ``X 14 x [(G5G6) G4 G3] (G1G2)``.
+        """
+        text = "X"
         for planned in self.stages:
             if planned.layer == layer:
-                cores = "".join(f"G{n + 1}" for n in planned.step.group)
-                names.append(f"({cores})" if len(planned.step.group) > 1 else cores)
-        return "X " + " ".join(names)
+                step = planned.step
+                cores = "".join(f"G{n + 1}" for n in step.group)
+                name = f"({cores})" if len(step.group) > 1 else cores
+                before = f"{step.slices} x [" if step.first else ""
+                text += f" {before}{name}" + ("]" if step.last else "")
+        return text
 
     @property
     def text(self) -> str:

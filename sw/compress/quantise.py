@@ -55,7 +55,9 @@ def _float_stage(
     network: ContractionNetwork, planned: PlannedStage, matrix: np.ndarray, live: _Live
 ) -> _Live:
     """One stage in float: the same product as on the engine, by index names."""
-    columns = tuple(i for i in (*planned.column_order, *planned.block) if i != BATCH)
+    # In float, slices are further columns.
+    order = (*planned.step.sliced, *planned.column_order, *planned.block)
+    columns = tuple(i for i in order if i != BATCH)
     axes = [1 + live.indices.index(i) for i in (*columns, *planned.k_order)]
     operand = live.values.transpose(0, *axes).reshape(-1, planned.stage.k)
     result = operand @ matrix.T
@@ -232,7 +234,7 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
     input_bits = _fraction_bits(x, config)
     scale_in = 2.0**input_bits
     output_bits = 0
-    stages: list[Stage] = []
+    shifts: list[int] = []
     cores: list[np.ndarray] = []
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
     for number, (planned, matrix, result) in enumerate(_float_stages(plan, x)):
@@ -255,12 +257,13 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
         cores.append(core_image(core, config))
         if bias_integers is not None:
             _place_bias(biases, bias_integers, network, planned, plan)
-        stages.append(replace(planned.stage, shift=shift))
+        shifts.append(shift)
         scale_in = scale_out
     layouts = [
         replace(plan.input, fraction_bits=input_bits),
         replace(plan.output, fraction_bits=output_bits),
     ]
+    stages = [replace(stage, shift=shifts[number]) for number, stage in plan.program]
     return assemble(plan, stages, np.concatenate(cores), biases, layouts[0], layouts[1])
 
 
@@ -272,7 +275,7 @@ def assemble(
     input_layout: TensorLayout,
     output_layout: TensorLayout,
 ) -> Artefact:
-    """The artefact of a plan with its integers."""
+    """The artefact of a plan with its integers; ``stages`` are those of its program."""
     config = plan.config
     layers = tuple(
         LayerReport(
@@ -292,18 +295,19 @@ def assemble(
     )
     described = [
         {
-            "layer": plan.networks[planned.layer].name,
-            "cores": list(planned.step.group),
-            "rows": planned.stage.rows,
-            "k": planned.stage.k,
-            "columns": planned.stage.columns,
+            "layer": plan.networks[stage.layer].name,
+            "cores": list(plan.stages[number].step.group),
+            "slices": plan.stages[number].step.slices,
+            "rows": stage.rows,
+            "k": stage.k,
+            "columns": stage.columns,
             "cycles": cycles.total,
             "busy": cycles.busy,
             "stall_drain": cycles.stall_drain,
             "stall_fetch": cycles.stall_fetch,
             "flush": cycles.flush,
         }
-        for planned, cycles in zip(plan.stages, plan.cycles, strict=True)
+        for (number, stage), cycles in zip(plan.program, plan.cycles, strict=True)
     ]
     nothing = np.zeros((0, 0), np.int64)
     return Artefact(
@@ -323,6 +327,7 @@ def assemble(
             "stages": described,
             "bound": plan.bound,
             "proven": plan.proven,
+            "minimise": plan.minimise,
             "work_bytes_peak": plan.work_bytes_peak,
             "core_bytes": plan.core_bytes,
         },

@@ -1,0 +1,148 @@
+"""Slices: a chain of stages that runs once for each value of some indices, so that the tensors
+between them shrink.
+
+The indices of a slice are columns of each stage of the chain: no stage of it sums over them or
+makes them. The tensor that the chain reads and the one that it leaves are whole; those in between
+hold one slice. A chain starts with its layer and ends before the layer's last stage, so that
+biases and activations never are within.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import fetch_cycles, tile_cycles
+from drawbar.gen.order import Order, OrderSearch, Step
+
+#: Orders whose slices are tried.
+SCANNED = 512
+#: Limits that no order reaches.
+ENDLESS = 1 << 62
+
+
+def stage_cycles(step: Step, rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
+    """What a step of so many lane tiles (of one slice) adds to a program.
+
+    The least, but for waits. Slices may be shorter than it takes to fetch their descriptors.
+    """
+    cycles = tile_cycles(rows, k, lane_tiles, config)
+    if not step.sliced:
+        return cycles
+    return step.slices * max(cycles, fetch_cycles(config))
+
+
+def group_room(whole: int, inner: int, step: Step, read: int, write: int) -> tuple[int, int, int]:
+    """Work elements of a step whose operand and result take ``read`` and ``write``.
+
+    Arguments
+    ---------
+    whole, inner:
+        Of the chain so far: its operand, and its largest two neighbours in between.
+
+    Returns
+    -------
+    ``whole`` and ``inner`` after the step, and what the step needs, all live tensors together.
+    """
+    if not step.sliced:
+        return 0, 0, read + write
+    if step.first:
+        whole, inner = read, 0
+    between = (0 if step.first else read) + (0 if step.last else write)
+    inner = max(inner, between)
+    return whole, inner, whole + inner + (write if step.last else 0)
+
+
+def order_peak(order: Order) -> int:
+    """Work elements of an order's live tensors where they are largest, without paddings."""
+    peak = whole = inner = 0
+    for step in order:
+        whole, inner, need = group_room(whole, inner, step, step.live, step.result)
+        peak = max(peak, need)
+    return peak
+
+
+def order_stages(order: Order) -> int:
+    """Stages of the program of an order."""
+    return sum(step.slices for step in order)
+
+
+def _subsets(names: tuple[str, ...], sizes: dict[str, int], most: int) -> Iterator[tuple[str, ...]]:
+    """Subsets of the names, not empty, whose sizes multiply to at most ``most``."""
+    if not names:
+        return
+    first, rest = names[0], names[1:]
+    if sizes[first] <= most:
+        yield (first,)
+        for chosen in _subsets(rest, sizes, most // sizes[first]):
+            yield (first, *chosen)
+    yield from _subsets(rest, sizes, most)
+
+
+def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...]) -> Order:
+    """The order with its steps up to ``last`` run for each value of ``indices``.
+
+    ``live``, ``result`` of the steps become what lies in memory, ``bound`` the sum of all slices.
+    """
+    slices = search.size(indices)
+    result = list(order)
+    for number, step in enumerate(order[: last + 1]):
+        columns = tuple(i for i in step.columns if i not in indices)
+        found = replace(
+            step,
+            columns=columns,
+            live=step.live if number == 0 else step.live // slices,
+            result=step.result if number == last else step.result // slices,
+            sliced=indices,
+            slices=slices,
+            first=number == 0,
+            last=number == last,
+        )
+        rows, k = search.size(step.rows), search.size(step.k)
+        tiles = -(-search.size(columns) // search.config.lanes)
+        result[number] = replace(found, bound=stage_cycles(found, rows, k, tiles, search.config))
+    return tuple(result)
+
+
+def variants(
+    search: OrderSearch, order: Order, work_limit: int, most_stages: int
+) -> Iterator[Order]:
+    """All ways to slice an order within so many work elements and stages of the program."""
+    common = order[0].columns if order else ()
+    for last in range(1, len(order) - 1):
+        common = tuple(i for i in common if i in order[last].columns)
+        most = (most_stages - (len(order) - 1 - last)) // (last + 1)
+        ends = order[0].live + order[last].result
+        neighbours = [order[s].live + order[s].result for s in range(1, last)]
+        pairs = max(neighbours, default=order[0].result)
+        outside = max(step.live + step.result for step in order[last + 1 :])
+        if outside > work_limit or ends > work_limit:
+            continue
+        for indices in _subsets(common, search.sizes, most):
+            if ends + pairs // search.size(indices) <= work_limit:
+                yield sliced(search, order, last, indices)
+
+
+def sliced_orders(
+    search: OrderSearch, core_limit: int, work_limit: int, most_stages: int
+) -> Iterator[tuple[int, Order]]:
+    """Orders whole and sliced within the limits, as (bound, steps), best first."""
+    heap: list[tuple[int, int, int, Order]] = []
+    number = 0
+    for scanned, (bound, order) in enumerate(search.orders(core_limit, ENDLESS)):
+        if scanned == SCANNED:
+            break
+        while heap and heap[0][0] <= bound:
+            total, _, _, found = heapq.heappop(heap)
+            yield total, found
+        whole = [order] if order_peak(order) <= work_limit else []
+        for found in (*whole, *variants(search, order, work_limit, most_stages)):
+            total = sum(step.bound for step in found)
+            heapq.heappush(heap, (total, order_peak(found), number, found))
+            number += 1
+    while heap:
+        total, _, _, found = heapq.heappop(heap)
+        yield total, found
