@@ -13,6 +13,7 @@ from drawbar.gen.cycles import Cycles, program_cycles, utilisation
 from drawbar.gen.order import Order, OrderSearch
 from drawbar.gen.planned import Plan
 from drawbar.gen.program import decode
+from drawbar.gen.slicing import order_peak, order_stages
 from drawbar.gen.stage import Stage
 
 #: A stage that wastes no more than this part of its cycles is limited by the array itself.
@@ -252,9 +253,10 @@ def lost_orders(
     search: OrderSearch, chosen: Order, config: EngineConfig, count: int = LOSERS
 ) -> tuple[LostOrder, ...]:
     """The best orders besides the chosen one, best bound first, whether they fit or not."""
-    groups = tuple(step.group for step in chosen)
+    # Chosen in slices, the order has lost as a whole.
+    groups = None if order_stages(chosen) > len(chosen) else tuple(s.group for s in chosen)
     bound_chosen = sum(step.bound for step in chosen)
-    peak_chosen = max(step.live + step.result for step in chosen)
+    peak_chosen = order_peak(chosen)
     vector = config.rows * config.element_bytes
     lost = []
     # One more than wanted, since the chosen one is among them.
@@ -295,11 +297,22 @@ def lost_orders(
     return tuple(lost)
 
 
+def _for_memory(lost: Sequence[LostOrder]) -> tuple[LostOrder, ...]:
+    """Orders that lost to a plan of least work memory: the faster ones lost for that."""
+    why = "takes more work memory, or too many cycles"
+    return tuple(
+        dataclasses.replace(order, cause="memory", why=why)
+        if order.cause in ("layout", "tie", "work memory")
+        else order
+        for order in lost
+    )
+
+
 def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
     """Explain a plan, with the best ``losers`` orders that it did not take in each layer."""
     config = plan.config
-    labels = [(plan.networks[s.layer].name, s.step.group) for s in plan.stages]
-    stages = _stage_reports([s.stage for s in plan.stages], plan.cycles, labels, config)
+    labels = [(plan.networks[s.layer].name, plan.stages[n].step.group) for n, s in plan.program]
+    stages = _stage_reports([s for _, s in plan.program], plan.cycles, labels, config)
     layers = []
     for number, network in enumerate(plan.networks):
         chosen = tuple(s.step for s in plan.stages if s.layer == number)
@@ -315,9 +328,9 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
                 modes_in=layer.modes_in,
                 modes_out=layer.modes_out,
                 ranks=tuple(layer.ranks),
-                order=_order_text([step.group for step in chosen]),
+                order=plan.layer_text(number),
                 cycles=plan.layer_cycles(number),
-                lost=lost,
+                lost=_for_memory(lost) if plan.minimise == "memory" else lost,
             )
         )
     return Explanation(
