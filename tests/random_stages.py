@@ -102,7 +102,7 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
 
 
 def random_program(rng: random.Random, config: EngineConfig, count: int) -> list[Stage]:
-    """Stages in sequence, any of which may read what others wrote; the schedule sees to the waits."""
+    """Stages in sequence, any of which may read what others wrote: the waits are scheduled."""
     return schedule([random_stage(rng, config) for _ in range(count)], config)[0]
 
 

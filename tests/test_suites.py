@@ -17,6 +17,7 @@ from drawbar.layer_suites import (
     RANK_LAYERS,
     TIE_LAYERS,
     Layer,
+    enlarged,
     fitting_engine,
     run_layers,
 )
@@ -75,11 +76,18 @@ def test_what_does_not_fit_keeps_its_error() -> None:
 
 def test_memories_grow_only_where_they_must() -> None:
     config = load_config("large")
-    assert fitting_engine(TIE_LAYERS, config, 1) == config
-    larger = fitting_engine(RANK_LAYERS, config, 1)
-    assert (larger.rows, larger.lanes) == (16, 16)
-    assert f"core_depth={larger.core_depth}" in larger.name
-    assert fitting_engine([SMALL], PRESETS["tiny"], 40).work_depth > 512
+    assert fitting_engine(TIE_LAYERS, config, 1) == {}
+    # Rank 16 of FC6 needs more than 32 KB of cores; a batch needs more work memory only.
+    changes = fitting_engine(RANK_LAYERS, config, 1)
+    assert changes.keys() == {"core_depth", "work_depth"}
+    assert fitting_engine([SMALL], PRESETS["tiny"], 40).keys() == {"work_depth"}
+
+
+def test_an_enlarged_engine_says_so() -> None:
+    config = enlarged(PRESETS["tiny"], work_depth=1024, core_depth=256)
+    assert config.name == "tiny, core_depth=256, work_depth=1024"
+    assert (config.core_depth, config.work_depth) == (256, 1024)
+    assert enlarged(PRESETS["tiny"]) == PRESETS["tiny"]
 
 
 @pytest.mark.parametrize("name", ["nonsense", "Tie"])

@@ -148,6 +148,19 @@ def test_random_models(block: int) -> None:
     assert refused >= 5
 
 
+def test_work_memories_that_just_fit() -> None:
+    """As much work memory as the tensors take without paddings, or a little more."""
+    for seed in range(3000, 3060):
+        model, config, batch = case(seed)
+        config = config.replace(
+            core_depth=1 << 18, bias_depth=4000, program_depth=4000, k_loops=4, row_loops=4
+        )
+        need = max(OrderSearch(n, config, batch).least_work() for n in align(model)[0])
+        config = config.replace(work_depth=max(2, -(-need // config.lanes) + seed % 3))
+        if _refused(model, config, batch) is None:
+            check_plan(plan_model(model, config, batch=batch))
+
+
 def test_plans_are_deterministic() -> None:
     for seed in (0, 3, 7, 11, 20):
         model, config, batch = case(seed)

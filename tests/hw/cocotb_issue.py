@@ -48,8 +48,9 @@ async def every_step_in_its_cycle(dut, name: str) -> None:
 
 @for_each(name=list(CONFIGS))
 async def tiles_end_only_when_the_drain_side_is_ready(dut, name: str) -> None:
-    """With ``drain_ready`` at random: the same steps in the same order, the last of a tile only then,
-    and never a step less than there could be."""
+    """With ``drain_ready`` at random: the same steps in the same order, the last of a tile only
+    then, and never a step less than there could be.
+    """
     config = CONFIGS[name]
     issue = await unit(dut, f"issue_{name}")
     rng = random.Random(name)
