@@ -125,7 +125,7 @@ def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
 
 
 def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
-    """The least that a stage of these sizes adds to a program: issue, drain stalls, and one load."""
+    """The least that a stage of these sizes adds to a program: issue, drain stalls, a load."""
     return tiling(rows, k, lane_tiles, config).issue + LATCH_TO_STEP - 1
 
 

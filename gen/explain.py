@@ -29,7 +29,7 @@ LOSSES = {
     "ragged lanes": "the last lane tile of a run is not full",
     "drain": "reductions are shorter than a tile takes to drain",
     "descriptor": "the next descriptor is not here yet",
-    "pipeline": "filling and emptying the pipeline",
+    "pipeline": "waiting for words of the stage before; filling and emptying the pipeline",
 }
 #: The same for the fields of ``Cycles`` that are no products.
 _CAUSES = {"stall_drain": "drain", "stall_fetch": "descriptor", "flush": "pipeline"}
@@ -250,9 +250,20 @@ def _stage_reports(
 
 
 def lost_orders(
-    search: OrderSearch, chosen: Order, config: EngineConfig, count: int = LOSERS
+    search: OrderSearch,
+    chosen: Order,
+    config: EngineConfig,
+    *,
+    count: int = LOSERS,
+    core_elsewhere: int = 0,
 ) -> tuple[LostOrder, ...]:
-    """The best orders besides the chosen one, best bound first, whether they fit or not."""
+    """The best orders besides the chosen one, best bound first, whether they fit or not.
+
+    Arguments
+    ---------
+    core_elsewhere:
+        Core vectors of the plan's other layers.
+    """
     # Chosen in slices, the order has lost as a whole.
     groups = None if order_stages(chosen) > len(chosen) else tuple(s.group for s in chosen)
     bound_chosen = sum(step.bound for step in chosen)
@@ -266,18 +277,20 @@ def lost_orders(
             continue
         core = sum(step.core_vectors for step in order)
         peak = max(step.live + step.result for step in order)
-        core_over, work_over = core - config.core_depth, peak - config.work_elements
+        core_over = core + core_elsewhere - config.core_depth
+        work_over = peak - config.work_elements
         if core_over > 0:
             cause = "core memory"
-            why = f"{core_over * vector:,} bytes of core memory too many"
+            besides = " beside the other layers" if core_elsewhere else ""
+            why = f"{core_over * vector:,} bytes of core memory too many{besides}"
         elif work_over > 0:
             cause = "work memory"
             why = f"{work_over * config.element_bytes:,} bytes of work memory too many"
         elif bound > bound_chosen:
-            cause, why = "cycles", f"at least {bound - bound_chosen:,} cycles more"
+            cause, why = "cycles", "takes more cycles"
         elif bound < bound_chosen:
             cause = "layout"
-            why = "no layout within the memories and loops keeps it that fast"
+            why = "no layout within the memories and loops keeps it so fast"
         elif peak > peak_chosen:
             cause = "tie"
             why = f"as fast, {(peak - peak_chosen) * config.element_bytes:,} bytes more live"
@@ -318,7 +331,13 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
         chosen = tuple(s.step for s in plan.stages if s.layer == number)
         lost: tuple[LostOrder, ...] = ()
         if losers:
-            lost = lost_orders(OrderSearch(network, config, plan.batch), chosen, config, losers)
+            lost = lost_orders(
+                OrderSearch(network, config, plan.batch),
+                chosen,
+                config,
+                count=losers,
+                core_elsewhere=plan.core_vectors - sum(step.core_vectors for step in chosen),
+            )
         # The model's own layer: the plan's may have its modes split to match its neighbours.
         layer = plan.model.layers[number]
         layers.append(

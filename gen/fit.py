@@ -12,6 +12,10 @@ from drawbar.gen.planned import Plan
 from drawbar.gen.program import descriptor_words
 
 
+class NoRoom(FitError):
+    """Work memory, or core memory with that little work memory, is too small for any order."""
+
+
 class NoLayout(FitError):
     """The sizes fit, but no layout was found."""
 
@@ -31,7 +35,7 @@ def check_room(
     for search in searches:
         need = search.least_work()
         if need > work_limit:
-            raise FitError(
+            raise NoRoom(
                 f"layer {search.network.name!r}, batch {batch}",
                 f"needs at most the engine's {config.work_bytes} bytes of work memory",
                 f"{need * config.element_bytes} bytes in its smallest order, "
@@ -43,7 +47,7 @@ def check_room(
         assert core is not None
         needs.append(core)
         if core > config.core_depth:
-            raise FitError(
+            raise NoRoom(
                 f"layer {search.network.name!r}, batch {batch}",
                 f"needs at most the engine's {config.core_bytes} bytes of core memory",
                 f"{core * vector} bytes in its smallest order within {config.work_bytes} bytes "
@@ -52,7 +56,7 @@ def check_room(
             )
     if sum(needs) > config.core_depth:
         largest = max(range(len(needs)), key=needs.__getitem__)
-        raise FitError(
+        raise NoRoom(
             f"model {model.name!r}, batch {batch}",
             f"needs at most the engine's {config.core_bytes} bytes of core memory",
             f"{sum(needs) * vector} bytes in its smallest orders within {config.work_bytes} "

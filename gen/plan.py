@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 
 from drawbar.gen.align import Boundary, align
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.errors import FitError, InputError
-from drawbar.gen.fit import NoLayout, check_room, no_layout, shortages
+from drawbar.gen.fit import NoLayout, NoRoom, check_room, no_layout, shortages
 from drawbar.gen.layout import (
     Block,
     Layout,
@@ -51,6 +53,9 @@ __all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
 BEAM = 16
 ORDERS = 32
 RESCUE_ORDERS = 256
+#: For an error's words: orders whose slices are looked at, and the longest program that exists.
+RESCUE_SCANNED = 32
+MOST_PROGRAM = 1 << 16
 #: What a search keeps its partial plans by. Where the fastest ones lead nowhere, the others look
 #: for a plan that fits at all.
 GOALS = ("cycles", "work", "bias")
@@ -456,7 +461,7 @@ def _fastest(model: Model, config: EngineConfig, batch: int) -> Plan:
             return _Planner(model, config, batch, goal).plan()
         except NoLayout as error:
             missing = error
-        except FitError as error:
+        except NoRoom as error:
             missing = error
             break
     assert missing is not None
@@ -464,8 +469,32 @@ def _fastest(model: Model, config: EngineConfig, batch: int) -> Plan:
         with suppress(FitError):
             return _Planner(model, config, batch, goal, slicing=True).plan()
     if isinstance(missing, NoLayout):
-        raise _explained(missing, model, config, batch)
-    raise missing
+        missing = _explained(missing, model, config, batch)
+    raise _with_slices(missing, model, config, batch)
+
+
+def _with_slices(missing: FitError, model: Model, config: EngineConfig, batch: int) -> FitError:
+    """The same error, with the program memory that slices would need where only that is short."""
+    words = descriptor_words(config)
+    stages = 0
+    for network in align(model)[0]:
+        search = OrderSearch(network, config, batch)
+        found = sliced_orders(
+            search, config.core_depth, config.work_elements, MOST_PROGRAM // words, RESCUE_SCANNED
+        )
+        needs = [order_stages(order) for _, order in islice(found, RESCUE_ORDERS)]
+        if not needs:
+            return missing
+        stages += min(needs)
+    need = stages * words
+    if not config.program_depth < need <= MOST_PROGRAM:
+        return missing
+    return FitError(
+        missing.subject,
+        missing.rule,
+        f"{missing.value}; in slices, {need} program words, {need - config.program_depth} too many",
+        f"{missing.fix}, or program_depth to at least {need} for slices",
+    )
 
 
 def _least_memory(model: Model, config: EngineConfig, batch: int) -> Plan | None:
@@ -476,7 +505,9 @@ def _least_memory(model: Model, config: EngineConfig, batch: int) -> Plan | None
     except FitError:
         # Not for work memory; the fastest plan's search will say why.
         return None
-    most_cycles = int(fastest.total.total * (1 + MOST_EXTRA_CYCLES))
+    # With more work memory descriptors are longer; that is not meant.
+    cycles = sum(program_cycles([stage for _, stage in fastest.program], config), start=Cycles())
+    most_cycles = int(cycles.total * (1 + MOST_EXTRA_CYCLES))
 
     def within(limit: int) -> Plan | None:
         for goal in GOALS[:2]:
@@ -500,7 +531,7 @@ def _least_memory(model: Model, config: EngineConfig, batch: int) -> Plan | None
         return None
     low = batch * max(max(layer.inputs, layer.outputs) for layer in model.layers)
     high = best.work_peak
-    while high - low > high * CLOSE:
+    while high - low > max(1, high * CLOSE):
         middle = (low + high) // 2
         plan = within(middle)
         if plan is None:

@@ -62,16 +62,14 @@ def read_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndarr
     step = np.arange(stage.k)[None, :]
     # A group's first tile starts after the last tile of the group before, and its last step waits
     # for that tile's drain.
-    start = np.where(
-        group > 0, group * tiles.group + tiles.k - max(tiles.k, tiles.rows_last), 0
-    )
+    start = np.where(group > 0, group * tiles.group + tiles.k - max(tiles.k, tiles.rows_last), 0)
     times = np.where(step < tiles.k - 1, start + step, tiles.k - 1 + group * tiles.group)
     addresses = stage.x_base + _columns(stage, "x")[:, None] + _spread(stage.k_loops, "x")[None, :]
     return addresses.reshape(-1), np.broadcast_to(times, addresses.shape).reshape(-1)
 
 
 def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Element addresses that a stage writes, and when: cycles after its last step, mostly negative."""
+    """Element addresses that a stage writes, and when: cycles after its last step."""
     tiles = stage_tiling(stage, config)
     group = _groups(stage, config)[:, None]
     row_tile, row = np.divmod(np.arange(stage.rows), config.rows)
@@ -88,9 +86,7 @@ def least_wait(before: Stage, after: Stage, config: EngineConfig) -> int:
     return _least_wait(write_times(before, config), read_times(after, config))
 
 
-def _least_wait(
-    written: tuple[np.ndarray, np.ndarray], read: tuple[np.ndarray, np.ndarray]
-) -> int:
+def _least_wait(written: tuple[np.ndarray, np.ndarray], read: tuple[np.ndarray, np.ndarray]) -> int:
     base = min(int(written[0].min()), int(read[0].min()))
     span = max(int(written[0].max()), int(read[0].max())) - base + 1
     never = np.iinfo(np.int64).min // 2

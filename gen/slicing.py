@@ -12,10 +12,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from math import prod
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import fetch_cycles, tile_cycles
+from drawbar.gen.cycles import HANDOVER, fetch_cycles, tile_cycles, tiling
 from drawbar.gen.order import Order, OrderSearch, Step
 
 #: Orders whose slices are tried.
@@ -27,12 +28,16 @@ ENDLESS = 1 << 62
 def stage_cycles(step: Step, rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
     """What a step of so many lane tiles (of one slice) adds to a program.
 
-    The least, but for waits. Slices may be shorter than it takes to fetch their descriptors.
+    The least, but for waits. Slices may be shorter than it takes to fetch their descriptors, or to
+    drain their results.
     """
     cycles = tile_cycles(rows, k, lane_tiles, config)
     if not step.sliced:
         return cycles
-    return step.slices * max(cycles, fetch_cycles(config))
+    tiles = tiling(rows, k, lane_tiles, config)
+    # The first tile may only end once the stage before is nearly written.
+    handed_on = tiles.emptying - HANDOVER + tiles.issue - k
+    return step.slices * max(cycles, handed_on, fetch_cycles(config))
 
 
 def group_room(whole: int, inner: int, step: Step, read: int, write: int) -> tuple[int, int, int]:
@@ -127,14 +132,18 @@ def variants(
 
 
 def sliced_orders(
-    search: OrderSearch, core_limit: int, work_limit: int, most_stages: int
+    search: OrderSearch,
+    core_limit: int,
+    work_limit: int,
+    most_stages: int,
+    scanned: int = SCANNED,
 ) -> Iterator[tuple[int, Order]]:
-    """Orders whole and sliced within the limits, as (bound, steps), best first."""
+    """Orders whole and sliced within the limits, as (bound, steps), best first; of the ``scanned``
+    best orders.
+    """
     heap: list[tuple[int, int, int, Order]] = []
     number = 0
-    for scanned, (bound, order) in enumerate(search.orders(core_limit, ENDLESS)):
-        if scanned == SCANNED:
-            break
+    for bound, order in islice(search.orders(core_limit, ENDLESS), scanned):
         while heap and heap[0][0] <= bound:
             total, _, _, found = heapq.heappop(heap)
             yield total, found

@@ -56,7 +56,7 @@ class Stage:
     activation:
         "none" or "relu".
     wait:
-        Cycles, 0..255, that the first step waits for results of the stage before (``gen.schedule``).
+        Cycles, 0..255, that the first step waits for results of the stage before.
     layer:
         Number of the layer that this stage belongs to, for reports.
     """

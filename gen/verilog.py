@@ -23,7 +23,8 @@ MANIFEST_NAME = "manifest.json"
 _NOT_IDENTIFIER = re.compile(r"[^A-Za-z0-9_]")
 
 
-def _need_amaranth() -> None:
+def need_amaranth() -> None:
+    """Raise a ToolError where Amaranth is not installed."""
     try:
         import amaranth  # noqa: F401
     except ImportError:
@@ -59,7 +60,7 @@ def to_verilog(component: Component, name: str) -> str:
     ToolError:
         amaranth or yosys is missing, or ``name`` is not an identifier.
     """
-    _need_amaranth()
+    need_amaranth()
     from amaranth._toolchain.yosys import YosysError
     from amaranth.back import verilog
 
@@ -102,7 +103,7 @@ def emit(config: EngineConfig, directory: str | Path) -> Path:
 
     The manifest is written last, and holds the SHA-256 of the Verilog.
     """
-    _need_amaranth()
+    need_amaranth()
     from drawbar.hw.board import Board
 
     return emit_component(Board(config=config), config, directory)

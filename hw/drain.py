@@ -19,7 +19,8 @@ from drawbar.hw.loops import AddressGenerator, LoopNest
 STEP_TO_ROW = 3
 STEP_TO_RESULT = 7
 #: Cycles from the step of a stage's last row to the cycle from which a tile of the next stage may
-#: end (it begins to drain four cycles later), and to the one at whose end the descriptor may change.
+#: end (it begins to drain four cycles later), and to the one at whose end the descriptor may
+#: change.
 STEP_TO_CLOSING = 4
 STEP_TO_FREE = 7
 #: Cycles from a result's arrival at work memory to the cycle at whose end it is written.
@@ -32,7 +33,9 @@ class Drain(wiring.Component):
     Members
     -------
     descriptor, load:
-        The stage; constant from the cycle before ``load`` until its ``free``.
+        The stage; constant from ``load`` until its ``free``, in that cycle included. ``load`` comes
+        at the earliest in the cycle after the ``free`` of the stage before, and at the latest in
+        that of the stage's first ``begin``.
     begin, row_tile_last:
         A tile's rows are stepped through from the next cycle on: all rows of the array, or those of
         the last row tile. Each ``begin`` comes at least as many cycles after the one before as that
@@ -45,8 +48,8 @@ class Drain(wiring.Component):
     result_address, result_mask:
         Element address and valid lanes of the requantised row. Cycle 7 after the step.
     closing:
-        From this cycle on (4 after the step of the stage's last row), the last step of a tile of the
-        next stage may be issued.
+        From this cycle on (4 after the step of the stage's last row), the last step of a tile of
+        the next stage may be issued.
     free:
         The descriptor may change at the end of this cycle (7 after that step).
     written, finished:

@@ -22,9 +22,9 @@ class Sequencer(wiring.Component):
         stage s + 1   take  pending, wait    load      first step
 
     The issue side takes the next stage in the cycle of its last step ``e``, or once the stage is
-    fetched. The drain side takes it over in the cycle of ``drain_free``, or at once when it is idle;
-    until then the stage is pending, and no further one is taken. A pending stage may end a tile once
-    the drain side is closing.
+    fetched. The drain side takes it over in the cycle of ``free``, or at once when it is idle;
+    until then the stage is pending, and no further one is taken. A pending stage may end a tile
+    once the drain side is closing.
 
     Members
     -------

@@ -52,6 +52,7 @@ def board_verilog(
     key = digest("verilog", config.hash.hex(), _sources_digest(), verilog.tool_versions())
 
     def build(_scratch: Path, product: Path) -> None:
+        verilog.need_amaranth()
         progress("generate Verilog", None)
         from drawbar.hw.board import Board
 

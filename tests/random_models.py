@@ -77,9 +77,7 @@ def random_model(rng: random.Random, *, most_layers: int = 3, most_depth: int = 
             layers.append(dense_network(name, weight, bias=biases, activation=activation))
             continue
         modes = random_modes(rng, len(modes_in))
-        layers.append(
-            random_tt_layer(rng, name, modes_in, modes, bias=bias, activation=activation)
-        )
+        layers.append(random_tt_layer(rng, name, modes_in, modes, bias=bias, activation=activation))
     return Model("random", tuple(layers))
 
 

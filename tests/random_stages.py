@@ -9,6 +9,7 @@ import random
 import numpy as np
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.schedule import schedule
 from drawbar.gen.stage import Loop, Stage, padded_stride
 
 
@@ -98,6 +99,11 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
             shift=rng.randint(0, config.acc_width),
             activation=rng.choice(("none", "relu")),
         )
+
+
+def random_program(rng: random.Random, config: EngineConfig, count: int) -> list[Stage]:
+    """Stages in sequence, any of which may read what others wrote: the waits are scheduled."""
+    return schedule([random_stage(rng, config) for _ in range(count)], config)[0]
 
 
 def random_memories(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 
 import drawbar
 from drawbar.gen.cli.output import (
@@ -29,17 +30,39 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     suite: Annotated[
-        str,
-        typer.Option(
-            help="tie: the four layers of TIE (ISCA 2019) on the simulated board, cycles and bits; "
-            "simulator: speed of the simulated board and of the golden model."
-        ),
+        str, typer.Option(help="tie, ranks, ette, simulator, timing or area: see above.")
     ] = "tie",
-    engine: Annotated[str, typer.Option(help="Engine preset or TOML file.")] = "large",
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples side by side.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine preset or TOML file; default: large.")
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Samples side by side; default: 1 (simulator: 64).")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure what the project promises. Cycles are exact; seconds are this machine's."""
+    """Measure what the project promises. Cycles are exact; seconds are this machine's.
+
+    [bold]tie[/bold]: the layers of TIE (ISCA 2019), inner ranks 4, and its LSTM layers with four
+    gates in one.
+
+    [bold]ranks[/bold]: VGG-FC6 and FC7 with inner ranks 2, 8 and 16, with ample core memory and
+    with 16 KB.
+
+    [bold]ette[/bold]: tensor trains over single modes, as in ETTE: other networks than TIE's.
+
+    These three run on the simulated board: the engine's own counters, every bit compared. Memories
+    that are too small for a suite are enlarged, and the engine's name says so.
+
+    [bold]simulator[/bold]: speed of the simulated board and of the golden model.
+
+    [bold]timing[/bold]: a 4 x 4 board with link and serial line on an ECP5-25F: clock (nextpnr's
+    estimate, three seeds) and cells. About ten minutes.
+
+    [bold]area[/bold]: cells of the 16 x 16 engine after yosys synth_ecp5, multipliers, memory
+    bits. About ten minutes.
+
+    Exit code 3 if a bit or a predicted cycle is wrong.
+    """
     with reporting(json):
         with progress_bars() as bars:
             rows = drawbar.bench(
@@ -47,12 +70,12 @@ def bench(
                 engine=engine,
                 batch=batch,
                 report=step_bar(bars),
-                build_progress=phase_bar(bars, "simulated board"),
+                build_progress=phase_bar(bars, suite),
             )
         if json:
             print_json(rows)
         else:
-            console.print(_layers(rows) if suite == "tie" else _values(rows))
+            console.print(_layers(rows) if drawbar.SUITES[suite].layers else _values(rows))
         if any(
             row.get("mismatches") or row.get("cycles_predicted") != row.get("cycles_measured")
             for row in rows
@@ -61,33 +84,71 @@ def bench(
 
 
 def _layers(rows: list[dict[str, Any]]) -> Any:
+    """One table for each engine of a suite."""
+    return Group(
+        *(
+            _engine_layers(engine, [row for row in rows if row["engine"] == engine])
+            for engine in dict.fromkeys(row["engine"] for row in rows)
+        )
+    )
+
+
+def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
     view = table(
-        f"Simulated board, engine {rows[0]['engine']}, batch {rows[0]['batch']}",
+        f"Simulated board, engine {engine}, batch {rows[0]['batch']}",
         "layer",
+        ">known",
         ">predicted",
         ">measured",
-        ">utilisation",
+        ">an inference",
+        ">used",
+        ">fewer weights",
         ">core B",
         ">work B",
         ">differ",
     )
+    notes = []
     for row in rows:
+        known = ", ".join(f"{what} {exact(cycles)}" for what, cycles in row["known"].items())
+        if "error" in row:
+            view.add_row(row["layer"], known, "does not fit", *[""] * 3, _fewer(row), *[""] * 3)
+            notes.append(f"{row['layer']}: {row['error']['value']}; {row['error']['fix']}")
+            continue
         view.add_row(
             row["layer"],
+            known,
             exact(row["cycles_predicted"]),
             exact(row["cycles_measured"]),
+            f"{row['cycles_per_inference']:,.0f}",
             percent(row["utilisation"]),
+            _fewer(row),
             exact(row["core_bytes"]),
             exact(row["work_bytes_peak"]),
             exact(row["mismatches"]),
         )
-    view.caption = "\n".join(f"{row['layer']}: {row['plan']}" for row in rows)
+        notes.append(f"{row['layer']}: {row['plan']}")
+    view.caption = "\n".join(notes)
     view.caption_justify = "left"
     return view
 
 
+def _fewer(row: dict[str, Any]) -> str:
+    return f"{row['compression']:,.0f}x"
+
+
 def _values(rows: list[dict[str, Any]]) -> Any:
-    view = table("Speed on this machine", "what", ">value", "unit")
+    view = table("Measured on this machine", "what", ">value", "unit")
     for row in rows:
-        view.add_row(row["name"], f"{row['value']:,.0f}", row["unit"])
+        view.add_row(
+            row["name"], f"{row['value']:,.{1 if row['unit'] == 'MHz' else 0}f}", row["unit"]
+        )
+    paths = [
+        f"{row['name']}: slowest path {' to '.join(row['slowest_path'])}, "
+        f"{row['logic_ns']:.1f} ns logic, {row['routing_ns']:.1f} ns routing"
+        for row in rows
+        if "slowest_path" in row
+    ]
+    if paths:
+        view.caption = "\n".join(paths)
+        view.caption_justify = "left"
     return view

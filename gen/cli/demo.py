@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from drawbar.gen.cli.output import (
 )
 
 
-class DataSet(str, Enum):
+class DataSet(StrEnum):
     """Data sets that the demo knows."""
 
     digits = "digits"
@@ -79,10 +79,10 @@ def demo(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Train a tensor-train network, compile it, and run the whole test split on the simulated board.
+    """Train a tensor-train network, compile it, and run the test split on the simulated board.
 
-    The table compares predicted with measured cycles; accuracy is given in float, in the golden model, and
-    on the device. Exit code 3 if a single output bit or cycle differs.
+    The table compares predicted with measured cycles; accuracy is given in float, in the golden
+    model, and on the device. Exit code 3 if a single output bit or cycle differs.
     """
     started = time.monotonic()
     if bits not in (None, 8, 16):

@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(json: Json = False) -> None:
-    """List the tools and packages that Drawbar uses, what each is for, and how to get what is missing.
+    """List the tools and packages that Drawbar uses, and how to get what is missing.
 
     Exit code 1 where the simulated board cannot be built.
     """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
@@ -66,21 +67,23 @@ def explain(
 ) -> None:
     """Say why a plan is as it is: the contraction order, each stage, and the orders that lost.
 
-    A stage multiplies a merged core (rows x k) with the live tensor, in tiles of as many rows as the array
-    has by as many columns as it has lanes. It is limited by
+    A stage multiplies a merged core (rows x k) with the live tensor, in tiles of as many rows as
+    the array has by as many columns as it has lanes. It is limited by
 
       array        nothing: every multiplier works nearly always
       ragged rows  its last row tile is not full
       ragged lanes its last lane tile of each run is not full
       drain        its reductions are shorter than a tile takes to drain
       descriptor   it waits for its own descriptor
-      pipeline     it is so short that filling and emptying the pipeline counts
+      pipeline     it waits for words of the stage before, or is too short to fill the pipeline
 
     An order that lost comes with its lower bound of cycles and its reason: cycles, core or work
     memory, no layout that reaches its bound, or a tie.
 
-    Nothing is built or run. Plan a model:    drawbar explain model.safetensors --engine large
-                             Read an artefact: drawbar explain model.drawbar --plot stages.png
+    Nothing is built or run. Examples:
+
+      drawbar explain model.safetensors --engine large --batch 16
+      drawbar explain model.drawbar --plot stages.png
     """
     with reporting(json):
         found = _explanation(source, engine, batch, losers)
@@ -130,38 +133,50 @@ def _tree(layer: LayerReport, found: Explanation) -> Tree:
 
 
 def _stages(found: Explanation) -> Any:
-    view = table(
+    """What each stage is, and where its cycles go."""
+    sizes = table(
         "Stages",
-        "#",
+        "",
         "cores",
         ">rows x k",
         ">columns",
-        ">tiles",
-        ">stride in/out",
+        ">row tiles x lane tiles",
+        ">lane stride in/out",
+    )
+    cycles = table(
+        "Their cycles",
+        "",
+        "cores",
         ">cycles",
         ">busy",
-        ">stall",
+        ">drain",
+        ">fetch",
         ">flush",
         ">used",
         "limit",
     )
     for stage in found.stages:
-        cycles = stage.cycles
-        view.add_row(
+        sizes.add_row(
             str(stage.number),
             stage.cores,
             f"{stage.rows} x {stage.k}",
             exact(stage.columns),
             f"{stage.row_tiles} x {exact(stage.lane_tiles)}",
             f"{stage.lane_read}/{stage.lane_write}",
-            exact(cycles.total),
-            exact(cycles.busy),
-            exact(cycles.total - cycles.busy - cycles.flush),
-            exact(cycles.flush),
+        )
+        spent = stage.cycles
+        cycles.add_row(
+            str(stage.number),
+            stage.cores,
+            exact(spent.total),
+            exact(spent.busy),
+            exact(spent.stall_drain),
+            exact(spent.stall_fetch),
+            exact(spent.flush),
             percent(stage.utilisation),
             stage.limit,
         )
-    return view
+    return Group(sizes, cycles)
 
 
 def _where(found: Explanation) -> Any:
@@ -190,7 +205,7 @@ def _show(found: Explanation) -> None:
                 f"Orders of {layer.name} that lost to {layer.order}",
                 "order",
                 ">bound",
-                ">more",
+                ">by",
                 ">core B",
                 ">work B",
                 "why",
@@ -202,7 +217,7 @@ def _show(found: Explanation) -> None:
                     f"{lost.more:+,}" if lost.more else "0",
                     exact(lost.core_bytes),
                     exact(lost.work_bytes),
-                    f"{lost.cause}: {lost.why}",
+                    lost.why,
                 )
             console.print(view)
     proven = (

@@ -16,12 +16,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="""Run tensor-decomposed neural networks on a generated inference engine.
 
-    Try [bold]drawbar demo[/bold] first: it trains a small tensor-train network, compiles it, and runs
-    it on the simulated board. Then [bold]drawbar compile[/bold] your own model, and
-    [bold]drawbar run[/bold] it.
+    Try [bold]drawbar demo[/bold] first: it trains a small tensor-train network, compiles it,
+    and runs it on the simulated board. Then [bold]drawbar compile[/bold] your own model,
+    and [bold]drawbar run[/bold] it.
 
-    Exit codes: 0 all well; 1 a problem, which the message names with its fix; 2 wrong usage; 3 a check
-    ran and failed (mismatching bits).
+    Exit codes: 0 all well; 1 a problem, which the message names with its fix; 2 wrong usage;
+    3 a check ran and failed (mismatching bits).
     """,
 )
 

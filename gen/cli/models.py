@@ -43,8 +43,8 @@ DeviceUrl = Annotated[
     str,
     typer.Option(
         "--device",
-        help="sim (the generated hardware, simulated), golden (its NumPy twin, no compiler needed), "
-        "or serial:///PATH?baud=N.",
+        help="sim (the generated hardware, simulated), golden (its NumPy twin, no compiler "
+        "needed), or serial:///PATH?baud=N.",
     ),
 ]
 
@@ -234,11 +234,13 @@ def run(
         loaded = drawbar.Artefact.load(artefact)
         x = read_array(input, "input")
         loaded.quantise_input(x)  # reject bad data before anything is built
-        with progress_bars() as bars:
-            with drawbar.open(device, progress=phase_bar(bars, "simulated board")) as board:
-                board.load(loaded, progress=count_bar(bars, "load"))
-                y = board.run(x, progress=count_bar(bars, "run"))
-                report = board.last_run
+        with (
+            progress_bars() as bars,
+            drawbar.open(device, progress=phase_bar(bars, "simulated board")) as board,
+        ):
+            board.load(loaded, progress=count_bar(bars, "load"))
+            y = board.run(x, progress=count_bar(bars, "run"))
+            report = board.last_run
         assert report is not None
         if output is not None:
             write_array(output, y)
@@ -275,10 +277,12 @@ def verify(artefact: ArtefactFile, device: DeviceUrl = "sim", json: Json = False
     """Run an artefact's self-test on a device and compare every bit. Exit code 3 on a mismatch."""
     with reporting(json):
         loaded = drawbar.Artefact.load(artefact)
-        with progress_bars() as bars:
-            with drawbar.open(device, progress=phase_bar(bars, "simulated board")) as board:
-                board.load(loaded, progress=count_bar(bars, "load"))
-                report = board.verify()
+        with (
+            progress_bars() as bars,
+            drawbar.open(device, progress=phase_bar(bars, "simulated board")) as board,
+        ):
+            board.load(loaded, progress=count_bar(bars, "load"))
+            report = board.verify()
         facts = {
             "artefact": str(artefact),
             "device": device,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from drawbar.api import compile, generate, golden, load_model, open, plan
     from drawbar.demo import run_demo
+    from drawbar.fuzz import Mismatch, replay_case, run_fuzz
     from drawbar.gen.artefact import Artefact
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
     from drawbar.gen.errors import DrawbarError
@@ -33,6 +34,7 @@ __all__ = [
     "Device",
     "DrawbarError",
     "EngineConfig",
+    "Mismatch",
     "Model",
     "bench",
     "compile",
@@ -44,7 +46,9 @@ __all__ = [
     "plan",
     "plot_explanation",
     "plot_stages",
+    "replay_case",
     "run_demo",
+    "run_fuzz",
     "tool_report",
 ]
 
@@ -57,6 +61,7 @@ _PLACES = {
     "Device": ("drawbar.sw.driver", "Device"),
     "DrawbarError": ("drawbar.gen.errors", "DrawbarError"),
     "EngineConfig": ("drawbar.gen.config", "EngineConfig"),
+    "Mismatch": ("drawbar.fuzz", "Mismatch"),
     "Model": ("drawbar.gen.network", "Model"),
     "bench": ("drawbar.suites", "run_suite"),
     "compile": ("drawbar.api", "compile"),
@@ -68,7 +73,9 @@ _PLACES = {
     "plan": ("drawbar.api", "plan"),
     "plot_explanation": ("drawbar.plots", "plot_explanation"),
     "plot_stages": ("drawbar.plots", "plot_stages"),
+    "replay_case": ("drawbar.fuzz", "replay_case"),
     "run_demo": ("drawbar.demo", "run_demo"),
+    "run_fuzz": ("drawbar.fuzz", "run_fuzz"),
     "tool_report": ("drawbar.sim.tools", "tool_report"),
 }
 

@@ -1,4 +1,4 @@
-"""The demonstration: real data, a tensor-train network, the same bits in NumPy and in the hardware."""
+"""The demonstration: real data, a tensor-train network, the same bits in NumPy and hardware."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The exactness fuzzer: random models on random engines, the golden model's bits and the planned
 cycles against the simulated hardware's.
 
-Every case comes from the seed and its own number, so that a run can stop anywhere and go on. Engines
-cost a build each, so several cases in a row share one.
+Every case comes from the seed and its own number, so that a run can stop anywhere and go on.
+Engines cost a build each, so several cases in a row share one.
 """
 
 from __future__ import annotations

@@ -26,6 +26,8 @@ RUNS = 2
 #: Draws of a model before the bounds are halved.
 PATIENCE = 4
 
+#: The largest mode; the modes and ranks that are drawn.
+MOST_MODE = 64
 _MODES = (1, 2, 2, 3, 3, 4, 4, 4, 5, 6, 7, 8, 8, 9, 12, 16, 20, 28, 32, 49, 64)
 _RANKS = (1, 1, 2, 2, 3, 4, 4, 4, 5, 6, 7, 8, 8, 12, 16, 24, 32)
 
@@ -161,13 +163,17 @@ def _modes(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
 
 
 def _factors(rng: random.Random, number: int, count: int) -> tuple[int, ...]:
-    """``number`` as a product of ``count`` factors, drawn at random; some are 1."""
+    """``number`` as a product of ``count`` modes of 1 to 64, or of more where it takes more."""
     modes = [1] * count
     rest, divisor = number, 2
     while rest > 1:
         while rest % divisor:
             divisor += 1
-        modes[rng.randrange(count)] *= divisor
+        places = [n for n, mode in enumerate(modes) if mode * divisor <= MOST_MODE]
+        if places:
+            modes[rng.choice(places)] *= divisor
+        else:
+            modes.append(divisor)
         rest //= divisor
     return tuple(modes)
 
@@ -186,7 +192,7 @@ def _model(rng: random.Random, features: int, weights: int, data_width: int) -> 
             modes_in = _factors(rng, prod(modes), depth)
         values = np.random.default_rng(rng.getrandbits(64))
         if rng.random() < 0.2:
-            modes = (rng.randint(1, max(1, min(64, features, weights // prod(modes_in)))),)
+            modes = (rng.randint(1, max(1, min(MOST_MODE, features, weights // prod(modes_in)))),)
             shape = (modes[0], prod(modes_in))
             weight = values.standard_normal(shape) / np.sqrt(shape[1])
             bias, activation = _ending(rng, values, modes[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from drawbar.gen.cycles import utilisation
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats import tensor_train_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
+from drawbar.gen.order import OrderSearch
 from drawbar.gen.plan import plan_model
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.driver import Device
@@ -30,7 +30,8 @@ RUNS = 2
 #: Samples that scales are chosen from.
 CALIBRATION = 16
 #: How often the memories of an engine are doubled for a suite that does not fit.
-DOUBLINGS = 6
+DOUBLINGS = 8
+UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -153,42 +154,45 @@ def layer_artefact(layer: Layer, config: EngineConfig, batch: int) -> tuple[Arte
     return artefact, artefact.quantise_input(rng.standard_normal((RUNS * batch, model.inputs)))
 
 
-def fitting_engine(
-    layers: Sequence[Layer], config: EngineConfig, batch: int, *, core: bool = True
-) -> EngineConfig:
-    """The engine, or one with larger memories on which all layers fit; its name says what was
-    changed.
+def enlarged(config: EngineConfig, **changes: int) -> EngineConfig:
+    """The engine with other memories, its name saying so."""
+    if not changes:
+        return config
+    text = ", ".join(f"{name}={value}" for name, value in sorted(changes.items()))
+    return config.replace(**changes, name=f"{config.name}, {text}")
 
-    Arguments
-    ---------
-    core:
-        Core memory may grow; otherwise work memory only, and as far as the tensors need.
+
+def fitting_engine(layers: Sequence[Layer], config: EngineConfig, batch: int) -> dict[str, int]:
+    """What must change in the engine's memories for all layers to fit; nothing where they do.
+
+    Memories are doubled one at a time, core memory only where a layer's smallest order needs it, as
+    more of it than that would make another plan possible.
 
     Raises
     ------
     FitError:
         of the largest engine that was tried.
     """
-    changed: dict[str, int] = {}
-    elements = max(batch * (prod(layer.modes_in) + prod(layer.modes_out)) for layer in layers)
-    while config.replace(**changed).work_elements < elements:
-        changed["work_depth"] = 2 * changed.get("work_depth", config.work_depth)
+    changes: dict[str, int] = {}
+    models = [layer.model() for layer in layers]
+    elements = max(batch * (model.inputs + model.outputs) for model in models)
+    while config.replace(**changes).work_elements < elements:
+        changes["work_depth"] = 2 * changes.get("work_depth", config.work_depth)
     for attempt in range(DOUBLINGS + 1):
-        wanted = config
-        if changed:
-            text = ", ".join(f"{name}={value}" for name, value in sorted(changed.items()))
-            wanted = config.replace(**changed, name=f"{config.name}, {text}")
-        if not core:
-            return wanted
+        wanted = config.replace(**changes)
         try:
-            for layer in layers:
-                plan_model(layer.model(), wanted, batch=batch)
-            return wanted
+            for model in models:
+                plan_model(model, wanted, batch=batch)
+            return changes
         except FitError:
             if attempt == DOUBLINGS:
                 raise
-        for name in ("work_depth", "core_depth"):
-            changed[name] = min(2 * getattr(wanted, name), 1 << 20)
+        least = max(
+            OrderSearch(model.layers[0], wanted, batch).least_core(UNLIMITED) or 0
+            for model in models
+        )
+        name = "core_depth" if least > wanted.core_depth else "work_depth"
+        changes[name] = 2 * getattr(wanted, name)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -270,7 +274,8 @@ def tie_suite(
     build_progress: BuildProgress | None = None,
 ) -> list[Row]:
     """TIE's layers. A batch that is too large for the engine's memories gets larger ones."""
-    config = fitting_engine(TIE_LAYERS, load_config(engine), batch)
+    base = load_config(engine)
+    config = enlarged(base, **fitting_engine(TIE_LAYERS, base, batch))
     return run_layers(
         TIE_LAYERS, config, batch=batch, device=device, report=report, build_progress=build_progress
     )
@@ -289,10 +294,9 @@ def ranks_suite(
     """
     base = load_config(engine)
     ample = fitting_engine(RANK_LAYERS, base, batch)
-    depth = SMALL_CORE_BYTES // (base.rows * base.element_bytes)
-    small = ample.replace(core_depth=depth, name=f"{ample.name}, core_depth={depth}")
+    small = {**ample, "core_depth": SMALL_CORE_BYTES // (base.rows * base.element_bytes)}
     rows = []
-    for config in (ample, small):
+    for config in (enlarged(base, **ample), enlarged(base, **small)):
         rows += run_layers(
             RANK_LAYERS,
             config,
@@ -313,7 +317,8 @@ def ette_suite(
     build_progress: BuildProgress | None = None,
 ) -> list[Row]:
     """ETTE's layers: other networks than TIE's, of other compression."""
-    config = fitting_engine(ETTE_LAYERS, load_config(engine), batch)
+    base = load_config(engine)
+    config = enlarged(base, **fitting_engine(ETTE_LAYERS, base, batch))
     return run_layers(
         ETTE_LAYERS,
         config,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log2
+from math import atan, degrees, log2, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,8 @@ _PARTS = {
     "pipeline": "#a0aec0",
 }
 _OTHER = "#9f7aea"
+#: Part of the time axis that a stage's text may take.
+TEXT_ROOM = 0.45
 
 
 def _parts(stage: StageReport) -> dict[str, float]:
@@ -174,17 +176,7 @@ def _draw_time(axes: Any, found: Explanation) -> None:
         )
         if stage.limit != "array":
             text += f", {stage.limit}"
-        # To the right of a bar that ends in the left half, else to the left of it.
-        right = stage.start + stage.cycles.total <= 0.55 * end
-        axes.annotate(
-            text,
-            (stage.start + stage.cycles.total if right else stage.start, position),
-            xytext=(5 if right else -5, 0),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            va="center",
-            fontsize=8,
-        )
+        _beside(axes, text, position, stage.start, stage.start + stage.cycles.total, end)
     axes.set_yticks(range(len(found.stages)), [_label(s) for s in found.stages], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, end)
@@ -206,6 +198,38 @@ def _draw_time(axes: Any, found: Explanation) -> None:
     )
 
 
+def _beside(axes: Any, text: str, position: int, start: int, stop: int, end: int) -> None:
+    """Write beside a bar where there is room, else on it."""
+    offset = 0
+    if end - stop >= TEXT_ROOM * end:
+        place, side, offset = stop, "left", 5
+    elif start >= TEXT_ROOM * end:
+        place, side, offset = start, "right", -5
+    else:
+        place, side = (start + stop) / 2, "center"
+    axes.annotate(
+        text,
+        (place, position),
+        xytext=(offset, 0),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        fontsize=8,
+        bbox=None if offset else {"facecolor": "white", "edgecolor": "none", "alpha": 0.85},
+    )
+
+
+def _near(a: StageReport, b: StageReport) -> bool:
+    """Whether two stages are within half an octave of each other on the roofline."""
+    speeds = [stage.multiplications / stage.cycles.total for stage in (a, b)]
+    return abs(log2(a.intensity / b.intensity)) < 0.5 and abs(log2(speeds[0] / speeds[1])) < 0.5
+
+
+def _lines(labels: Sequence[str], each: int = 3) -> str:
+    """Labels in lines of a few."""
+    return "\n".join(", ".join(labels[n : n + each]) for n in range(0, len(labels), each))
+
+
 def _draw_roof(axes: Any, found: Explanation) -> None:
     """Multiplications a cycle over multiplications for each pair of operand vectors: the array's
     peak against what one vector of each operand a cycle can feed.
@@ -217,30 +241,38 @@ def _draw_roof(axes: Any, found: Explanation) -> None:
     axes.plot([low, peak, high], [low, peak, peak], color="#2d3748", linewidth=1.6, zorder=2)
     axes.fill_between([low, peak, high], [low, peak, peak], low, color="#edf2f7", zorder=1)
     axes.annotate(
-        f"array: {peak} multiplications a cycle",
+        f"array: {peak} a cycle",
         (high, peak),
         xytext=(-4, 4),
         textcoords="offset points",
         ha="right",
         fontsize=8,
     )
-    axes.annotate(
-        f"operand bandwidth: a vector of {config.lanes} live and one of {config.rows} core "
-        "elements a cycle",
-        (peak, peak),
-        xytext=(-8, -2),
-        textcoords="offset points",
-        ha="right",
+    # Along the slope: as steep as it is drawn there, where y is a little more than x.
+    above = 1.2
+    axes.text(
+        sqrt(low * peak),
+        sqrt(low * peak) * above,
+        f"operand bandwidth: {config.lanes} live and {config.rows} core elements a cycle",
+        rotation=degrees(atan(above)),
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        ha="center",
+        va="bottom",
         fontsize=8,
     )
     # Stages at nearly the same place share one label.
-    points: dict[tuple[int, int], list[StageReport]] = {}
+    groups: list[list[StageReport]] = []
     for stage in found.stages:
-        x, y = stage.intensity, stage.multiplications / stage.cycles.total
-        points.setdefault((round(8 * log2(x)), round(8 * log2(y))), []).append(stage)
+        near = (group for group in groups if _near(group[0], stage))
+        group = next(near, None)
+        if group is None:
+            groups.append([stage])
+        else:
+            group.append(stage)
         axes.scatter(
-            [x],
-            [y],
+            [stage.intensity],
+            [stage.multiplications / stage.cycles.total],
             s=40 + 300 * stage.cycles.total / found.total.total,
             color=_PARTS.get("useful products" if stage.limit == "array" else stage.limit, _OTHER),
             alpha=0.85,
@@ -248,10 +280,10 @@ def _draw_roof(axes: Any, found: Explanation) -> None:
             edgecolors="#1a202c",
             linewidths=0.6,
         )
-    for together in points.values():
-        first = together[0]
+    for group in groups:
+        first = group[0]
         axes.annotate(
-            ", ".join(f"{stage.number} {stage.cores}" for stage in together),
+            _lines([f"{stage.number} {stage.cores}" for stage in group]),
             (first.intensity, first.multiplications / first.cycles.total),
             xytext=(10, -10),
             textcoords="offset points",

@@ -1,8 +1,8 @@
 """Where a program's cycles go on a device, stage by stage.
 
-The engine counts the cycles of a whole run. A run of the program's first stages alone takes exactly the cycles that they take
-within the whole, so the differences between such runs are the stages' own, measured on the device itself. Cycle counts
-do not depend on data.
+The engine counts the cycles of a whole run. A run of the program's first stages alone takes the
+cycles that they take within the whole, and then empties the pipeline; so the differences between
+such runs are the stages' own, measured on the device itself. Cycle counts do not depend on data.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ import drawbar
 
 pytest.importorskip("sklearn")
 
+#: A fifth of the digits.
+SAMPLES = 359
 LAYER = {
     "name",
     "format",
@@ -67,7 +69,7 @@ def test_the_shipped_weights_on_all_test_samples(
     )
     assert answer.code == 0
     facts = answer.json
-    check_demo(facts, 360)
+    check_demo(facts, SAMPLES)
     assert facts["data_width"] == bits
     assert abs(facts["accuracy"]["device"] - facts["accuracy"]["float"]) <= points
     assert facts["accuracy"]["float"] > 95
@@ -82,7 +84,7 @@ def test_on_the_simulated_board(
     monkeypatch.chdir(tmp_path)
     answer = command("demo", "--pretrained", "--bits", bits, "--no-plot", "--json")
     assert answer.code == 0
-    check_demo(answer.json, 360)
+    check_demo(answer.json, SAMPLES)
     assert answer.json["device"] == "sim"
     assert list(tmp_path.iterdir()) == []
 
@@ -105,7 +107,7 @@ def test_the_picture_and_the_tables(
     assert "<svg" in Path("new/cycles.svg").read_text()
     bad = command(*arguments, "--plot", "cycles.nonesuch", "--json")
     assert bad.code == 1
-    assert bad.json["error"] == "ToolError"
+    assert bad.json["error"] == "InputError"
     assert not Path("cycles.nonesuch").exists()
 
 
@@ -115,7 +117,7 @@ import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {blocked!r}:
-            raise ImportError(name + " is blocked here")
+            raise ModuleNotFoundError(name + " is blocked here", name=name)
 
 sys.meta_path.insert(0, Blocker())
 from drawbar.gen.cli.main import main
@@ -141,7 +143,7 @@ def test_no_torch_no_amaranth_no_matplotlib(tmp_path: Path) -> None:
     arguments = ("demo", "--pretrained", "--device", "golden", "--no-plot", "--json")
     done = blocked(tmp_path, modules, *arguments)
     assert done.returncode == 0, done.stderr
-    check_demo(json.loads(done.stdout), 360)
+    check_demo(json.loads(done.stdout), SAMPLES)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,15 @@ def test_no_torch_no_amaranth_no_matplotlib(tmp_path: Path) -> None:
         ("sklearn", ("demo", "--pretrained", "--device", "golden"), "drawbar[demo]"),
     ],
 )
-def test_what_is_missing_is_named(tmp_path: Path, module: str, arguments, fix: str) -> None:
+def test_what_is_missing_is_named(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    arguments: tuple[str, ...],
+    fix: str,
+) -> None:
+    monkeypatch.setenv("DRAWBAR_CACHE", str(tmp_path_factory.mktemp("cache")))
     done = blocked(tmp_path, (module,), *arguments, "--json")
     assert done.returncode == 1, done.stderr
     error = json.loads(done.stdout)
@@ -175,15 +185,16 @@ def test_bench_tie_by_its_json(command) -> None:
     assert answer.code == 0
     rows = answer.json
     limits = {"VGG-FC6": 15000, "VGG-FC7": 5500, "LSTM-UCF11": 7700, "LSTM-Youtube": 5700}
-    assert {row["layer"] for row in rows} == set(limits)
+    assert {row["layer"] for row in rows} >= set(limits)
     for row in rows:
         assert set(row) >= ROW
         assert row["mismatches"] == 0
-        assert row["cycles_predicted"] == row["cycles_measured"] <= limits[row["layer"]]
+        assert row["cycles_predicted"] == row["cycles_measured"]
+        assert row["cycles_measured"] <= limits.get(row["layer"], row["cycles_measured"])
 
 
 def test_bench_simulator_by_its_json() -> None:
-    rows = drawbar.bench("simulator", engine="tiny", seconds=0.2, batch=4)
+    rows = drawbar.bench("simulator", engine="large", seconds=0.2, batch=4)
     assert [set(row) for row in rows] == [{"name", "value", "unit"}] * len(rows)
     assert {row["unit"] for row in rows} >= {"cycles/s", "inferences/s"}
     assert all(row["value"] > 0 for row in rows)

@@ -72,7 +72,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 def test_errors_keep_their_brackets(capsys: pytest.CaptureFixture[str]) -> None:
     """Names with brackets are text, not markup."""
     for as_json in (False, True):
-        with pytest.raises(Exception, match="1"), reporting(as_json):  # noqa: PT011
+        with pytest.raises(Exception, match="1"), reporting(as_json):
             raise InputError("file [/bold] [red]x", "is [a] rule", "[b]", "use [c]")
         shown = capsys.readouterr()
         text = shown.out if as_json else shown.err

@@ -1,8 +1,10 @@
-"""The cycle model against a simulation, cycle by cycle, of the rule that it states."""
+"""The cycle model against a simulation, cycle by cycle, of the rules that it states."""
 
 from __future__ import annotations
 
 import random
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,26 +14,31 @@ from random_stages import random_config, random_stage
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import (
     FETCH_LATENCY,
-    STAGE_LATENCY,
+    ISSUE_TO_WRITE,
     Cycles,
     program_cycles,
-    stage_cycles,
+    stage_tiling,
     tile_cycles,
+    tiling,
     utilisation,
 )
 from drawbar.gen.program import descriptor_words
+from drawbar.gen.stage import Stage
 
 
-def simulate(rows: int, k: int, lane_tiles: int, array_rows: int) -> Cycles:
-    """Issue a step in each cycle; hold a tile's last step while the drain is still busy."""
-    sizes = []
-    for _ in range(lane_tiles):
-        left = rows
-        while left > 0:
-            sizes.append(min(left, array_rows))
-            left -= array_rows
+def tile_rows(rows: int, lane_tiles: int, array_rows: int) -> list[int]:
+    """Rows of each tile in issue order."""
+    group = [array_rows] * (rows // array_rows) + [rows % array_rows] * (rows % array_rows > 0)
+    return group * lane_tiles
+
+
+def simulate(rows: int, k: int, lane_tiles: int, array_rows: int) -> tuple[int, int]:
+    """Issue a step in each cycle; hold a tile's last step while the drain registers are in use.
+
+    Returns the cycles with and without a step.
+    """
     busy = stall = draining = 0
-    for size in sizes:
+    for size in tile_rows(rows, lane_tiles, array_rows):
         step = 0
         while step < k:
             # The drain's last row leaves in the cycle in which the next tile may take its place.
@@ -42,7 +49,70 @@ def simulate(rows: int, k: int, lane_tiles: int, array_rows: int) -> Cycles:
                 busy += 1
             draining = max(0, draining - 1)
         draining = size
-    return Cycles(busy, stall, 0, STAGE_LATENCY + draining)
+    return busy, stall
+
+
+def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[str]]:
+    """The sequencer, one cycle after another: what each cycle is spent on, for each stage."""
+    fetch = descriptor_words(config) + FETCH_LATENCY
+    fetched_at = fetch
+    spent: list[Counter[str]] = [Counter() for _ in stages]
+    now = 0
+    # Of the stage that the drain side is at: the cycle in which its last row is written.
+    writes: list[int | None] = [None] * len(stages)
+    handed: list[int | None] = [None] * len(stages)
+    for number, stage in enumerate(stages):
+        tiles = tile_rows(stage.rows, stage.lane_tiles(config), config.rows)
+
+        def hand_over(cycle: int, number: int = number) -> None:
+            """The drain side takes the stage before, when it is free, two cycles before its end."""
+            before = number - 1
+            if before < 0 or handed[before] is not None:
+                return
+            busy_until = writes[before - 1] if before > 0 else None
+            if busy_until is None or cycle >= busy_until - 2:
+                handed[before] = cycle
+
+        # Latch: as soon as the last step is issued, the descriptor here, and the drain side has the
+        # stage before.
+        cycle = now
+        while True:
+            if number and cycle > now:
+                hand_over(cycle)
+            if cycle >= fetched_at and (
+                number == 0 or (handed[number - 1] is not None and handed[number - 1] < cycle)
+            ):
+                break
+            cycle += 1
+            spent[number]["fetch"] += 1
+        fetched_at = cycle + fetch
+        for _ in range(stage.wait + 1):
+            cycle += 1
+            spent[number]["flush"] += 1
+            if number:
+                hand_over(cycle)
+        draining = 0
+        for size in tiles:
+            step = 0
+            while step < stage.k:
+                cycle += 1
+                last = step == stage.k - 1
+                before = writes[number - 1] if number else None
+                ready = before is None or cycle >= before - 5
+                if last and (draining > 1 or not ready):
+                    spent[number]["drain"] += 1
+                else:
+                    spent[number]["busy"] += 1
+                    step += 1
+                draining = max(0, draining - 1)
+            draining = size
+        # The stage itself is handed over at the first chance after its latch.
+        start = fetched_at - fetch + 1
+        handed[number] = max(start, (writes[number - 1] or 0) - 2) if number else start
+        writes[number] = cycle + ISSUE_TO_WRITE + tiles[-1]
+        now = cycle
+    spent[-1]["flush"] += ISSUE_TO_WRITE + tile_rows(stages[-1].rows, 1, config.rows)[-1]
+    return spent
 
 
 @given(
@@ -53,32 +123,52 @@ def simulate(rows: int, k: int, lane_tiles: int, array_rows: int) -> Cycles:
 )
 def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int) -> None:
     config = EngineConfig(rows=array_rows)
-    assert tile_cycles(rows, k, lane_tiles, config) == simulate(rows, k, lane_tiles, array_rows)
+    tiles = tiling(rows, k, lane_tiles, config)
+    busy, stall = simulate(rows, k, lane_tiles, array_rows)
+    assert (tiles.busy, tiles.issue) == (busy, busy + stall)
+    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + 1
 
 
 def test_by_hand() -> None:
     config = EngineConfig(rows=4)
-    # One tile: 3 steps, the load, the pipeline of 13, 2 rows.
-    assert tile_cycles(2, 3, 1, config) == Cycles(busy=3, flush=16)
+    # One tile: 3 steps, and then the pipeline of 13 and 2 rows.
+    one = tiling(2, 3, 1, config)
+    assert (one.issue, one.emptying) == (3, 15)
     # Tiles of 4, 1, 4, 1 rows with one step each: the second and the fourth wait 3 cycles.
-    assert tile_cycles(5, 1, 2, config) == Cycles(busy=4, stall_drain=6, flush=15)
+    two = tiling(5, 1, 2, config)
+    assert (two.busy, two.issue, two.emptying) == (4, 10, 14)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(60))
 def test_a_program(seed: int) -> None:
     rng = random.Random(seed)
     config = random_config(rng)
-    stages = [random_stage(rng, config) for _ in range(rng.randint(1, 6))]
-    found = program_cycles(stages, config)
+    stages = [
+        replace(random_stage(rng, config), wait=rng.choice((0, 0, 1, 5, 30)))
+        for _ in range(rng.randint(1, 6))
+    ]
+    expected = [
+        Cycles(spent["busy"], spent["drain"], spent["fetch"], spent["flush"])
+        for spent in simulate_program(stages, config)
+    ]
+    assert program_cycles(stages, config) == expected
+
+
+def test_sums() -> None:
+    one, two = Cycles(1, 2, 3, 4), Cycles(10, 20, 30, 40)
+    assert one + two == Cycles(11, 22, 33, 44)
+    assert two - one == Cycles(9, 18, 27, 36)
+    assert two.total == 100
+
+
+def test_a_stage_alone() -> None:
+    rng = random.Random(1)
+    config = random_config(rng)
+    stage = random_stage(rng, config)
+    tiles = stage_tiling(stage, config)
+    (cycles,) = program_cycles([stage], config)
     fetch = descriptor_words(config) + FETCH_LATENCY
-    now, fetched = 0, fetch
-    for stage, cycles in zip(stages, found, strict=True):
-        own = stage_cycles(stage, config)
-        latch = max(now, fetched)
-        assert cycles == own + Cycles(stall_fetch=latch - now)
-        now, fetched = latch + own.total, latch + fetch
-    total = sum(found, start=Cycles())
-    assert total.total == now == total.busy + total.stall_drain + total.stall_fetch + total.flush
+    assert cycles.total == fetch + 1 + stage.wait + tiles.issue + tiles.emptying
 
 
 def test_utilisation() -> None:

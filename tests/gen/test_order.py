@@ -85,7 +85,7 @@ def costs(
         }
         k, rows, columns = merged & live, merged - live, live - merged
         m, reduction, n = (prod(sizes[i] for i in part) for part in (rows, k, columns))
-        cycles += tile_cycles(m, reduction, -(-n // config.lanes), config).total
+        cycles += tile_cycles(m, reduction, -(-n // config.lanes), config)
         vectors += -(-m // config.rows) * reduction
         peak = max(peak, prod(sizes[i] for i in live) + m * n)
         multiplications += prod(sizes[i] for i in live | merged)

@@ -10,7 +10,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import FallingEdge, Timer
 from cocotb_bench import PERIOD_NS, Bench
-from random_stages import random_memories, random_stage
+from random_stages import random_memories, random_program
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles
@@ -218,7 +218,7 @@ async def load(session: Session, golden: GoldenEngine, address: int) -> int:
     """Random memories and a random program into both; returns the number of stages."""
     rng = random.Random(5)
     core, bias, work = random_memories(np.random.default_rng(5), CONFIG)
-    stages = [random_stage(rng, CONFIG) for _ in range(2)]
+    stages = random_program(rng, CONFIG, 2)
     words = encode(stages, CONFIG)
     golden.core[:], golden.bias[:], golden.work[:] = core, bias, work
     golden.program[address : address + len(words)] = words

@@ -7,7 +7,13 @@ import random
 from cocotb_bench import for_each, unit
 from stage_model import CONFIGS, Row, descriptor_bits, drain_tiles, issue_steps, stages
 
-from drawbar.hw.drain import RESULT_TO_WRITE, STEP_TO_RESULT, STEP_TO_ROW
+from drawbar.hw.drain import (
+    RESULT_TO_WRITE,
+    STEP_TO_CLOSING,
+    STEP_TO_FREE,
+    STEP_TO_RESULT,
+    STEP_TO_ROW,
+)
 
 
 @for_each(name=list(CONFIGS))
@@ -17,7 +23,7 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
     drain = await unit(dut, f"drain_{name}")
     rng = random.Random(name)
     latency = STEP_TO_RESULT + RESULT_TO_WRITE
-    assert (STEP_TO_ROW, STEP_TO_RESULT, latency) == (3, 7, 9)
+    assert (STEP_TO_ROW, STEP_TO_CLOSING, STEP_TO_FREE, STEP_TO_RESULT, latency) == (3, 4, 7, 7, 9)
     for number, stage in enumerate(stages(config, rng, 20)):
         tiles = drain_tiles(stage, config)
         ends = [step.cycle for step in issue_steps(stage, config) if step.last]
@@ -31,7 +37,9 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
             begins[end + late] = last
             rows |= {end + late + 1 + n: row for n, row in enumerate(tile)}
         finish = max(rows)
-        drain.set(load=1, descriptor=descriptor_bits(stage, config))
+        last_stage = rng.getrandbits(1)
+        bits = descriptor_bits(stage, config)  # of a last stage: bit 0 says so
+        drain.set(load=1, descriptor=bits & ~1 | last_stage)
         await drain.tick()
         drain.set(load=0)
         for now in range(1, finish + latency + 3):
@@ -42,7 +50,13 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
             assert drain.get("result_mask") == (row.mask if row else 0), now
             if row is not None:
                 assert drain.get("result_address") == row.result_address, now
+            assert drain.get("closing") == (now == finish + STEP_TO_CLOSING), now
+            assert drain.get("free") == (now == finish + STEP_TO_FREE), now
             assert drain.get("written") == (now == finish + latency), now
+            # A descriptor that changes when it may is not asked again whether it is the last.
+            assert drain.get("finished") == (last_stage and now == finish + latency), now
+            if now == finish + STEP_TO_FREE + 1:
+                drain.set(descriptor=rng.getrandbits(64))
             begin = now in begins
             # Between tiles the flag is whatever the issue side says of its next steps.
             drain.set(begin=begin, row_tile_last=begins[now] if begin else rng.getrandbits(1))

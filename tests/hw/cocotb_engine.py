@@ -9,13 +9,14 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb_bench import Bench, signed
-from random_stages import random_memories, random_stage
+from random_stages import random_memories, random_program, random_stage
 from stage_model import plain_stage
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles
 from drawbar.gen.program import descriptor_words, encode
 from drawbar.gen.protocol import Space
+from drawbar.gen.schedule import schedule
 from drawbar.gen.stage import Loop, Stage
 from drawbar.hw.engine import HOST_READ
 from drawbar.sim.cocotb_runner import parameters
@@ -195,7 +196,7 @@ async def random_programs(dut) -> None:
     room = host.config.program_depth // descriptor_words(host.config)
     seen = Cycles()
     for _ in range(parameters()["programs"]):
-        stages = [random_stage(rng, host.config) for _ in range(rng.randint(1, min(4, room)))]
+        stages = random_program(rng, host.config, rng.randint(1, min(6, room)))
         last_start = host.config.program_depth - len(stages) * descriptor_words(host.config)
         address = rng.choice((0, last_start, rng.randint(0, last_start)))
         await host.load_program(stages, address)
@@ -227,7 +228,7 @@ async def stages_read_what_the_one_before_wrote(dut) -> None:
             core_base=1,
             shift=3,
         )
-        chain = [forth, back, forth, back][: min(4, room)]
+        chain, _ = schedule([forth, back, forth, back][: min(4, room)], config)
         await host.load_program(chain, 0)
         await host.run(0)
         await host.check_work()

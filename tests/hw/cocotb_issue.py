@@ -15,6 +15,7 @@ async def every_step_in_its_cycle(dut, name: str) -> None:
     issue = await unit(dut, f"issue_{name}")
     rng = random.Random(name)
     stalls = 0
+    issue.set(drain_ready=1)
     for stage in stages(config, rng, 25):
         steps = issue_steps(stage, config)
         in_cycle = {step.cycle: step for step in steps}
@@ -22,9 +23,10 @@ async def every_step_in_its_cycle(dut, name: str) -> None:
         issue.set(load=1, descriptor=descriptor_bits(stage, config))
         await issue.tick()
         issue.set(load=0)
-        # The next load comes as soon as it may: when the last tile's rows have left the array.
+        # The next load comes when the last tile's rows have left the array, so that its own stalls
+        # are those of its own tiles; addresses are still on their way.
         last_rows = stage.rows - (stage.row_tiles(config) - 1) * config.rows
-        load = end + max(3, last_rows)
+        load = end + max(1, last_rows - 1)
         for now in range(1, load + 1):
             step = in_cycle.get(now)
             assert issue.get("step") == (step is not None), now
@@ -44,12 +46,53 @@ async def every_step_in_its_cycle(dut, name: str) -> None:
     assert stalls > 20 or config.rows == 1
 
 
+@for_each(name=list(CONFIGS))
+async def tiles_end_only_when_the_drain_side_is_ready(dut, name: str) -> None:
+    """With ``drain_ready`` at random: the same steps in the same order, the last of a tile only
+    then, and never a step less than there could be.
+    """
+    config = CONFIGS[name]
+    issue = await unit(dut, f"issue_{name}")
+    rng = random.Random(name)
+    waited = 0
+    for stage in stages(config, rng, 10):
+        steps = issue_steps(stage, config)
+        issue.set(load=1, drain_ready=0, descriptor=descriptor_bits(stage, config))
+        await issue.tick()
+        issue.set(load=0)
+        done = 0
+        free = 0
+        now = 0
+        while done < len(steps):
+            now += 1
+            assert now < 100_000
+            ready = rng.random() < 0.3
+            issue.set(drain_ready=ready)
+            await issue.bench.settle()
+            step = steps[done]
+            may = not step.last or (ready and now >= free)
+            assert issue.get("step") == may, (name, now)
+            assert issue.get("stalled") == (not may), (name, now)
+            if may:
+                assert issue.get("last") == step.last
+                if step.last:
+                    last_rows = stage.rows - (stage.row_tiles(config) - 1) * config.rows
+                    free = now + (last_rows if step.row_tile_last else config.rows)
+                done += 1
+            else:
+                waited += not ready
+            await issue.tick()
+        await issue.tick(config.rows)
+    assert waited > 20
+
+
 @for_each(name=["3x4"])
 async def reset_in_the_middle(dut, name: str) -> None:
     """A reset, and then another stage: nothing of the first one is left."""
     config = CONFIGS[name]
     issue = await unit(dut, f"issue_{name}")
     rng = random.Random(name)
+    issue.set(drain_ready=1)
     for stage in stages(config, rng, 10):
         issue.set(load=1, descriptor=descriptor_bits(stage, config))
         await issue.tick()

@@ -1,0 +1,127 @@
+"""Benchmarks: the layers are the published ones, rows are honest, and the tools' suites run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from math import prod
+
+import pytest
+
+import drawbar
+from drawbar.gen.config import PRESETS, load_config
+from drawbar.gen.errors import InputError
+from drawbar.layer_suites import (
+    ETTE_LAYERS,
+    RANK_LAYERS,
+    TIE_LAYERS,
+    Layer,
+    enlarged,
+    fitting_engine,
+    run_layers,
+)
+from drawbar.suites import SUITES, run_suite
+
+SMALL = Layer("small", (4, 5, 4), (2, 3, 4), (1, 3, 2, 1), known=(("ideal", 7),))
+
+
+def test_the_function_stays_a_function() -> None:
+    """No module of the package has the name of a public function: importing it would hide it."""
+    assert callable(drawbar.bench)
+    assert callable(drawbar.bench)
+    for name in drawbar.__all__:
+        first = getattr(drawbar, name)
+        assert getattr(drawbar, name) is first
+
+
+@pytest.mark.parametrize("layer", [*TIE_LAYERS, *RANK_LAYERS, *ETTE_LAYERS], ids=lambda x: x.name)
+def test_layers_are_well_formed(layer: Layer) -> None:
+    network = layer.model().layers[0]
+    assert (network.modes_in, network.modes_out) == (layer.modes_in, layer.modes_out)
+    assert network.ranks == layer.ranks
+    cores = len(layer.modes_in) + (len(layer.modes_out) if layer.format == "tensor-train" else 0)
+    assert len(network.cores) == cores
+    assert (prod(layer.modes_in), prod(layer.modes_out)) in {
+        (25088, 4096), (4096, 4096), (57600, 256), (57600, 1024),
+    }  # fmt: skip
+
+
+def test_rows_are_exact_and_say_what_they_are() -> None:
+    (row,) = run_layers([SMALL], PRESETS["tiny"], batch=3, device="golden")
+    assert row["cycles_measured"] == row["cycles_predicted"]
+    assert row["cycles_per_inference"] * 3 == row["cycles_measured"]
+    assert row["mismatches"] == 0
+    assert row["compression"] == 80 * 24 / (4 * 2 * 3 + 5 * 3 * 3 * 2 + 4 * 4 * 2)
+    assert 0 < row["utilisation"] <= 1
+    assert row["known"] == {"ideal": 7}
+    json.dumps(row)
+
+
+def test_a_mismatch_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["drawbar.layer_suites"]
+    golden = module.run_artefact
+    monkeypatch.setattr(module, "run_artefact", lambda artefact, x: golden(artefact, x) + 1)
+    (row,) = run_layers([SMALL], PRESETS["tiny"], batch=1, device="golden")
+    assert row["mismatches"] == 2 * 24
+
+
+def test_what_does_not_fit_keeps_its_error() -> None:
+    config = PRESETS["tiny"].replace(core_depth=8)
+    (row,) = run_layers([SMALL], config, batch=1, device="golden")
+    assert row["error"]["error"] == "FitError"
+    assert "core" in row["error"]["rule"]
+    assert "cycles_measured" not in row
+
+
+def test_memories_grow_only_where_they_must() -> None:
+    config = load_config("large")
+    assert fitting_engine(TIE_LAYERS, config, 1) == {}
+    # Rank 16 of FC6 needs more than 32 KB of cores; a batch needs more work memory only.
+    changes = fitting_engine(RANK_LAYERS, config, 1)
+    assert changes.keys() == {"core_depth", "work_depth"}
+    assert fitting_engine([SMALL], PRESETS["tiny"], 40).keys() == {"work_depth"}
+
+
+def test_an_enlarged_engine_says_so() -> None:
+    config = enlarged(PRESETS["tiny"], work_depth=1024, core_depth=256)
+    assert config.name == "tiny, core_depth=256, work_depth=1024"
+    assert (config.core_depth, config.work_depth) == (256, 1024)
+    assert enlarged(PRESETS["tiny"]) == PRESETS["tiny"]
+
+
+@pytest.mark.parametrize("name", ["nonsense", "Tie"])
+def test_unknown_suites_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="tie, ranks, ette"):
+        run_suite(name)
+
+
+def test_options_that_a_suite_lacks_are_refused() -> None:
+    with pytest.raises(InputError, match="leave batch out"):
+        run_suite("area", batch=2)
+    with pytest.raises(InputError, match="leave engine out"):
+        run_suite("timing", engine="tiny")
+
+
+def test_every_suite_is_in_the_help() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", "from drawbar.gen.cli import main; main()", "bench", "--help"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert all(name in result.stdout for name in SUITES)
+
+
+@pytest.mark.slow
+def test_timing_and_area() -> None:
+    """A 4 x 4 board reaches its clock with the best of the seeds; a 4 x 4 engine has its cells."""
+    rows = {row["name"]: row for row in run_suite("timing", seeds=(1, 2))}
+    clocks = [row["value"] for row in rows.values() if row["unit"] == "MHz"]
+    assert len(clocks) == 2
+    assert max(clocks) >= 90
+    area = {row["name"].split(", ")[-1]: row["value"] for row in run_suite("area", engine="tiny")}
+    assert area["multipliers"] == 16
+    assert area["DSP"] >= 16
+    assert min(area["LUT"], area["FF"], area["block RAM"], area["memories"]) > 0
