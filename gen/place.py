@@ -152,9 +152,7 @@ def _program(
     outline = []
     for planned in stages:
         end = tuple(sizes[i] - 1 for i in planned.step.sliced)
-        outline.append(
-            replace(planned.stage, y_base=_at(planned, planned.stage, end).y_base)
-        )
+        outline.append(replace(planned.stage, y_base=_at(planned, planned.stage, end).y_base))
     scheduled, _ = schedule(outline, config)
     if all(planned.step.slices == 1 for planned in stages):
         return tuple(enumerate(scheduled))

@@ -364,9 +364,7 @@ class _Planner:
                 best_bound = next((b for b, _ in search.orders(limit - used, ENDLESS)), 0)
             else:
                 best_bound = None
-            for count, (bound, order) in enumerate(
-                self.orders(search, limit - used, stages_left)
-            ):
+            for count, (bound, order) in enumerate(self.orders(search, limit - used, stages_left)):
                 best_bound = bound if best_bound is None else best_bound
                 if count >= (ORDERS if results else RESCUE_ORDERS):
                     break

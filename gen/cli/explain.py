@@ -54,6 +54,10 @@ def explain(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Samples of one run to plan a model for; default: 1.")
     ] = None,
+    minimise: Annotated[
+        str | None,
+        typer.Option(help="Plan a model for the least cycles or memory; default: cycles."),
+    ] = None,
     losers: Annotated[
         int, typer.Option(min=0, help="Orders that lost to show for each layer of a model.")
     ] = LOSERS,
@@ -78,7 +82,7 @@ def explain(
       pipeline     it waits for words of the stage before, or is too short to fill the pipeline
 
     An order that lost comes with its lower bound of cycles and its reason: cycles, core or work
-    memory, no layout that reaches its bound, or a tie.
+    memory, no layout that reaches its bound, or a tie. [14 x ...] runs its stages in slices.
 
     Nothing is built or run. Examples:
 
@@ -86,7 +90,7 @@ def explain(
       drawbar explain model.drawbar --plot stages.png
     """
     with reporting(json):
-        found = _explanation(source, engine, batch, losers)
+        found = _explanation(source, engine, batch, minimise, losers)
         picture = None
         if plot is not None:
             picture = drawbar.plot_explanation(found, plot)
@@ -98,18 +102,25 @@ def explain(
             console.print(f"stages over time, and roofline: {picture}", soft_wrap=True)
 
 
-def _explanation(source: Path, engine: str | None, batch: int | None, losers: int) -> Explanation:
+def _explanation(
+    source: Path, engine: str | None, batch: int | None, minimise: str | None, losers: int
+) -> Explanation:
     if source.suffix == ARTEFACT_SUFFIX:
-        for option, value in (("--engine", engine), ("--batch", batch)):
+        for option, value in (
+            ("--engine", engine),
+            ("--batch", batch),
+            ("--minimise", minimise),
+        ):
             if value is not None:
                 raise InputError(
                     f"artefact {source}",
-                    "has its engine and its batch already",
+                    "has its engine, batch and plan already",
                     f"{option} {value}",
                     f"leave {option} out, or explain the model file",
                 )
         return explain_artefact(drawbar.Artefact.load(source))
-    return explain_plan(drawbar.plan(source, engine or "small", batch=batch or 1), losers=losers)
+    plan = drawbar.plan(source, engine or "small", batch=batch or 1, minimise=minimise or "cycles")
+    return explain_plan(plan, losers=losers)
 
 
 def _tree(layer: LayerReport, found: Explanation) -> Tree:

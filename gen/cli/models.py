@@ -39,6 +39,13 @@ Engine = Annotated[
     typer.Option(help="Engine: a preset (drawbar info lists them) or a TOML file of parameters."),
 ]
 Batch = Annotated[int, typer.Option(min=1, help="Samples that one run of the program takes.")]
+Minimise = Annotated[
+    str,
+    typer.Option(
+        help="cycles, or memory: the least work memory for at most 10 % more cycles, by running "
+        "parts of a layer slice by slice."
+    ),
+]
 DeviceUrl = Annotated[
     str,
     typer.Option(
@@ -127,6 +134,7 @@ def compile_command(
     ],
     engine: Engine = "small",
     batch: Batch = 1,
+    minimise: Minimise = "cycles",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Artefact to write; default: MODEL.drawbar."),
@@ -136,7 +144,11 @@ def compile_command(
     """Compile a model file to an artefact: plan, quantise, encode, and add self-test vectors."""
     with reporting(json):
         artefact = drawbar.compile(
-            model, engine, calibration=read_array(calibration, "calibration data"), batch=batch
+            model,
+            engine,
+            calibration=read_array(calibration, "calibration data"),
+            batch=batch,
+            minimise=minimise,
         )
         target = output or model.with_suffix(".drawbar")
         artefact.save(target)
@@ -153,13 +165,17 @@ def compile_command(
 
 
 def estimate(
-    model: ModelFile, engine: Engine = "small", batch: Batch = 1, json: Json = False
+    model: ModelFile,
+    engine: Engine = "small",
+    batch: Batch = 1,
+    minimise: Minimise = "cycles",
+    json: Json = False,
 ) -> None:
     """Say exactly what a model costs on an engine: cycles, memory, utilisation. Nothing is built or
     run.
     """
     with reporting(json):
-        plan = drawbar.plan(model, engine, batch=batch)
+        plan = drawbar.plan(model, engine, batch=batch, minimise=minimise)
         config = plan.config
         layers = [
             {
@@ -174,6 +190,7 @@ def estimate(
                 "cycles": plan.layer_cycles(n),
                 "utilisation": plan.layer_utilisation(n),
                 "plan": plan.layer_text(n),
+                "slices": plan.layer_slices(n),
             }
             for n, layer in enumerate(plan.model.layers)
         ]
@@ -182,6 +199,8 @@ def estimate(
             "model": plan.model.name,
             "engine": config.name,
             "batch": batch,
+            "minimise": plan.minimise,
+            "stages": len(plan.program),
             "cycles": total.total,
             "busy": total.busy,
             "stall_drain": total.stall_drain,
@@ -208,6 +227,7 @@ def estimate(
         view.add_row("  waiting for the drain", exact(total.stall_drain))
         view.add_row("  waiting for a descriptor", exact(total.stall_fetch))
         view.add_row("  filling and emptying the pipeline", exact(total.flush))
+        view.add_row("stages, each slice counted", exact(len(plan.program)))
         view.add_row("proven optimal in its search space", "yes" if plan.proven else "no")
         view.add_row("core memory", f"{exact(plan.core_bytes)} of {exact(config.core_bytes)} bytes")
         view.add_row(

@@ -56,6 +56,7 @@ def plan(
     engine: str | Path | EngineConfig = "small",
     *,
     batch: int = 1,
+    minimise: str = "cycles",
     name: str | None = None,
 ) -> Plan:
     """Plan a model for an engine: contraction order, memory, and exact cycles. No data, no
@@ -69,13 +70,15 @@ def plan(
         A preset's name, a TOML file, or a configuration.
     batch:
         Samples that one run of the program takes.
+    minimise:
+        "cycles", or "memory": the least work memory for at most 10 % more cycles.
 
     Raises
     ------
     FitError:
         the model does not fit; the error says which memory is short, and by how many bytes.
     """
-    return plan_model(_as_model(model, name), load_config(engine), batch=batch)
+    return plan_model(_as_model(model, name), load_config(engine), batch=batch, minimise=minimise)
 
 
 def compile(
@@ -84,6 +87,7 @@ def compile(
     *,
     calibration: np.ndarray,
     batch: int = 1,
+    minimise: str = "cycles",
     name: str | None = None,
 ) -> Artefact:
     """Compile a model for an engine: plan, quantise, encode, and add self-test vectors.
@@ -98,7 +102,8 @@ def compile(
     """
     data = np.asarray(calibration)
     data = data.reshape(len(data), -1) if data.ndim > 2 else data
-    artefact = quantise(plan(model, engine, batch=batch, name=name), data)
+    planned = plan(model, engine, batch=batch, minimise=minimise, name=name)
+    artefact = quantise(planned, data)
     x = artefact.quantise_input(data[:SELF_TEST])
     return replace(
         artefact,
