@@ -13,7 +13,6 @@ import heapq
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from math import prod
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import HANDOVER, fetch_cycles, tile_cycles, tiling
