@@ -12,11 +12,11 @@ Where no such plan fits work memory, and to save work memory, orders also run in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 
-from drawbar.gen.align import align
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.errors import FitError, InputError
@@ -25,7 +25,7 @@ from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
-from drawbar.gen.search import GOALS, RESCUE_ORDERS, Planner
+from drawbar.gen.search import GOALS, RESCUE_ORDERS, Planner, layer_searches
 from drawbar.gen.slicing import order_stages, sliced_orders
 
 __all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
@@ -69,18 +69,21 @@ def plan_model(
         raise InputError(
             "what to minimise", f"is one of {', '.join(OBJECTIVES)}", minimise, "use one of these"
         )
+    searches = layer_searches(model, config, batch)
     if minimise == "memory":
-        plan = _least_memory(model, config, batch)
+        plan = _least_memory(model, config, batch, searches)
         if plan is not None:
             return plan
-    return replace(_fastest(model, config, batch), minimise=minimise)
+    return replace(_fastest(model, config, batch, searches), minimise=minimise)
 
 
-def _fastest(model: Model, config: EngineConfig, batch: int) -> Plan:
+def _fastest(
+    model: Model, config: EngineConfig, batch: int, searches: Sequence[OrderSearch]
+) -> Plan:
     missing: FitError | None = None
     for goal in GOALS:
         try:
-            return Planner(model, config, batch, goal).plan()
+            return Planner(model, config, batch, goal, searches=searches).plan()
         except NoLayout as error:
             missing = error
         except NoRoom as error:
@@ -89,28 +92,31 @@ def _fastest(model: Model, config: EngineConfig, batch: int) -> Plan:
     assert missing is not None
     for goal in GOALS[:2]:
         with suppress(FitError):
-            return Planner(model, config, batch, goal, slicing=True).plan()
+            planner = Planner(model, config, batch, goal, slicing=True, searches=searches)
+            return planner.plan()
     if isinstance(missing, NoLayout):
         missing = _explained(missing, model, config, batch)
-    raise _with_slices(missing, model, config, batch)
+    raise _with_slices(missing, config, searches)
 
 
-def _with_slices(missing: FitError, model: Model, config: EngineConfig, batch: int) -> FitError:
+def _with_slices(
+    missing: FitError, config: EngineConfig, searches: Sequence[OrderSearch]
+) -> FitError:
     """The same error, with the program memory that slices would need where only that is short."""
+    parts = (missing.subject, missing.rule, missing.value, missing.fix)
     words = descriptor_words(config)
     stages = 0
-    for network in align(model)[0]:
-        search = OrderSearch(network, config, batch)
+    for search in searches:
         found = sliced_orders(
             search, config.core_depth, config.work_elements, MOST_PROGRAM // words, RESCUE_SCANNED
         )
         needs = [order_stages(order) for _, order in islice(found, RESCUE_ORDERS)]
         if not needs:
-            return missing
+            return FitError(*parts)
         stages += min(needs)
     need = stages * words
     if not config.program_depth < need <= MOST_PROGRAM:
-        return missing
+        return FitError(*parts)
     return FitError(
         missing.subject,
         missing.rule,
@@ -119,11 +125,13 @@ def _with_slices(missing: FitError, model: Model, config: EngineConfig, batch: i
     )
 
 
-def _least_memory(model: Model, config: EngineConfig, batch: int) -> Plan | None:
+def _least_memory(
+    model: Model, config: EngineConfig, batch: int, searches: Sequence[OrderSearch]
+) -> Plan | None:
     """The plan of the least work memory that is nearly as fast as any; None where none fits."""
     try:
         roomy = config.replace(work_depth=1 << 20)
-        fastest = _fastest(model, roomy, batch)
+        fastest = _fastest(model, roomy, batch, searches)
     except FitError:
         # Not for work memory; the fastest plan's search will say why.
         return None
@@ -142,6 +150,7 @@ def _least_memory(model: Model, config: EngineConfig, batch: int) -> Plan | None
                     slicing=True,
                     work_limit=limit,
                     most_cycles=most_cycles,
+                    searches=searches,
                 )
                 plan = planner.plan()
                 if plan.total.total <= most_cycles:

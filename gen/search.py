@@ -92,6 +92,11 @@ def _fuse(loops: Iterable[tuple[int, int, int, bool]]) -> list[tuple[int, int, i
     return fused
 
 
+def layer_searches(model: Model, config: EngineConfig, batch: int) -> list[OrderSearch]:
+    """The search of each layer's orders."""
+    return [OrderSearch(network, config, batch) for network in align(model)[0]]
+
+
 class Planner:
     """The search for one plan.
 
@@ -105,6 +110,9 @@ class Planner:
         Elements of work memory that a plan may take, if less than all.
     most_cycles:
         Plans that take longer are not wanted.
+    searches:
+        The search of each layer's orders, from ``layer_searches``, where many plans share it. Their
+        engine may differ in its work memory.
     """
 
     def __init__(
@@ -117,6 +125,7 @@ class Planner:
         slicing: bool = False,
         work_limit: int | None = None,
         most_cycles: int = ENDLESS,
+        searches: Sequence[OrderSearch] = (),
     ) -> None:
         self.goal = goal
         self.slicing = slicing
@@ -129,7 +138,7 @@ class Planner:
         self.config = config
         self.batch = batch
         self.networks, self.boundaries = align(model)
-        self.searches = [OrderSearch(network, config, batch) for network in self.networks]
+        self.searches = searches or layer_searches(model, config, batch)
         self.sizes: dict[str, int] = {BATCH: batch}
         for network in self.networks:
             self.sizes |= network.sizes

@@ -190,7 +190,6 @@ def estimate(
                 "cycles": plan.layer_cycles(n),
                 "utilisation": plan.layer_utilisation(n),
                 "plan": plan.layer_text(n),
-                "slices": plan.layer_slices(n),
             }
             for n, layer in enumerate(plan.model.layers)
         ]
@@ -201,6 +200,7 @@ def estimate(
             "batch": batch,
             "minimise": plan.minimise,
             "stages": len(plan.program),
+            "slices": [plan.layer_slices(n) for n in range(len(plan.networks))],
             "cycles": total.total,
             "busy": total.busy,
             "stall_drain": total.stall_drain,
