@@ -79,6 +79,28 @@ def test_estimate_is_what_compile_gives(workshop, command) -> None:
     )
 
 
+def test_minimise_memory(workshop, command) -> None:
+    arguments = ("net.safetensors", "--engine", "engine.toml", "--json")
+    fast = command("estimate", *arguments).json
+    small = command("estimate", *arguments, "--minimise", "memory").json
+    assert (fast["minimise"], small["minimise"]) == ("cycles", "memory")
+    assert small["work_bytes_peak"] <= fast["work_bytes_peak"]
+    assert small["cycles"] <= 1.1 * fast["cycles"]
+    assert len(small["slices"]) == len(small["layers"])
+    assert small["stages"] >= sum(small["slices"])
+    compiled = command(
+        "compile",
+        *arguments,
+        *("--calibration", "calibration.npy", "-o", "s.drawbar", "--minimise", "memory"),
+    ).json
+    assert compiled["cycles"] == small["cycles"]
+    assert compiled["meta"]["minimise"] == "memory"
+    assert compiled["meta"]["work_bytes_peak"] == small["work_bytes_peak"]
+    refused = command("estimate", *arguments, "--minimise", "bytes")
+    assert refused.code == 1
+    assert "cycles, memory" in refused.json["rule"]
+
+
 def test_info(workshop, command) -> None:
     facts = command("info", "net.drawbar", "--json").json
     assert facts["config_hash"] == workshop.artefact.config.hash.hex()
