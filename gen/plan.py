@@ -19,7 +19,7 @@ from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import ISSUE_TO_WRITE, fetch_cycles, program_cycles, tile_cycles
 from drawbar.gen.errors import FitError
-from drawbar.gen.fit import NoLayout, check_room, no_layout, shortages
+from drawbar.gen.fit import NoLayout, check_room, no_layout, share_core, shortages
 from drawbar.gen.layout import (
     Block,
     Layout,
@@ -273,22 +273,21 @@ class _Planner:
 
     def plan(self) -> Plan:
         config = self.config
-        least_core = check_room(self.model, config, self.batch, self.searches)
+        check_room(self.model, config, self.batch, self.searches)
+        fronts = [search.prices(config.work_elements) for search in self.searches]
+        bound_total, shares = share_core(fronts, config.core_depth)
         frontier: list[_Partial] | None = None
-        bound_total = 0
         for layer, search in enumerate(self.searches):
-            reserve = sum(least_core[layer + 1 :])
+            reserve = sum(shares[layer + 1 :])
             used = (
                 min((p.core + p.step.core_vectors for p in frontier), default=0) if frontier else 0
             )
             limit = config.core_depth - reserve
             arrived = min((p.cycles for p in frontier), default=0) if frontier else 0
             results: list[_Partial] = []
-            best_bound: int | None = None
             for count, (bound, order) in enumerate(
                 search.orders(limit - used, config.work_elements)
             ):
-                best_bound = bound if best_bound is None else best_bound
                 if count >= (ORDERS if results else RESCUE_ORDERS):
                     break
                 if results and arrived + bound > min(p.cycles for p in results):
@@ -302,7 +301,6 @@ class _Planner:
                     if not fitting:
                         continue
                 results += self.run_order(fitting, order, layer)
-            bound_total += best_bound or 0
             frontier = self.prune(results)
             if not frontier:
                 raise no_layout(search.network, config, self.batch, RESCUE_ORDERS)
