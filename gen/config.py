@@ -236,7 +236,7 @@ _SIXTEEN_BIT = (
         name="large",
         rows=16,
         lanes=16,
-        core_depth=2048,
+        core_depth=1024,
         work_depth=8192,
         bias_depth=512,
     ),
