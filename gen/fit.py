@@ -76,6 +76,37 @@ def check_room(
     return needs
 
 
+def share_core(fronts: Sequence[Sequence[tuple[int, int]]], depth: int) -> tuple[int, list[int]]:
+    """Core vectors for each layer, such that the sum of the layers' bounds is the least.
+
+    Arguments
+    ---------
+    fronts:
+        For each layer, what its orders need: (core vectors, bound in cycles), fewest vectors first.
+    depth:
+        Core vectors for all layers together; their smallest orders fit.
+
+    Returns
+    -------
+    The sum of the bounds, and each layer's share.
+    """
+    # After each layer: sums of vectors and of bounds, fewest vectors first, and their shares.
+    sums: list[tuple[int, int, list[int]]] = [(0, 0, [])]
+    for front in fronts:
+        found = sorted(
+            (vectors + core, total + bound, [*shares, core])
+            for vectors, total, shares in sums
+            for core, bound in front
+            if vectors + core <= depth
+        )
+        sums = []
+        for vectors, total, shares in found:
+            if not sums or total < sums[-1][1]:
+                sums.append((vectors, total, shares))
+    _, total, shares = sums[-1]
+    return total, shares
+
+
 def no_layout(layer: ContractionNetwork, config: EngineConfig, batch: int, tried: int) -> NoLayout:
     """The error of a search that found no layout in so many orders."""
     return NoLayout(

@@ -10,7 +10,7 @@ bound upwards, so a planner that finds a layout that reaches the bound can stop:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -187,19 +187,32 @@ class OrderSearch:
         """What orders need, as (core vectors, work elements of the largest stage), from the fewest
         vectors upwards; orders that need no less of either than another are left out.
         """
+        return self._front(lambda step, peak: max(peak, step.live + step.result), None)
+
+    def prices(self, work_limit: int) -> list[tuple[int, int]]:
+        """What orders within the limit of work elements need, as (core vectors, bound in cycles),
+        from the fewest vectors upwards; orders that need no less of either are left out.
+        """
+        return self._front(lambda step, bound: bound + step.bound, work_limit)
+
+    def _front(
+        self, add: Callable[[Step, int], int], work_limit: int | None
+    ) -> list[tuple[int, int]]:
+        """Pareto front of core vectors and another sum over the steps of whole orders."""
         best: dict[int, list[tuple[int, int]]] = {self.all: [(0, 0)]}
         for state in self.states:
             found = [
-                (core + step.core_vectors, max(peak, step.live + step.result))
+                (core + step.core_vectors, add(step, other))
                 for after, step in self.steps(state)
-                for core, peak in best.get(after, ())
+                if work_limit is None or step.live + step.result <= work_limit
+                for core, other in best.get(after, ())
             ]
             if found:
                 best[state] = []
-                for core, peak in sorted(found):
-                    if not best[state] or peak < best[state][-1][1]:
-                        best[state].append((core, peak))
-        return best[0]
+                for core, other in sorted(found):
+                    if not best[state] or other < best[state][-1][1]:
+                        best[state].append((core, other))
+        return best.get(0, [])
 
     def least_core(self, work_limit: int) -> int | None:
         """Core vectors of the order that needs the fewest within the limit of work elements; None

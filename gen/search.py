@@ -8,7 +8,7 @@ from math import prod
 
 from drawbar.gen.align import Boundary, align
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.fit import check_room, no_layout
+from drawbar.gen.fit import check_room, no_layout, share_core
 from drawbar.gen.layout import (
     Block,
     Layout,
@@ -332,11 +332,12 @@ class Planner:
         config = self.config
         # Slices make do with less work memory than any order whose tensors are all whole.
         room = ENDLESS if self.slicing else self.work_limit
-        least_core = check_room(self.model, config, self.batch, self.searches, room)
+        check_room(self.model, config, self.batch, self.searches, room)
+        fronts = [search.prices(room) for search in self.searches]
+        bound_total, shares = share_core(fronts, config.core_depth)
         frontier: list[_Partial] | None = None
-        bound_total = 0
         for layer, search in enumerate(self.searches):
-            reserve = sum(least_core[layer + 1 :])
+            reserve = sum(shares[layer + 1 :])
             used = (
                 min((p.core + p.step.core_vectors for p in frontier), default=0) if frontier else 0
             )
@@ -345,12 +346,7 @@ class Planner:
             stages = self.most_stages - (len(self.searches) - layer - 1)
             stages_left = stages - (min(p.stages for p in frontier) if frontier else 0)
             results: list[_Partial] = []
-            if self.slicing:
-                best_bound = next((b for b, _ in search.orders(limit - used, ENDLESS)), 0)
-            else:
-                best_bound = None
             for count, (bound, order) in enumerate(self.orders(search, limit - used, stages_left)):
-                best_bound = bound if best_bound is None else best_bound
                 if count >= (ORDERS if results else RESCUE_ORDERS):
                     break
                 if results and arrived + bound > min(p.cycles for p in results):
@@ -369,7 +365,6 @@ class Planner:
                     if not fitting:
                         continue
                 results += self.run_order(fitting, order, layer)
-            bound_total += best_bound or 0
             frontier = self.prune(results)
             if not frontier:
                 raise no_layout(search.network, config, self.batch, RESCUE_ORDERS)

@@ -119,7 +119,9 @@ class VectorAddress(wiring.Component):
         # Products of the skew and every lane number: registers that settle once a stage.
         products = [Signal(row_bits, name=f"product_{lane}") for lane in range(lanes)]
         for lane, product in enumerate(products):
-            m.d.sync += product.eq(self.skew * lane)
+            # Shifts and sums, as a product would take a hardware multiplier away from the array.
+            shifted = [self.skew << bit for bit in range(lane.bit_length()) if lane >> bit & 1]
+            m.d.sync += product.eq(sum(shifted, Const(0)))
 
         offset = self.start[: self.config.lane_bits]
         start_row = Signal(row_bits)

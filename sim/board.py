@@ -45,11 +45,15 @@ def _sources_digest() -> str:
     return total.hexdigest()
 
 
+#: Taken with the sources that this process runs: files that change later do not change it.
+_SOURCES = _sources_digest()
+
+
 def board_verilog(
     config: EngineConfig, *, progress: Progress = quiet, cache: str | Path | None = None
 ) -> str:
     """Verilog of the whole board, kept between runs: elaborating a large engine takes seconds."""
-    key = digest("verilog", config.hash.hex(), _sources_digest(), verilog.tool_versions())
+    key = digest("verilog", config.hash.hex(), _SOURCES, verilog.tool_versions())
 
     def build(_scratch: Path, product: Path) -> None:
         verilog.need_amaranth()

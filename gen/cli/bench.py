@@ -97,43 +97,37 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
     view = table(
         f"Simulated board, engine {engine}, batch {rows[0]['batch']}",
         "layer",
-        ">known",
         ">predicted",
         ">measured",
-        ">an inference",
         ">used",
-        ">fewer weights",
         ">core B",
         ">work B",
         ">differ",
     )
     notes = []
     for row in rows:
-        known = ", ".join(f"{what} {exact(cycles)}" for what, cycles in row["known"].items())
+        facts = [f"{what}: {exact(cycles)} cycles" for what, cycles in row["known"].items()]
+        facts.append(f"{row['compression']:,.0f}x fewer weights")
         if "error" in row:
-            view.add_row(row["layer"], known, "does not fit", *[""] * 3, _fewer(row), *[""] * 3)
-            notes.append(f"{row['layer']}: {row['error']['value']}; {row['error']['fix']}")
-            continue
-        view.add_row(
-            row["layer"],
-            known,
-            exact(row["cycles_predicted"]),
-            exact(row["cycles_measured"]),
-            f"{row['cycles_per_inference']:,.0f}",
-            percent(row["utilisation"]),
-            _fewer(row),
-            exact(row["core_bytes"]),
-            exact(row["work_bytes_peak"]),
-            exact(row["mismatches"]),
-        )
-        notes.append(f"{row['layer']}: {row['plan']}")
+            view.add_row(row["layer"], "does not fit")
+            facts += [row["error"]["value"], row["error"]["fix"]]
+        else:
+            view.add_row(
+                row["layer"],
+                exact(row["cycles_predicted"]),
+                exact(row["cycles_measured"]),
+                percent(row["utilisation"]),
+                exact(row["core_bytes"]),
+                exact(row["work_bytes_peak"]),
+                exact(row["mismatches"]),
+            )
+            facts.append(row["plan"])
+            if row["batch"] > 1:
+                facts.append(f"{row['cycles_per_inference']:,.0f} cycles an inference")
+        notes.append(f"{row['layer']}: {'; '.join(facts)}")
     view.caption = "\n".join(notes)
     view.caption_justify = "left"
     return view
-
-
-def _fewer(row: dict[str, Any]) -> str:
-    return f"{row['compression']:,.0f}x"
 
 
 def _values(rows: list[dict[str, Any]]) -> Any:

@@ -90,6 +90,9 @@ def demo(
     if bits is not None and engine is not None:
         raise typer.BadParameter("an engine brings its own width", param_hint="--bits")
     with reporting(json):
+        target = plot or Path(f"drawbar-demo-{dataset.value}-{bits or 16}bit.png")
+        if not no_plot:
+            drawbar.check_plot(target)
         with progress_bars() as bars:
             result = drawbar.run_demo(
                 dataset=dataset.value,
@@ -107,7 +110,6 @@ def demo(
             result.artefact.save(save)
             facts["artefact"] = str(save)
         if not no_plot:
-            target = plot or Path(f"drawbar-demo-{dataset.value}-{facts['data_width']}bit.png")
             facts["plot"] = str(drawbar.plot_stages(result.stages, _title(facts), target))
         facts["seconds"] = time.monotonic() - started
         if json:

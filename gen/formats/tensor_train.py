@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from drawbar.gen.errors import NetworkError
-from drawbar.gen.network import ContractionNetwork, Core
+from drawbar.gen.formats.train import train_network
+from drawbar.gen.network import ContractionNetwork
 
 
 def tensor_train_network(
@@ -45,46 +46,7 @@ def tensor_train_network(
             f"{len(cores)} cores, {inputs} of them with input modes",
             f"give inputs between 1 and {max(1, len(cores) - 1)}",
         )
-    sizes: dict[str, int] = {}
-    network_cores = []
-    rank = 1
-    for k, core in enumerate(cores):
-        where = f"layer {name!r}, core {k}"
-        if core.ndim != 3:
-            raise NetworkError(
-                where, "is 3-way: (rank, mode, rank)", f"{core.ndim}-way", "reshape the core"
-            )
-        if core.shape[0] != rank:
-            raise NetworkError(
-                where, f"starts with rank {rank}", core.shape[0], "make neighbouring ranks agree"
-            )
-        rank = core.shape[2]
-        mode = f"n{k}" if k < inputs else f"m{k - inputs}"
-        sizes[mode] = core.shape[1]
-        indices = [mode]
-        values = core
-        if k > 0:
-            indices.insert(0, f"r{k}")
-        else:
-            values = values[0]
-        if k < len(cores) - 1:
-            sizes[f"r{k + 1}"] = rank
-            indices.append(f"r{k + 1}")
-        else:
-            if rank != 1:
-                raise NetworkError(
-                    where, "ends with rank 1", rank, "close the train with a core of last rank 1"
-                )
-            values = values[..., 0]
-        network_cores.append(Core(tuple(indices), np.asarray(values, np.float64)))
-    return ContractionNetwork(
-        name=name,
-        format="tensor-train",
-        sizes=sizes,
-        cores=tuple(network_cores),
-        input=tuple(f"n{k}" for k in range(inputs)),
-        output=tuple(f"m{k}" for k in range(len(cores) - inputs)),
-        bias=None if bias is None else np.asarray(bias, np.float64),
-        activation=activation,
-        ranks=(1, *(core.shape[2] for core in cores)),
+    modes = [{f"n{k}" if k < inputs else f"m{k - inputs}": "mode"} for k in range(len(cores))]
+    return train_network(
+        name, cores, modes, format="tensor-train", bias=bias, activation=activation
     )

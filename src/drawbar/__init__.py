@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
     from drawbar.gen.errors import DrawbarError
     from drawbar.gen.network import ContractionNetwork, Model
-    from drawbar.plots import plot_explanation, plot_stages
+    from drawbar.plots import check_plot, plot_explanation, plot_stages
     from drawbar.sim.tools import tool_report
     from drawbar.suites import SUITES
     from drawbar.suites import run_suite as bench
@@ -37,6 +37,7 @@ __all__ = [
     "Mismatch",
     "Model",
     "bench",
+    "check_plot",
     "compile",
     "generate",
     "golden",
@@ -64,6 +65,7 @@ _PLACES = {
     "Mismatch": ("drawbar.fuzz", "Mismatch"),
     "Model": ("drawbar.gen.network", "Model"),
     "bench": ("drawbar.suites", "run_suite"),
+    "check_plot": ("drawbar.plots", "check_plot"),
     "compile": ("drawbar.api", "compile"),
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),

@@ -23,7 +23,7 @@ from drawbar.sw.driver import Device
 from drawbar.sw.driver.profile import StageCycles, profile
 
 #: Data sets, and the engine that each one's model is compiled for.
-DATASETS = {"digits": "small", "mnist": "large", "fashion-mnist": "large"}
+DATASETS = {"digits": "small", "mnist": "ulx3s-85f", "fashion-mnist": "ulx3s-85f"}
 
 #: Told what is going on: a title, things done, things to do (0: unknown).
 Report = Callable[[str, int, int], None]

@@ -29,8 +29,8 @@ BuildProgress = Callable[[str, float | None], None]
 RUNS = 2
 #: Samples that scales are chosen from.
 CALIBRATION = 16
-#: How often the memories of an engine are doubled for a suite that does not fit.
-DOUBLINGS = 8
+#: The deepest memory that an engine may have, and a limit that nothing reaches.
+MOST_DEPTH = 1 << 20
 UNLIMITED = 1 << 62
 
 
@@ -166,34 +166,32 @@ def fitting_engine(layers: Sequence[Layer], config: EngineConfig, batch: int) ->
     """What must change in the engine's memories for all layers to fit; nothing where they do.
 
     Memories are doubled one at a time, core memory only where a layer's smallest order needs it, as
-    more of it than that would make another plan possible.
-
-    Raises
-    ------
-    FitError:
-        of the largest engine that was tried.
+    more of it than that would make another plan possible. At ``MOST_DEPTH`` that ends: what does
+    not fit then does not fit.
     """
     changes: dict[str, int] = {}
     models = [layer.model() for layer in layers]
     elements = max(batch * (model.inputs + model.outputs) for model in models)
     while config.replace(**changes).work_elements < elements:
+        if 2 * changes.get("work_depth", config.work_depth) > MOST_DEPTH:
+            return changes
         changes["work_depth"] = 2 * changes.get("work_depth", config.work_depth)
-    for attempt in range(DOUBLINGS + 1):
+    while True:
         wanted = config.replace(**changes)
         try:
             for model in models:
                 plan_model(model, wanted, batch=batch)
             return changes
         except FitError:
-            if attempt == DOUBLINGS:
-                raise
+            pass
         least = max(
             OrderSearch(model.layers[0], wanted, batch).least_core(UNLIMITED) or 0
             for model in models
         )
         name = "core_depth" if least > wanted.core_depth else "work_depth"
+        if 2 * getattr(wanted, name) > MOST_DEPTH:
+            return changes
         changes[name] = 2 * getattr(wanted, name)
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _row(layer: Layer, config: EngineConfig, batch: int) -> Row:

@@ -26,24 +26,14 @@ _CAUSES = (
 )
 
 
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ToolError(
-            "picture of the cycles",
-            "needs Matplotlib",
-            "not installed",
-            "pip install 'drawbar[demo]', or leave the picture out",
-        ) from None
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+def check_plot(path: str | Path) -> None:
+    """Find out that a picture cannot be drawn before the work whose result it shows.
 
-
-def _save(figure: Figure, path: str | Path) -> Path:
+    Raises
+    ------
+    InputError, ToolError:
+        the path's suffix is of no picture; Matplotlib is missing.
+    """
     target = Path(path)
     if target.suffix not in SUFFIXES:
         raise InputError(
@@ -52,6 +42,30 @@ def _save(figure: Figure, path: str | Path) -> Path:
             target.suffix or "no suffix",
             "name it so",
         )
+    try:
+        import matplotlib.backends.backend_agg  # noqa: F401
+    except ImportError:
+        raise ToolError(
+            "picture of the cycles",
+            "needs Matplotlib",
+            "not installed",
+            "pip install 'drawbar[demo]', or leave the picture out",
+        ) from None
+
+
+def _figure(path: str | Path, width: float, height: float) -> Figure:
+    """An empty figure of so many inches, for a picture at this path."""
+    check_plot(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(target, dpi=150)
@@ -73,7 +87,7 @@ def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> 
     ToolError:
         Matplotlib is missing, or the file cannot be written.
     """
-    figure = _figure(9, 1.6 + 0.42 * len(stages))
+    figure = _figure(path, 9, 1.6 + 0.42 * len(stages))
     axes = figure.add_subplot()
     labels = [f"{stage.layer}, {stage.text}" for stage in stages]
     positions = range(len(stages))
@@ -131,7 +145,7 @@ def plot_explanation(found: Explanation, path: str | Path) -> Path:
     """
     count = len(found.stages)
     rows = max(3.4, 1.7 + 0.34 * count)
-    figure = _figure(10, rows + 4.6)
+    figure = _figure(path, 10, rows + 4.6)
     time, roof = figure.subplots(2, 1, height_ratios=[rows, 4.4])
     config = found.config
     figure.suptitle(
