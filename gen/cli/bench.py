@@ -38,6 +38,13 @@ def bench(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Samples side by side; default: 1 (simulator: 64).")
     ] = None,
+    minimise: Annotated[
+        str | None,
+        typer.Option(
+            help="tie, ranks, ette: cycles (default), or memory, the least work memory for at most "
+            "10 % more cycles."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure what the project promises. Cycles are exact; seconds are this machine's.
@@ -69,6 +76,7 @@ def bench(
                 suite,
                 engine=engine,
                 batch=batch,
+                minimise=minimise,
                 report=step_bar(bars),
                 build_progress=phase_bar(bars, suite),
             )

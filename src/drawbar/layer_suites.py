@@ -145,12 +145,14 @@ ETTE_LAYERS = (
 )
 
 
-def layer_artefact(layer: Layer, config: EngineConfig, batch: int) -> tuple[Artefact, np.ndarray]:
+def layer_artefact(
+    layer: Layer, config: EngineConfig, batch: int, minimise: str = "cycles"
+) -> tuple[Artefact, np.ndarray]:
     """A layer compiled, and random integer inputs ``(RUNS * batch, inputs)`` for it."""
     model = layer.model()
     rng = np.random.default_rng(sum(layer.name.encode()) + 1)
     calibration = rng.standard_normal((CALIBRATION, model.inputs))
-    artefact = api.compile(model, config, calibration=calibration, batch=batch)
+    artefact = api.compile(model, config, calibration=calibration, batch=batch, minimise=minimise)
     return artefact, artefact.quantise_input(rng.standard_normal((RUNS * batch, model.inputs)))
 
 
@@ -213,11 +215,13 @@ def _row(layer: Layer, config: EngineConfig, batch: int) -> Row:
     }
 
 
-def run_layer(board: Device, layer: Layer, config: EngineConfig, batch: int) -> Row:
+def run_layer(
+    board: Device, layer: Layer, config: EngineConfig, batch: int, minimise: str = "cycles"
+) -> Row:
     """One layer on an open device; where it does not fit, the row holds the error."""
     row = _row(layer, config, batch)
     try:
-        artefact, x = layer_artefact(layer, config, batch)
+        artefact, x = layer_artefact(layer, config, batch, minimise)
     except FitError as error:
         return {**row, "error": error.as_dict()}
     board.load(artefact)
@@ -247,6 +251,7 @@ def run_layers(
     config: EngineConfig,
     *,
     batch: int,
+    minimise: str = "cycles",
     device: str = "sim",
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
@@ -257,7 +262,7 @@ def run_layers(
         for number, layer in enumerate(layers):
             if report is not None:
                 report(layer.name, number, len(layers))
-            rows.append(run_layer(board, layer, config, batch))
+            rows.append(run_layer(board, layer, config, batch, minimise))
     if report is not None:
         report("done", len(layers), len(layers))
     return rows
@@ -267,6 +272,7 @@ def tie_suite(
     *,
     engine: str = "large",
     batch: int = 1,
+    minimise: str = "cycles",
     device: str = "sim",
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
@@ -275,7 +281,13 @@ def tie_suite(
     base = load_config(engine)
     config = enlarged(base, **fitting_engine(TIE_LAYERS, base, batch))
     return run_layers(
-        TIE_LAYERS, config, batch=batch, device=device, report=report, build_progress=build_progress
+        TIE_LAYERS,
+        config,
+        batch=batch,
+        minimise=minimise,
+        device=device,
+        report=report,
+        build_progress=build_progress,
     )
 
 
@@ -283,6 +295,7 @@ def ranks_suite(
     *,
     engine: str = "large",
     batch: int = 1,
+    minimise: str = "cycles",
     device: str = "sim",
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
@@ -299,6 +312,7 @@ def ranks_suite(
             RANK_LAYERS,
             config,
             batch=batch,
+            minimise=minimise,
             device=device,
             report=report,
             build_progress=build_progress,
@@ -310,6 +324,7 @@ def ette_suite(
     *,
     engine: str = "large",
     batch: int = 1,
+    minimise: str = "cycles",
     device: str = "sim",
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
@@ -321,6 +336,7 @@ def ette_suite(
         ETTE_LAYERS,
         config,
         batch=batch,
+        minimise=minimise,
         device=device,
         report=report,
         build_progress=build_progress,

@@ -94,18 +94,19 @@ class Suite:
     options: tuple[str, ...]
 
 
+#: Options of the suites of layers.
+LAYER_OPTIONS = ("engine", "batch", "minimise")
+
 #: Suites by name.
 SUITES: dict[str, Suite] = {
-    "tie": Suite(tie_suite, "six TT layers at 16 x 16, next to TIE", True, ("engine", "batch")),
+    "tie": Suite(tie_suite, "six TT layers at 16 x 16, next to TIE", True, LAYER_OPTIONS),
     "ranks": Suite(
         ranks_suite,
         "VGG-FC6 and FC7 with inner ranks 2, 8, 16, also with 16 KB of core memory",
         True,
-        ("engine", "batch"),
+        LAYER_OPTIONS,
     ),
-    "ette": Suite(
-        ette_suite, "tensor trains over single modes, as in ETTE", True, ("engine", "batch")
-    ),
+    "ette": Suite(ette_suite, "tensor trains over single modes, as in ETTE", True, LAYER_OPTIONS),
     "simulator": Suite(
         simulator_suite,
         "speed of the simulated board and of the golden model",
