@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+from rich.markup import escape
 
 import drawbar
 from drawbar.gen.cli.output import EXIT_ERROR, Json, console, print_json, reporting, table
@@ -30,7 +31,7 @@ def doctor(json: Json = False) -> None:
                     tool.name,
                     (tool.version or "?") if found else "[red]missing[/red]",
                     tool.needed_for,
-                    "" if found else tool.fix,
+                    "" if found else escape(tool.fix),
                 )
             console.print(view)
         if any(tool.path is None and "simulated board" in tool.needed_for for tool in tools):

@@ -49,7 +49,7 @@ def check_plot(path: str | Path) -> None:
             "picture of the cycles",
             "needs Matplotlib",
             "not installed",
-            "pip install 'drawbar[demo]', or leave the picture out",
+            "pip install 'drawbar[demo]', or leave the picture out (demo: --no-plot)",
         ) from None
 
 

