@@ -171,21 +171,8 @@ def _program(
             inside = stages[before_number].step.slices > 1 and not stages[before_number].step.last
             wait = waits.get(pair) if inside else None
             if wait is None:
-                wait = _wait(before, stage, config)
+                wait = least_wait(before, stage, config)
                 waits[pair] = wait
             stage = replace(stage, wait=wait)
         program.append((number, stage))
     return tuple(program)
-
-
-def _wait(before: Stage, stage: Stage, config: EngineConfig) -> int:
-    """``least_wait``, without a look at each word where it is plain that none is shared."""
-    written = before.y_base + sum((c.count - 1) * c.y for c in before.row_loops)
-    written += sum((c.count - 1) * c.y for c in before.column_loops)
-    written += (before.lane_count - 1) * before.lane_y
-    read = stage.x_base + sum((c.count - 1) * c.x for c in stage.k_loops)
-    read += sum((c.count - 1) * c.x for c in stage.column_loops)
-    read += (stage.lane_count - 1) * stage.lane_x
-    if written < stage.x_base or read < before.y_base:
-        return 0
-    return least_wait(before, stage, config)

@@ -83,6 +83,10 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
 
 def least_wait(before: Stage, after: Stage, config: EngineConfig) -> int:
     """Cycles that ``after`` must wait so that it reads no word before ``before`` has written it."""
+    (first_written, last_written), (first_read, last_read) = before.span("y"), after.span("x")
+    if last_written < first_read or last_read < first_written:
+        # Plain without a look at each word.
+        return 0
     return _least_wait(write_times(before, config), read_times(after, config))
 
 

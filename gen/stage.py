@@ -94,6 +94,13 @@ class Stage:
     def multiplications(self) -> int:
         return self.k * self.rows * self.columns
 
+    def span(self, side: str) -> tuple[int, int]:
+        """First and last element address of what the stage reads ("x") or writes ("y")."""
+        own = self.k_loops if side == "x" else self.row_loops
+        base = getattr(self, f"{side}_base")
+        end = base + sum((c.count - 1) * getattr(c, side) for c in (*own, *self.column_loops))
+        return base, end + (self.lane_count - 1) * getattr(self, f"lane_{side}")
+
     def row_tiles(self, config: EngineConfig) -> int:
         return -(-self.rows // config.rows)
 
@@ -190,16 +197,11 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             last,
             "raise bias_depth",
         )
-    spans = {}
-    for name in ("x", "y"):
-        loops = [*(stage.k_loops if name == "x" else stage.row_loops), *stage.column_loops]
-        base = getattr(stage, f"{name}_base")
-        end = base + sum((loop.count - 1) * getattr(loop, name) for loop in loops)
-        end += (stage.lane_count - 1) * getattr(stage, f"lane_{name}")
-        spans[name] = (base, end)
+    spans = {side: stage.span(side) for side in ("x", "y")}
+    for side, (_, end) in spans.items():
         need(
             0 <= end < config.work_elements,
-            f"keeps {name} within {config.work_elements} work elements",
+            f"keeps {side} within {config.work_elements} work elements",
             end + 1,
             "raise work_depth",
         )

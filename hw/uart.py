@@ -45,7 +45,25 @@ def _check_rates(clock_hz: int, baud: int) -> None:
         )
 
 
-class UartReceiver(wiring.Component):
+class _AtRates(wiring.Component):
+    """A component that knows the rate of its clock and of its line."""
+
+    def __init__(self, *, clock_hz: int, baud: int) -> None:
+        _check_rates(clock_hz, baud)
+        self._clock_hz = clock_hz
+        self._baud = baud
+        super().__init__()
+
+    @property
+    def clock_hz(self) -> int:
+        return self._clock_hz
+
+    @property
+    def baud(self) -> int:
+        return self._baud
+
+
+class UartReceiver(_AtRates):
     """Bytes from a serial line.
 
     Each bit is sampled once, within one clock cycle of its middle. A byte appears in ``received``
@@ -77,20 +95,6 @@ class UartReceiver(wiring.Component):
     received: Out(stream.Signature(_BYTE))
     framing_error: Out(1)
     overflow: Out(1)
-
-    def __init__(self, *, clock_hz: int, baud: int) -> None:
-        _check_rates(clock_hz, baud)
-        self._clock_hz = clock_hz
-        self._baud = baud
-        super().__init__()
-
-    @property
-    def clock_hz(self) -> int:
-        return self._clock_hz
-
-    @property
-    def baud(self) -> int:
-        return self._baud
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -145,7 +149,7 @@ class UartReceiver(wiring.Component):
         return m
 
 
-class UartTransmitter(wiring.Component):
+class UartTransmitter(_AtRates):
     """Bytes to a serial line.
 
     The start bit begins in the cycle after a byte is taken; the next byte is taken one cycle after
@@ -167,20 +171,6 @@ class UartTransmitter(wiring.Component):
 
     sent: In(stream.Signature(_BYTE))
     tx: Out(1, init=1)
-
-    def __init__(self, *, clock_hz: int, baud: int) -> None:
-        _check_rates(clock_hz, baud)
-        self._clock_hz = clock_hz
-        self._baud = baud
-        super().__init__()
-
-    @property
-    def clock_hz(self) -> int:
-        return self._clock_hz
-
-    @property
-    def baud(self) -> int:
-        return self._baud
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -207,7 +197,7 @@ class UartTransmitter(wiring.Component):
         return m
 
 
-class Uart(wiring.Component):
+class Uart(_AtRates):
     """A receiver and a transmitter with the same rates.
 
     Arguments
@@ -231,20 +221,6 @@ class Uart(wiring.Component):
     sent: In(stream.Signature(_BYTE))
     framing_error: Out(1)
     overflow: Out(1)
-
-    def __init__(self, *, clock_hz: int, baud: int) -> None:
-        _check_rates(clock_hz, baud)
-        self._clock_hz = clock_hz
-        self._baud = baud
-        super().__init__()
-
-    @property
-    def clock_hz(self) -> int:
-        return self._clock_hz
-
-    @property
-    def baud(self) -> int:
-        return self._baud
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

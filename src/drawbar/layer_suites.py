@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -268,7 +269,8 @@ def run_layers(
     return rows
 
 
-def tie_suite(
+def fixed_suite(
+    layers: Sequence[Layer],
     *,
     engine: str = "large",
     batch: int = 1,
@@ -277,11 +279,11 @@ def tie_suite(
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
 ) -> list[Row]:
-    """TIE's layers. A batch that is too large for the engine's memories gets larger ones."""
+    """Layers on one engine. A batch that is too large for its memories gets larger ones."""
     base = load_config(engine)
-    config = enlarged(base, **fitting_engine(TIE_LAYERS, base, batch))
+    config = enlarged(base, **fitting_engine(layers, base, batch))
     return run_layers(
-        TIE_LAYERS,
+        layers,
         config,
         batch=batch,
         minimise=minimise,
@@ -289,6 +291,11 @@ def tie_suite(
         report=report,
         build_progress=build_progress,
     )
+
+
+#: TIE's layers, and ETTE's: other networks than TIE's, of other compression.
+tie_suite = partial(fixed_suite, TIE_LAYERS)
+ette_suite = partial(fixed_suite, ETTE_LAYERS)
 
 
 def ranks_suite(
@@ -318,26 +325,3 @@ def ranks_suite(
             build_progress=build_progress,
         )
     return rows
-
-
-def ette_suite(
-    *,
-    engine: str = "large",
-    batch: int = 1,
-    minimise: str = "cycles",
-    device: str = "sim",
-    report: Report | None = None,
-    build_progress: BuildProgress | None = None,
-) -> list[Row]:
-    """ETTE's layers: other networks than TIE's, of other compression."""
-    base = load_config(engine)
-    config = enlarged(base, **fitting_engine(ETTE_LAYERS, base, batch))
-    return run_layers(
-        ETTE_LAYERS,
-        config,
-        batch=batch,
-        minimise=minimise,
-        device=device,
-        report=report,
-        build_progress=build_progress,
-    )

@@ -7,6 +7,7 @@ import random
 import numpy as np
 import pytest
 from random_models import random_tt_layer
+from small_engines import ENGINES
 
 import drawbar
 from drawbar.gen.config import EngineConfig
@@ -14,31 +15,8 @@ from drawbar.gen.errors import FitError
 from drawbar.gen.network import Model
 from drawbar.sim.golden import run_artefact
 
-# Those of test_hardware, so that no further engine is built.
-ENGINES = (
-    EngineConfig(
-        name="hil-3x4",
-        rows=3,
-        lanes=4,
-        core_depth=2999,
-        work_depth=777,
-        bias_depth=333,
-        program_depth=1001,
-    ),
-    EngineConfig(
-        name="hil-4x2-8bit",
-        rows=4,
-        lanes=2,
-        data_width=8,
-        acc_width=24,
-        core_depth=4096,
-        work_depth=1500,
-        bias_depth=512,
-        k_loops=4,
-        row_loops=4,
-        column_loops=4,
-    ),
-)
+#: Those of 3 x 4 and 4 x 2.
+SLICED_ON = ENGINES[:2]
 MODELS = 10
 
 
@@ -63,7 +41,7 @@ def model(rng: random.Random) -> Model:
     return Model("sliced", tuple(layers))
 
 
-@pytest.mark.parametrize("config", ENGINES, ids=lambda c: c.name)
+@pytest.mark.parametrize("config", SLICED_ON, ids=lambda c: c.name)
 def test_sliced_plans_on_the_simulated_board(config: EngineConfig) -> None:
     rng = random.Random(f"sliced {config.name}")
     ran = 0
