@@ -43,8 +43,11 @@ class StageReport:
     -------
     cores:
         Those that are merged offline into its core matrix, as ``(G1G2)``.
-    rows, k, columns:
-        The core matrix is ``rows x k``; the live tensor has that many columns of ``k`` elements.
+    shared, rows, k, columns:
+        The core is ``shared`` matrices ``rows x k``; the live tensor has that many columns of ``k``
+        elements, each matrix an equal part of them.
+    core_text:
+        The core's sizes in words.
     row_tiles, lane_tiles:
         ``row_tiles * lane_tiles`` tiles of ``k`` steps.
     lane_read, lane_write:
@@ -65,9 +68,11 @@ class StageReport:
     number: int
     layer: str
     cores: str
+    shared: int
     rows: int
     k: int
     columns: int
+    core_text: str
     row_tiles: int
     lane_tiles: int
     lane_read: int
@@ -229,9 +234,11 @@ def _stage_reports(
                 number=number,
                 layer=layer,
                 cores=_group_text(group),
+                shared=stage.shared,
                 rows=stage.rows,
                 k=stage.k,
                 columns=stage.columns,
+                core_text=stage.core_text,
                 row_tiles=stage.row_tiles(config),
                 lane_tiles=stage.lane_tiles(config),
                 lane_read=stage.lane_x,

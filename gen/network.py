@@ -3,7 +3,7 @@
 A network stands for the linear map
 ``y[output] = sum over the rest of x[input] * product of cores``, then bias, then activation. The
 feature vectors x and y are flat; ``input`` and ``output`` name how they factor, row-major (the
-first index is the slowest). An index that is in two cores is a bond.
+first index is the slowest). Any number of cores may share an index, inputs and outputs included.
 """
 
 from __future__ import annotations
@@ -82,6 +82,15 @@ class ContractionNetwork:
             if uses == 0:
                 raise NetworkError(
                     f"{where}, index {index!r}", "is in a core", "no core", "add it to a core"
+                )
+        borders = (*self.input, *self.output)
+        for index in borders:
+            if borders.count(index) > 1:
+                raise NetworkError(
+                    f"{where}, index {index!r}",
+                    "factors the input or the output, once",
+                    f"{borders.count(index)} times",
+                    "give each mode an index of its own",
                 )
         if self.bias is not None and self.bias.shape != (self.outputs,):
             raise NetworkError(

@@ -1,7 +1,9 @@
 """Contraction order: which cores are merged offline, and in which order they meet the live tensor.
 
 A state is the set of cores that the live tensor has absorbed. A step merges a connected group of
-the others offline and multiplies. Dynamic programming over these sets gives, for each, the fewest
+the others offline and multiplies. Any number of cores may have an index: it stays live until the
+last of them is absorbed, and each step in between multiplies by one core matrix for each of its
+values. Dynamic programming over these sets gives, for each, the fewest
 cycles still to go, as if every stage found its columns side by side (a lower bound, since layouts
 can only cost more). With that as its guide, a best-first search yields whole orders from the best
 bound upwards, so a planner that finds a layout that reaches the bound can stop: it is optimal.
@@ -25,7 +27,8 @@ BATCH = "batch"
 
 @dataclass(frozen=True)
 class Step:
-    """Absorb a group of cores: a matrix product over ``k``, with rows and columns by index name.
+    """Absorb a group of cores: a matrix product over ``k``, with rows and columns by index name,
+    for each value of the indices ``shared`` by the merged core and by the tensors before and after.
 
     ``bound`` is the least number of cycles, ``core_vectors`` what the merged core takes of core
     memory, ``live`` and ``result`` the elements of the tensors before and after.
@@ -38,6 +41,7 @@ class Step:
     k: tuple[str, ...]
     rows: tuple[str, ...]
     columns: tuple[str, ...]
+    shared: tuple[str, ...]
     bound: int
     core_vectors: int
     live: int
@@ -58,7 +62,7 @@ class OrderSearch:
     Arguments
     ---------
     network:
-        The layer; an index is an input, an output, or a bond of two cores.
+        The layer.
     batch:
         Samples side by side.
     """
@@ -131,27 +135,27 @@ class OrderSearch:
             if self.users[i] & ~group or i in self.network.input or i in self.network.output
         )
 
-    def step(self, absorbed: int, group: int) -> Step | None:
-        """The step that absorbs ``group``, or None where it is no matrix product."""
+    def step(self, absorbed: int, group: int) -> Step:
+        """The step that absorbs ``group``."""
         before, after = self.live(absorbed), self.live(absorbed | group)
         indices = frozenset().union(*(self.cores[n] for n in _members(group)))
-        if any(i in indices and i in after for i in before):
-            return None
         rows = tuple(i for i in after if i not in before)
         k = tuple(i for i in before if i not in after)
-        columns = tuple(i for i in before if i in after)
-        m, reduction, n = self.size(rows), self.size(k), self.size(columns)
-        lane_tiles = -(-n // self.config.lanes)
+        shared = tuple(i for i in before if i in after and i in indices)
+        columns = tuple(i for i in before if i in after and i not in indices)
+        m, reduction, n, matrices = (self.size(part) for part in (rows, k, columns, shared))
+        lane_tiles = matrices * -(-n // self.config.lanes)
         return Step(
             group=tuple(_members(group)),
             k=k,
             rows=rows,
             columns=columns,
+            shared=shared,
             bound=tile_cycles(m, reduction, lane_tiles, self.config),
-            core_vectors=-(-m // self.config.rows) * reduction,
-            live=reduction * n,
-            result=m * n,
-            multiplications=m * reduction * n,
+            core_vectors=matrices * -(-m // self.config.rows) * reduction,
+            live=matrices * reduction * n,
+            result=matrices * m * n,
+            multiplications=matrices * m * reduction * n,
         )
 
     def steps(self, absorbed: int) -> list[tuple[int, Step]]:
@@ -160,9 +164,7 @@ class OrderSearch:
             result = []
             for group in self.groups:
                 if not group & absorbed:
-                    step = self.step(absorbed, group)
-                    if step is not None:
-                        result.append((absorbed | group, step))
+                    result.append((absorbed | group, self.step(absorbed, group)))
             self._steps[absorbed] = result
         return self._steps[absorbed]
 
@@ -236,7 +238,8 @@ class OrderSearch:
             for after, step in self.steps(state):
                 if after == self.all:
                     columns = self.size(tuple(i for i in step.columns if i != BATCH))
-                    need = self.size(step.rows) * -(-columns // self.config.lanes)
+                    rows = self.size(step.rows) * self.size(step.shared)
+                    need = rows * -(-columns // self.config.lanes)
                     least = need if least is None else min(least, need)
         assert least is not None
         return least

@@ -28,8 +28,10 @@ class PlannedStage:
         The cores that it absorbs, and index names.
     k_order, row_order:
         Index order of the core matrix's columns and rows, outermost first.
+    shared_order:
+        Index order of the core's matrices.
     column_order, block:
-        Index order of the columns outside and inside the lane run.
+        Index order of the other columns, outside and inside the lane run.
     ends_layer:
         The result is the layer's output: bias and activation belong here.
     slice_x, slice_y:
@@ -41,6 +43,7 @@ class PlannedStage:
     step: Step
     k_order: tuple[str, ...]
     row_order: tuple[str, ...]
+    shared_order: tuple[str, ...]
     column_order: tuple[str, ...]
     block: Block
     ends_layer: bool
@@ -149,12 +152,14 @@ class Plan:
 
 
 def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarray:
-    """The stage's merged core as a float matrix, ``(rows, k)`` in the stage's index order."""
+    """The stage's merged core as float matrices, ``(shared, rows, k)`` in the stage's index
+    order.
+    """
     letters = {index: number for number, index in enumerate(network.sizes)}
     operands: list[object] = []
     for number in planned.step.group:
         core = network.cores[number]
         operands += [core.values, [letters[i] for i in core.indices]]
-    out = [letters[i] for i in (*planned.row_order, *planned.k_order)]
+    out = [letters[i] for i in (*planned.shared_order, *planned.row_order, *planned.k_order)]
     merged = np.einsum(*operands, out, optimize="greedy")  # type: ignore[call-overload]
-    return merged.reshape(planned.stage.rows, planned.stage.k)
+    return merged.reshape(planned.stage.shared, planned.stage.rows, planned.stage.k)

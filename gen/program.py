@@ -8,6 +8,10 @@ first.
 Address generators move by *deltas*: when loop j advances, every loop inside it has just ended, so
 the address changes by ``stride[j] - sum of (count - 1) * stride`` over the loops inside. One adder
 for each stream serves any nesting.
+
+The core needs no deltas: its vectors lie in the order in which they are used. When a column loop or
+the lane tile advances, the address goes on if that loop is shared, and back to where the current
+core matrix begins if not.
 """
 
 from __future__ import annotations
@@ -39,7 +43,7 @@ def drain_levels(config: EngineConfig) -> int:
 
 def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
     """Names and widths of a descriptor's fields, least significant first. Counts are stored minus
-    one.
+    one; bit j of ``shared`` is for column loop j, innermost first.
     """
     address = config.work_address_bits
     skew = config.work_row_bits
@@ -51,6 +55,7 @@ def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("shift", config.shift_bits),
         ("rows_last", max(1, config.row_bits)),
         ("lanes_last", max(1, config.lane_bits)),
+        ("shared", config.column_loops),
         ("core_base", config.core_address_bits),
         ("x_base", address),
         ("x_skew", skew),
@@ -104,6 +109,7 @@ def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict
         "shift": stage.shift,
         "rows_last": stage.rows - (stage.row_tiles(config) - 1) * config.rows - 1,
         "lanes_last": stage.lane_count - (lane_tiles - 1) * config.lanes - 1,
+        "shared": sum(loop.shared << j for j, loop in enumerate(columns)),
         "core_base": stage.core_base,
         "x_base": stage.x_base,
         "x_skew": (lane_skew(config, stage.lane_x) or 0) if stage.lane_count > 1 else 0,
@@ -204,7 +210,11 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
 
     def columns(j: int) -> Loop:
         return Loop(
-            issue[k_count + 2 + j], x[k_count + 2 + j], y[row_count + 1 + j], b[row_count + 1 + j]
+            issue[k_count + 2 + j],
+            x[k_count + 2 + j],
+            y[row_count + 1 + j],
+            b[row_count + 1 + j],
+            shared=bool(values["shared"] >> j & 1),
         )
 
     def stride(skew: int) -> int:

@@ -3,8 +3,8 @@
 The engine takes no notice of what its stages read and write; its cycles are known, so the program
 can. Here the times of every read and every write of two neighbouring stages are laid beside each
 other, and the later stage waits just until no word is read before it is written. In which order a
-stage goes through its columns is free, and decides how soon its successor finds its words: the
-orders with the shortest waits are chosen.
+stage goes through its columns within one core matrix is free, and decides how soon its successor
+finds its words: the orders with the shortest waits are chosen.
 
 Only neighbours need this: a stage is not latched before all results of the stage before the last
 are written (``gen.cycles``), and results are written long after the operands of the same region
@@ -102,11 +102,13 @@ def _least_wait(written: tuple[np.ndarray, np.ndarray], read: tuple[np.ndarray, 
 
 
 def _orders(stage: Stage) -> list[tuple[int, ...]]:
-    """Orders of the column loops; the given one first."""
+    """Orders of the column loops; the given one first. The shared ones stay where they are."""
     n = len(stage.column_loops)
-    if stage.columns * max(stage.k, stage.rows) > LARGE or factorial(n) > ORDERS:
+    shared = tuple(j for j, loop in enumerate(stage.column_loops) if loop.shared)
+    free = tuple(j for j, loop in enumerate(stage.column_loops) if not loop.shared)
+    if stage.columns * max(stage.k, stage.rows) > LARGE or factorial(len(free)) > ORDERS:
         return [tuple(range(n))]
-    return list(permutations(range(n)))
+    return [(*shared, *order) for order in permutations(free)]
 
 
 def _reordered(stage: Stage, order: Sequence[int]) -> Stage:

@@ -79,17 +79,26 @@ class _Partial:
         return (peak, self.bias, self.cycles) if goal == "work" else (self.bias, peak, self.cycles)
 
 
-def _fuse(loops: Iterable[tuple[int, int, int, bool]]) -> list[tuple[int, int, int, bool]]:
-    """Merge neighbouring (count, x, y, is batch) loops, outermost first, that count as one."""
-    fused: list[tuple[int, int, int, bool]] = []
-    for count, x, y, is_batch in loops:
+def _fuse(loops: Iterable[tuple[Loop, bool]]) -> tuple[list[Loop], list[bool]]:
+    """Merge neighbouring loops, outermost first, that count as one; a loop over samples (the flag)
+    takes no other biases, so it stays on its own, and so do shared ones among the others.
+    """
+    fused: list[Loop] = []
+    samples: list[bool] = []
+    for loop, is_batch in loops:
         if fused:
             outer = fused[-1]
-            if outer[1] == count * x and outer[2] == count * y and outer[3] == is_batch:
-                fused[-1] = (outer[0] * count, x, y, is_batch)
+            if (outer.x, outer.y, outer.shared, samples[-1]) == (
+                loop.count * loop.x,
+                loop.count * loop.y,
+                loop.shared,
+                is_batch,
+            ):
+                fused[-1] = replace(loop, count=outer.count * loop.count)
                 continue
-        fused.append((count, x, y, is_batch))
-    return fused
+        fused.append(loop)
+        samples.append(is_batch)
+    return fused, samples
 
 
 def layer_searches(model: Model, config: EngineConfig, batch: int) -> list[OrderSearch]:
@@ -161,13 +170,19 @@ class Planner:
 
         k_order = by(read, step.k)
         row_order = by(write, step.rows)
+        shared_order = by(read, step.shared)
         column_order = by(read, (i for i in step.columns if i not in partial.block))
-        k_loops = _fuse((self.sizes[i], read.strides[i], 0, False) for i in k_order)
-        row_loops = _fuse((self.sizes[i], 0, write.strides[i], False) for i in row_order)
-        column_loops = _fuse(
-            (self.sizes[i], read.strides[i], write.strides[i], with_bias and i == BATCH)
-            for i in column_order
+
+        def column(index: str) -> tuple[Loop, bool]:
+            x, y = read.strides[index], write.strides[index]
+            shared = index in step.shared
+            return Loop(self.sizes[index], x=x, y=y, shared=shared), with_bias and index == BATCH
+
+        k_loops, _ = _fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
+        row_loops, row_samples = _fuse(
+            (Loop(self.sizes[i], y=write.strides[i]), False) for i in row_order
         )
+        column_loops, column_samples = _fuse(column(i) for i in (*shared_order, *column_order))
         if (
             len(k_loops) > config.k_loops
             or len(row_loops) > config.row_loops
@@ -176,28 +191,19 @@ class Planner:
             return None
         lane_count = prod(self.sizes[i] for i in partial.block)
         biases = 0
-        row_bias, column_bias = [0] * len(row_loops), [0] * len(column_loops)
         if with_bias:
             biases = -(-lane_count // config.lanes)
-            for loops, strides in ((row_loops, row_bias), (column_loops, column_bias)):
+            for loops, samples in ((row_loops, row_samples), (column_loops, column_samples)):
                 for j in reversed(range(len(loops))):
-                    count, _, _, is_batch = loops[j]
-                    if not is_batch:
-                        strides[j] = biases
-                        biases *= count
+                    if not samples[j]:
+                        loops[j] = replace(loops[j], bias=biases)
+                        biases *= loops[j].count
         if partial.bias + biases > config.bias_depth:
             return None
         stage = Stage(
-            k_loops=tuple(Loop(count, x=x) for count, x, _, _ in k_loops) or (Loop(1),),
-            row_loops=tuple(
-                Loop(count, y=y, bias=b)
-                for (count, _, y, _), b in zip(row_loops, row_bias, strict=True)
-            )
-            or (Loop(1),),
-            column_loops=tuple(
-                Loop(count, x=x, y=y, bias=b)
-                for (count, x, y, _), b in zip(column_loops, column_bias, strict=True)
-            ),
+            k_loops=tuple(k_loops) or (Loop(1),),
+            row_loops=tuple(row_loops) or (Loop(1),),
+            column_loops=tuple(column_loops),
             lane_count=lane_count,
             lane_x=block_stride(partial.block, self.sizes, read) or 1,
             lane_y=block_stride(partial.block, self.sizes, write) or 1,
@@ -212,6 +218,7 @@ class Planner:
             step=step,
             k_order=k_order,
             row_order=row_order,
+            shared_order=shared_order,
             column_order=column_order,
             block=partial.block,
             ends_layer=partial.ends_layer,
@@ -244,7 +251,7 @@ class Planner:
         starts_layer = before is None or before.layer != layer
         boundary = self.boundaries[layer] if starts_layer else Boundary(shared=True)
         # A chain of slices begins with a whole tensor.
-        tensor = (*(step.sliced if step.first else ()), *step.columns, *step.k)
+        tensor = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
         written: Block | None = None if before is None else before.block
         pinned = not boundary.shared
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
@@ -266,8 +273,10 @@ class Planner:
                 if not serves(block, self.sizes, layout, self.config):
                     continue
                 tiles = lane_tiles(block, step.columns, self.sizes, self.config)
-                k, rows = (prod(self.sizes[i] for i in group) for group in (step.k, step.rows))
-                cycles = stage_cycles(step, rows, k, tiles, self.config)
+                k, rows, shared = (
+                    prod(self.sizes[i] for i in group) for group in (step.k, step.rows, step.shared)
+                )
+                cycles = stage_cycles(step, rows, k, shared * tiles, self.config)
                 if before is None:
                     yield _Partial(
                         cycles=cycles,
@@ -389,7 +398,7 @@ class Planner:
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""
-        tensor = (*partial.step.columns, *partial.step.rows)
+        tensor = (*partial.step.shared, *partial.step.columns, *partial.step.rows)
         for layout in layouts(tensor, self.sizes, self.config, partial.block, (), ()):
             closed = self.close(partial, layout)
             if closed is not None:

@@ -2,9 +2,9 @@
 between them shrink.
 
 The indices of a slice are columns of each stage of the chain: no stage of it sums over them or
-makes them. The tensor that the chain reads and the one that it leaves are whole; those in between
-hold one slice. A chain starts with its layer and ends before the layer's last stage, so that
-biases and activations never are within.
+makes them, and none has a core matrix for each of their values. The tensor that the chain reads and
+the one that it leaves are whole; those in between hold one slice. A chain starts with its layer and
+ends before the layer's last stage, so that biases and activations never are within.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
             last=number == last,
         )
         rows, k = search.size(step.rows), search.size(step.k)
-        tiles = -(-search.size(columns) // search.config.lanes)
+        tiles = search.size(step.shared) * -(-search.size(columns) // search.config.lanes)
         result[number] = replace(found, bound=stage_cycles(found, rows, k, tiles, search.config))
     return tuple(result)
 

@@ -6,6 +6,10 @@ knows no format.
 Every one of the three index groups is a nest of loops (outermost first), and an address is affine
 in the loop counters. Columns are ``column_loops`` around one run of ``lane_count`` columns that the
 engine's lanes take side by side, a tile of ``lanes`` at a time.
+
+The outermost column loops may be *shared* with the core, which then has a matrix of its own for
+each of their columns: a batch of products,
+``y[shared, row, column] = requantise(sum over k of core[shared, row, k] * x[shared, k, column])``.
 """
 
 from __future__ import annotations
@@ -19,12 +23,15 @@ from drawbar.gen.errors import FitError
 
 @dataclass(frozen=True)
 class Loop:
-    """``count`` repetitions; strides in elements (x, y) or bias vectors (bias)."""
+    """``count`` repetitions; strides in elements (x, y) or bias vectors (bias). Each repetition of
+    a ``shared`` column loop has a core matrix of its own.
+    """
 
     count: int
     x: int = 0
     y: int = 0
     bias: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Stage:
     row_loops:
         Result rows: use ``y`` and ``bias``.
     column_loops:
-        Columns besides the lane run: use ``x``, ``y`` and ``bias``.
+        Columns besides the lane run: use ``x``, ``y`` and ``bias``; the shared ones first.
     lane_count, lane_x, lane_y:
         Length of the lane run, and the distance in elements between neighbouring lanes when read
         and written.
@@ -47,8 +54,8 @@ class Stage:
     x_base, y_base:
         Element addresses of the live tensor and of the result.
     core_base:
-        First vector of the core: ``core[row_tile * k + step]``, row tiles of ``rows`` rows, zero
-        padded.
+        First vector of the core: ``core[(shared * row_tiles + row_tile) * k + step]``, row tiles of
+        ``rows`` rows, zero padded.
     bias_base:
         First bias vector, or None for no bias.
     shift:
@@ -91,6 +98,17 @@ class Stage:
         return prod(loop.count for loop in self.column_loops) * self.lane_count
 
     @property
+    def shared(self) -> int:
+        """Core matrices, one for each repetition of the shared loops."""
+        return prod(loop.count for loop in self.column_loops if loop.shared)
+
+    @property
+    def core_text(self) -> str:
+        """The core's sizes: ``rows x k``, or ``shared x (rows x k)``."""
+        matrix = f"{self.rows} x {self.k}"
+        return matrix if self.shared == 1 else f"{self.shared} x ({matrix})"
+
+    @property
     def multiplications(self) -> int:
         return self.k * self.rows * self.columns
 
@@ -109,8 +127,8 @@ class Stage:
         return -(-self.lane_count // config.lanes) * prod(loop.count for loop in self.column_loops)
 
     def core_vectors(self, config: EngineConfig) -> int:
-        """Vectors of core memory that the stage's matrix takes."""
-        return self.row_tiles(config) * self.k
+        """Vectors of core memory that the stage's core takes."""
+        return self.shared * self.row_tiles(config) * self.k
 
 
 def lane_skew(config: EngineConfig, stride: int) -> int | None:
@@ -160,6 +178,14 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             loops,
             "use smaller modes",
         )
+    inside = [loop.shared for loop in (*stage.k_loops, *stage.row_loops)]
+    outside = [loop.shared for loop in stage.column_loops if loop.count > 1]
+    need(
+        not any(inside) and outside == sorted(outside, reverse=True),
+        "shares with its core only its outermost column loops",
+        stage.column_loops,
+        "move the shared loops outwards",
+    )
     need(
         0 < stage.lane_count <= 1 << 16, "has 1..65536 lanes", stage.lane_count, "use smaller modes"
     )

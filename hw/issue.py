@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -100,13 +100,20 @@ class Issue(wiring.Component):
         ]
         stream_deltas(m, live, descriptor, "x")
 
-        # The core is read front to back for each column tile, so it needs no loops of its own. Its
-        # address is made beside the live one, while the descriptor is still that of the step.
+        # A core matrix is read front to back for each column tile, and the next one follows it, so
+        # the core needs no loops of its own. Its address is made beside the live one.
         core_address = Signal(config.core_address_bits)
-        again = delayed(m, nest.advance[k_loops + 1 :].any(), 1, "again")
-        with m.If(self.load | (step_1 & again)):
-            m.d.sync += core_address.eq(descriptor.core_base)
+        matrix = Signal(config.core_address_bits)
+        shared = Cat(C(0, 1), descriptor.shared)
+        again = delayed(m, (nest.advance[k_loops + 1 :] & ~shared).any(), 1, "again")
+        onward = delayed(m, (nest.advance[k_loops + 1 :] & shared).any(), 1, "onward")
+        with m.If(self.load):
+            m.d.sync += [core_address.eq(descriptor.core_base), matrix.eq(descriptor.core_base)]
+        with m.Elif(step_1 & again):
+            m.d.sync += core_address.eq(matrix)
         with m.Elif(step_1):
             m.d.sync += core_address.eq(core_address + 1)
+            with m.If(onward):
+                m.d.sync += matrix.eq(core_address + 1)
         m.d.comb += self.core_address.eq(delayed(m, core_address, 2, "core_address"))
         return m

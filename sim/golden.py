@@ -25,13 +25,13 @@ CHUNK = 64
 
 
 def accumulate(core: np.ndarray, live: np.ndarray, acc_width: int) -> np.ndarray:
-    """Exact integer products: ``live (..., k) @ core (rows, k).T`` to ``(..., rows)``, modulo
-    ``2**acc_width``.
+    """Exact integer products: ``live (..., columns, k)`` by ``core (..., rows, k)`` to
+    ``(..., columns, rows)``, modulo ``2**acc_width``; leading axes are broadcast.
 
     The product runs in float64, which is exact here: every partial sum is an integer below 2**53,
     since operands have at most 16 bits and a reduction at most 2**20 steps.
     """
-    total = (live.astype(np.float64) @ core.T.astype(np.float64)).astype(np.int64)
+    total = (live.astype(np.float64) @ core.swapaxes(-1, -2).astype(np.float64)).astype(np.int64)
     half = 1 << (acc_width - 1)
     if total.size and max(total.max(), -1 - total.min()) >= half:
         total = ((total + half) & ((1 << acc_width) - 1)) - half
@@ -80,15 +80,18 @@ def run_stage(
         Work memories ``(samples, elements)``; changed in place.
     """
     check_stage(stage, config, "stage of the program")
-    row_tiles, k, rows = stage.row_tiles(config), stage.k, stage.rows
-    vectors = core[stage.core_base : stage.core_base + row_tiles * k]
-    matrix = vectors.reshape(row_tiles, k, config.rows).transpose(0, 2, 1).reshape(-1, k)[:rows]
+    shared, k, rows = stage.shared, stage.k, stage.rows
+    vectors = core[stage.core_base : stage.core_base + stage.core_vectors(config)]
+    tiles = vectors.reshape(shared, -1, k, config.rows).transpose(0, 1, 3, 2)
+    matrices = tiles.reshape(shared, -1, k)[:, :rows]
 
     columns = stage.column_loops
     read = [(c.count, c.x) for c in columns] + [(stage.lane_count, stage.lane_x)]
     read += [(loop.count, loop.x) for loop in stage.k_loops]
     live = _strided(work, stage.x_base, read)
-    acc = accumulate(matrix, live.reshape(-1, k), config.acc_width)
+    # One core matrix serves all samples at once.
+    flat = live.reshape((-1, k) if shared == 1 else (len(work), shared, -1, k))
+    acc = accumulate(matrices, flat, config.acc_width)
     shape = (len(work), *(c.count for c in columns), stage.lane_count)
     result = acc.reshape(*shape, rows)
     if stage.bias_base is not None:

@@ -21,6 +21,10 @@ def offset(loops: Sequence[Loop], counters: Sequence[int], field: str) -> int:
     return sum(getattr(loop, field) * n for loop, n in zip(loops, counters, strict=True))
 
 
+def row_tiles(stage: Stage, config: EngineConfig) -> int:
+    return len(range(0, len(list(counts(stage.row_loops))), config.rows))
+
+
 def wrap(value: int, width: int) -> int:
     """``value`` as a signed number of ``width`` bits."""
     return (value + (1 << (width - 1))) % (1 << width) - (1 << (width - 1))
@@ -42,7 +46,11 @@ def run_stage(
 ) -> None:
     """The stage as its docstring says it: one result element after the other."""
     results = {}
+    matrices = counts([loop if loop.shared else Loop(1) for loop in stage.column_loops])
+    number = {counters: n for n, counters in enumerate(matrices)}
     for column in counts(stage.column_loops):
+        own = (at * loop.shared for at, loop in zip(column, stage.column_loops, strict=True))
+        core_base = stage.core_base + number[tuple(own)] * row_tiles(stage, config) * stage.k
         for lane in range(stage.lane_count):
             x_lane = stage.x_base + offset(stage.column_loops, column, "x") + lane * stage.lane_x
             y_lane = stage.y_base + offset(stage.column_loops, column, "y") + lane * stage.lane_y
@@ -50,7 +58,7 @@ def run_stage(
                 total = 0
                 for step, reduced in enumerate(counts(stage.k_loops)):
                     tile = row // config.rows
-                    weight = core[stage.core_base + tile * stage.k + step][row % config.rows]
+                    weight = core[core_base + tile * stage.k + step][row % config.rows]
                     total += weight * work[x_lane + offset(stage.k_loops, reduced, "x")]
                 total = wrap(total, config.acc_width)
                 if stage.bias_base is not None:

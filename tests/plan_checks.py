@@ -19,10 +19,12 @@ def run_in_float(plan: Plan, x: np.ndarray) -> np.ndarray:
     for number, stage in plan.program:
         planned = plan.stages[number]
         network = plan.networks[planned.layer]
-        matrix = core_matrix(network, planned)
+        matrices = core_matrix(network, planned)
+        assert matrices.shape == (stage.shared, stage.rows, stage.k)
         reads = naive.addresses(0, naive.columns(stage, "x"), "x")
         steps = naive.addresses(stage.x_base, stage.k_loops, "x")
-        values = work[reads[:, None] + steps] @ matrix.T
+        values = work[reads[:, None] + steps].reshape(stage.shared, -1, stage.k)
+        values = (values @ matrices.swapaxes(1, 2)).reshape(-1, stage.rows)
         writes = naive.addresses(0, naive.columns(stage, "y"), "y")
         rows = naive.addresses(stage.y_base, stage.row_loops, "y")
         targets = writes[:, None] + rows
@@ -57,7 +59,13 @@ def _features(plan: Plan, planned, network) -> np.ndarray:
     columns = (*slices, *naive.columns(stage, "x"))
     base = naive.addresses(stage.x_base, columns, "x")[:, None]
     place = base + naive.addresses(0, stage.k_loops, "x")
-    order = (*planned.step.sliced, *planned.column_order, *planned.block, *planned.k_order)
+    order = (
+        *planned.step.sliced,
+        *planned.shared_order,
+        *planned.column_order,
+        *planned.block,
+        *planned.k_order,
+    )
     place = place.reshape([sizes[i] for i in order])
     wanted = (*(("batch",) if plan.batch > 1 else ()), *network.input)
     return place.transpose([order.index(i) for i in wanted]).reshape(plan.batch, -1)

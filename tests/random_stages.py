@@ -67,7 +67,9 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
             bias.append(span)
             span *= count
         with_bias = rng.random() < 0.5
-        core_vectors = -(-int(np.prod(rows)) // config.rows) * int(np.prod(k))
+        shared = rng.choice((0, 0, rng.randint(0, len(columns))))
+        matrices = int(np.prod(columns[:shared]))
+        core_vectors = matrices * -(-int(np.prod(rows)) // config.rows) * int(np.prod(k))
         room = config.work_elements - x_span - y_span
         if room < 0 or core_vectors > config.core_depth:
             continue
@@ -85,8 +87,10 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
                 Loop(c, y=s, bias=b) for c, s, b in zip(rows, y, bias[1:], strict=False)
             ),
             column_loops=tuple(
-                Loop(c, x=sx, y=sy, bias=b)
-                for c, sx, sy, b in zip(columns, x[len(k) :], y[n:], bias[1 + n :], strict=True)
+                Loop(c, x=sx, y=sy, bias=b, shared=j < shared)
+                for j, (c, sx, sy, b) in enumerate(
+                    zip(columns, x[len(k) :], y[n:], bias[1 + n :], strict=True)
+                )
             ),
             lane_count=lanes,
             lane_x=lane_x,

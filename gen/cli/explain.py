@@ -135,7 +135,7 @@ def _tree(layer: LayerReport, found: Explanation) -> Tree:
         branch = branch.add(
             Text.assemble(
                 (stage.cores, "bold cyan"),
-                f"  {stage.rows} x {stage.k} by {exact(stage.columns)} columns, "
+                f"  {stage.core_text} by {exact(stage.columns)} columns, "
                 f"{exact(stage.cycles.total)} cycles",
             )
         )
@@ -170,7 +170,7 @@ def _stages(found: Explanation) -> Any:
         sizes.add_row(
             str(stage.number),
             stage.cores,
-            f"{stage.rows} x {stage.k}",
+            stage.core_text,
             exact(stage.columns),
             f"{stage.row_tiles} x {exact(stage.lane_tiles)}",
             f"{stage.lane_read}/{stage.lane_write}",

@@ -185,7 +185,7 @@ def _draw_time(axes: Any, found: Explanation) -> None:
             drawn.add(name)
             left += width
         text = (
-            f"{stage.rows} x {stage.k} by {stage.columns:,}: {stage.cycles.total:,} cycles, "
+            f"{stage.core_text} by {stage.columns:,}: {stage.cycles.total:,} cycles, "
             f"{100 * stage.utilisation:.0f} %"
         )
         if stage.limit != "array":

@@ -52,15 +52,16 @@ def _flatten(network: ContractionNetwork, live: _Live) -> np.ndarray:
 
 
 def _float_stage(
-    network: ContractionNetwork, planned: PlannedStage, matrix: np.ndarray, live: _Live
+    network: ContractionNetwork, planned: PlannedStage, matrices: np.ndarray, live: _Live
 ) -> _Live:
     """One stage in float: the same product as on the engine, by index names."""
     # In float, slices are further columns.
     order = (*planned.step.sliced, *planned.column_order, *planned.block)
-    columns = tuple(i for i in order if i != BATCH)
+    columns = (*planned.shared_order, *(i for i in order if i != BATCH))
     axes = [1 + live.indices.index(i) for i in (*columns, *planned.k_order)]
-    operand = live.values.transpose(0, *axes).reshape(-1, planned.stage.k)
-    result = operand @ matrix.T
+    batched = (len(live.values), len(matrices), -1, planned.stage.k)
+    operand = live.values.transpose(0, *axes).reshape(batched)
+    result = operand @ matrices.swapaxes(1, 2)
     indices = (*columns, *planned.row_order)
     shape = [network.sizes[i] for i in indices]
     return _Live(indices, result.reshape(len(live.values), *shape))
@@ -69,7 +70,7 @@ def _float_stage(
 def _float_stages(
     plan: Plan, x: np.ndarray
 ) -> Iterator[tuple[PlannedStage, np.ndarray, np.ndarray]]:
-    """Each stage with its core matrix and its float result, bias and activation included."""
+    """Each stage with its core matrices and its float result, bias and activation included."""
     live: _Live | None = None
     features = x
     for planned in plan.stages:
@@ -77,8 +78,8 @@ def _float_stages(
         if live is None:
             shape = [network.sizes[i] for i in network.input]
             live = _Live(network.input, features.reshape(len(x), *shape))
-        matrix = core_matrix(network, planned)
-        live = _float_stage(network, planned, matrix, live)
+        matrices = core_matrix(network, planned)
+        live = _float_stage(network, planned, matrices, live)
         values = live.values
         if planned.ends_layer:
             features = _flatten(network, live)
@@ -87,7 +88,7 @@ def _float_stages(
             if network.activation == "relu":
                 features = np.maximum(features, 0)
             values, live = features, None
-        yield planned, matrix, values
+        yield planned, matrices, values
 
 
 def _error(values: np.ndarray, scale: float, config: EngineConfig) -> float:
@@ -116,7 +117,7 @@ def _scale(values: np.ndarray, config: EngineConfig) -> float:
 
 
 def _integers(
-    matrix: np.ndarray,
+    matrices: np.ndarray,
     bias: np.ndarray | None,
     scale_in: float,
     scale_out: float,
@@ -124,16 +125,16 @@ def _integers(
     where: str,
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Core and bias integers and the shift, with no overflow possible in any accumulator."""
-    most = float(np.abs(matrix).max()) * scale_out / scale_in
+    most = float(np.abs(matrices).max()) * scale_out / scale_in
     shift = config.acc_width
     if most > 0:
         shift = min(shift, int(np.floor(np.log2((config.data_max + 0.5) / most))))
     while shift >= 0:
-        core = np.rint(matrix * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
+        core = np.rint(matrices * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
         biases = None
         if bias is not None:
             biases = np.rint(bias * (scale_out * 2.0**shift)).astype(np.int64)
-        largest = int(np.abs(core).sum(axis=1).max()) * -config.data_min
+        largest = int(np.abs(core).sum(axis=-1).max()) * -config.data_min
         largest_bias = int(np.abs(biases).max()) if biases is not None else 0
         if np.abs(core).max() <= config.data_max and max(
             largest, largest_bias
@@ -150,12 +151,15 @@ def _integers(
 
 
 def core_image(core: np.ndarray, config: EngineConfig) -> np.ndarray:
-    """``(rows, k)`` integers to core vectors, ``(row tiles * k, rows of array)``, zero padded."""
-    rows, k = core.shape
+    """``(shared, rows, k)`` integers to core vectors, ``(shared * row tiles * k, rows of array)``,
+    zero padded.
+    """
+    shared, rows, k = core.shape
     tiles = -(-rows // config.rows)
-    padded = np.zeros((tiles * config.rows, k), np.int64)
-    padded[:rows] = core
-    return padded.reshape(tiles, config.rows, k).transpose(0, 2, 1).reshape(-1, config.rows)
+    padded = np.zeros((shared, tiles * config.rows, k), np.int64)
+    padded[:, :rows] = core
+    in_tiles = padded.reshape(shared, tiles, config.rows, k)
+    return in_tiles.transpose(0, 1, 3, 2).reshape(-1, config.rows)
 
 
 def _place_bias(
@@ -174,7 +178,12 @@ def _place_bias(
     if plan.batch > 1:
         features = np.broadcast_to(features, (plan.batch, *features.shape))
         indices = (BATCH, *indices)
-    order = (*planned.column_order, *planned.block, *planned.row_order)
+    order = (
+        *planned.shared_order,
+        *planned.column_order,
+        *planned.block,
+        *planned.row_order,
+    )
     features = features.transpose([indices.index(i) for i in order])
     features = features.reshape(-1, stage.lane_count, stage.rows)
 
@@ -237,7 +246,7 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
     shifts: list[int] = []
     cores: list[np.ndarray] = []
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
-    for number, (planned, matrix, result) in enumerate(_float_stages(plan, x)):
+    for number, (planned, matrices, result) in enumerate(_float_stages(plan, x)):
         network = plan.networks[planned.layer]
         scale_out = _scale(result, config)
         if number == len(plan.stages) - 1:
@@ -247,13 +256,13 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
         where = f"layer {network.name!r}, stage {number}"
         # Outputs cannot be finer than the products that make them: with no shift, a core entry is
         # what it is.
-        most = float(np.abs(matrix).max())
+        most = float(np.abs(matrices).max())
         if most > 0 and most * scale_out / scale_in > config.data_max:
             scale_out = config.data_max / most * scale_in
             if number == len(plan.stages) - 1:
                 output_bits = int(np.floor(np.log2(scale_out)))
                 scale_out = 2.0**output_bits
-        core, bias_integers, shift = _integers(matrix, bias, scale_in, scale_out, config, where)
+        core, bias_integers, shift = _integers(matrices, bias, scale_in, scale_out, config, where)
         cores.append(core_image(core, config))
         if bias_integers is not None:
             _place_bias(biases, bias_integers, network, planned, plan)
@@ -298,6 +307,7 @@ def assemble(
             "layer": plan.networks[stage.layer].name,
             "cores": list(plan.stages[number].step.group),
             "slices": plan.stages[number].step.slices,
+            "shared": stage.shared,
             "rows": stage.rows,
             "k": stage.k,
             "columns": stage.columns,

@@ -81,7 +81,7 @@ def profile(
             StageCycles(
                 layer=described[number].get("layer", ""),
                 number=number,
-                text=f"{stage.rows} x {stage.k} by {stage.columns}",
+                text=f"{stage.core_text} by {stage.columns}",
                 predicted=predicted[number],
                 measured=own,
             )

@@ -110,14 +110,15 @@ def run_by_names(plan: Plan, cores: np.ndarray, shifts: list[int], x: np.ndarray
         if indices == ("features",):
             indices = network.input
             live = live.reshape(len(x), *(network.sizes[i] for i in indices))
-        tiles = stage.row_tiles(config)
-        image = cores[stage.core_base : stage.core_base + tiles * stage.k]
-        image = image.reshape(tiles, stage.k, config.rows).transpose(0, 2, 1)
-        matrix = image.reshape(-1, stage.k)[: stage.rows]
-        columns = tuple(i for i in indices if i not in planned.k_order)
+        shared = stage.shared
+        image = cores[stage.core_base : stage.core_base + stage.core_vectors(config)]
+        image = image.reshape(shared, -1, stage.k, config.rows).transpose(0, 1, 3, 2)
+        matrices = image.reshape(shared, -1, stage.k)[:, : stage.rows]
+        taken = (*planned.shared_order, *planned.k_order)
+        columns = (*planned.shared_order, *(i for i in indices if i not in taken))
         axes = [1 + indices.index(i) for i in (*columns, *planned.k_order)]
-        operand = live.transpose(0, *axes).reshape(-1, stage.k)
-        result = round_shift(accumulate(matrix, operand, config.acc_width), shift)
+        operand = live.transpose(0, *axes).reshape(len(x), shared, -1, stage.k)
+        result = round_shift(accumulate(matrices, operand, config.acc_width), shift)
         result = saturate(result, config.data_width, stage.activation)
         indices = (*columns, *planned.row_order)
         live = result.reshape(len(x), *(network.sizes[i] for i in indices))

@@ -98,7 +98,10 @@ def issue_steps(stage: Stage, config: EngineConfig) -> list[Step]:
     free = 0
     lane_tiles = -(-stage.lane_count // config.lanes)
     row_tiles = stage.row_tiles(config)
-    for column in offsets(stage.column_loops, "x"):
+    columns = offsets(stage.column_loops, "x")
+    for number, column in enumerate(columns):
+        # Columns go through the core matrices one after the other.
+        matrix = number * stage.shared // len(columns)
         for lane_tile in range(lane_tiles):
             for row_tile in range(row_tiles):
                 for k, inner in enumerate(offsets(stage.k_loops, "x")):
@@ -112,7 +115,9 @@ def issue_steps(stage: Stage, config: EngineConfig) -> list[Step]:
                             last=last,
                             row_tile_last=row_tile == row_tiles - 1,
                             live_address=stage.x_base + column + lane + inner,
-                            core_address=stage.core_base + row_tile * stage.k + k,
+                            core_address=stage.core_base
+                            + (matrix * row_tiles + row_tile) * stage.k
+                            + k,
                         )
                     )
                 rows = min(config.rows, stage.rows - row_tile * config.rows)

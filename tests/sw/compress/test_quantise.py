@@ -215,8 +215,10 @@ def _biased(rng: random.Random):
 
 def test_core_image_by_hand() -> None:
     config = EngineConfig(rows=2, lanes=2)
-    image = core_image(np.array([[1, 2], [3, 4], [5, 6]]), config)
+    image = core_image(np.array([[[1, 2], [3, 4], [5, 6]]]), config)
     np.testing.assert_array_equal(image, [[1, 3], [2, 4], [5, 0], [6, 0]])
+    two = core_image(np.array([[[1, 2], [3, 4], [5, 6]], [[7, 8], [9, 1], [2, 3]]]), config)
+    np.testing.assert_array_equal(two[4:], [[7, 9], [8, 1], [2, 0], [3, 0]])
 
 
 def test_an_engine_that_ran_before_gives_the_same() -> None:
