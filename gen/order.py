@@ -14,7 +14,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 
 from drawbar.gen.config import EngineConfig
@@ -80,25 +80,36 @@ class OrderSearch:
         for number, indices in enumerate(self.cores):
             for index in indices:
                 self.users[index] = self.users.get(index, 0) | 1 << number
+        # Sets of indices are bit masks within the search, in the network's canonical order.
+        self._bits = {index: 1 << number for number, index in enumerate(self.sizes)}
+        self._core_masks = [sum(self._bits[i] for i in indices) for indices in self.cores]
+        self._live: dict[int, int] = {}
+        self._parts: dict[int, tuple[tuple[str, ...], int]] = {}
         self._steps: dict[int, list[tuple[int, Step]]] = {}
 
-    def live(self, absorbed: int) -> tuple[str, ...]:
-        """Indices of the live tensor, in the network's canonical order."""
-        inputs, outputs = set(self.network.input), set(self.network.output)
-        names = []
-        for index in self.sizes:
-            users = self.users.get(index, 0)
-            if index == BATCH or (index in inputs and index in outputs):
-                names.append(index)
-            elif index in inputs:
-                if users & ~absorbed:
-                    names.append(index)
-            elif index in outputs:
-                if users & absorbed:
-                    names.append(index)
-            elif users & absorbed and users & ~absorbed:
-                names.append(index)
-        return tuple(names)
+    def live(self, absorbed: int) -> int:
+        """Indices of the live tensor, as a bit mask."""
+        mask = self._live.get(absorbed)
+        if mask is None:
+            inputs, outputs = set(self.network.input), set(self.network.output)
+            mask = 0
+            for index, bit in self._bits.items():
+                users = self.users.get(index, 0)
+                # Made by its first user, or there from the start; gone with its last, or to stay.
+                made = index == BATCH or index in inputs or users & absorbed
+                needed = index == BATCH or index in outputs or users & ~absorbed
+                if made and needed:
+                    mask |= bit
+            self._live[absorbed] = mask
+        return mask
+
+    def part(self, mask: int) -> tuple[tuple[str, ...], int]:
+        """Names of a set of indices, and the product of their sizes."""
+        part = self._parts.get(mask)
+        if part is None:
+            names = tuple(index for index, bit in self._bits.items() if mask & bit)
+            part = self._parts[mask] = (names, self.size(names))
+        return part
 
     def size(self, indices: tuple[str, ...]) -> int:
         return prod(self.sizes[i] for i in indices)
@@ -138,21 +149,23 @@ class OrderSearch:
     def step(self, absorbed: int, group: int) -> Step:
         """The step that absorbs ``group``."""
         before, after = self.live(absorbed), self.live(absorbed | group)
-        indices = frozenset().union(*(self.cores[n] for n in _members(group)))
-        rows = tuple(i for i in after if i not in before)
-        k = tuple(i for i in before if i not in after)
-        shared = tuple(i for i in before if i in after and i in indices)
-        columns = tuple(i for i in before if i in after and i not in indices)
-        m, reduction, n, matrices = (self.size(part) for part in (rows, k, columns, shared))
-        lane_tiles = matrices * -(-n // self.config.lanes)
+        members = _members(group)
+        indices = 0
+        for number in members:
+            indices |= self._core_masks[number]
+        rows, m = self.part(after & ~before)
+        k, reduction = self.part(before & ~after)
+        shared, matrices = self.part(before & after & indices)
+        columns, n = self.part(before & after & ~indices)
+        row_tiles, lane_tiles = -(-m // self.config.rows), matrices * -(-n // self.config.lanes)
         return Step(
-            group=tuple(_members(group)),
+            group=members,
             k=k,
             rows=rows,
             columns=columns,
             shared=shared,
             bound=tile_cycles(m, reduction, lane_tiles, self.config),
-            core_vectors=matrices * -(-m // self.config.rows) * reduction,
+            core_vectors=matrices * row_tiles * reduction,
             live=matrices * reduction * n,
             result=matrices * m * n,
             multiplications=matrices * m * reduction * n,
@@ -290,5 +303,6 @@ class OrderSearch:
                 )
 
 
-def _members(group: int) -> list[int]:
-    return [n for n in range(group.bit_length()) if group >> n & 1]
+@cache
+def _members(group: int) -> tuple[int, ...]:
+    return tuple(n for n in range(group.bit_length()) if group >> n & 1)
