@@ -153,7 +153,11 @@ def _examine(board: Device, case: Case) -> tuple[Artefact | None, Mismatch | Non
     artefact = None
     try:
         artefact = api.compile(
-            case.model, case.config, calibration=case.calibration, batch=case.batch
+            case.model,
+            case.config,
+            calibration=case.calibration,
+            batch=case.batch,
+            minimise=case.minimise,
         )
         return artefact, check_case(board, artefact, case.x)
     except (ToolError, KeyboardInterrupt):

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
+from drawbar.fuzz_layers import (
+    FORMATS,
+    MOST_DEPTH,
+    PAIRED,
+    factor_modes,
+    random_layer,
+    random_modes,
+)
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError
-from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.plan import plan_model
 from drawbar.sw.compress.quantise import quantise
@@ -23,13 +29,13 @@ MOST_CYCLES = 60_000
 #: Samples that scales are chosen from; runs of the program, back to back.
 CALIBRATION = 8
 RUNS = 2
+#: The part of the cases that is planned for the least memory: slices, mostly.
+FOR_MEMORY = 1 / 8
 #: Draws of a model before the bounds are halved.
 PATIENCE = 4
 
-#: The largest mode; the modes and ranks that are drawn.
-MOST_MODE = 64
-_MODES = (1, 2, 2, 3, 3, 4, 4, 4, 5, 6, 7, 8, 8, 9, 12, 16, 20, 28, 32, 49, 64)
-_RANKS = (1, 1, 2, 2, 3, 4, 4, 4, 5, 6, 7, 8, 8, 12, 16, 24, 32)
+#: Formats, more often than once where most models have them.
+DRAWN_FORMATS = (*FORMATS, "tt", "tt")
 
 
 def _generator(*parts: object) -> random.Random:
@@ -84,6 +90,8 @@ class Case:
 
     Members
     -------
+    minimise:
+        What its plan is made for, as in ``gen.plan``.
     calibration:
         ``(samples, inputs)`` real numbers.
     x:
@@ -95,6 +103,7 @@ class Case:
     config: EngineConfig
     model: Model
     batch: int
+    minimise: str
     calibration: np.ndarray
     x: np.ndarray
 
@@ -111,7 +120,7 @@ class Case:
             scale = 2.0 ** -(tries // PATIENCE)
             case = _draw(seed, number, config, rng, scale)
             try:
-                plan = plan_model(case.model, config, batch=case.batch)
+                plan = plan_model(case.model, config, batch=case.batch, minimise=case.minimise)
                 if plan.total.total <= MOST_CYCLES:
                     quantise(plan, case.calibration)
                     return case, tries
@@ -129,7 +138,7 @@ def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scal
     batch = max(1, min(batch, elements))
     features = max(1, elements // batch)
     most_weights = int(min(MOST_WEIGHTS, config.core_depth * config.rows) * scale)
-    model = _model(rng, features, max(1, most_weights), config.data_width)
+    model = _model(rng, features, max(1, most_weights))
     values = np.random.default_rng(rng.getrandbits(64))
     calibration = values.standard_normal((CALIBRATION, model.inputs))
     low, high = config.data_min, config.data_max
@@ -147,82 +156,27 @@ def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scal
         config=config,
         model=model,
         batch=batch,
+        minimise="memory" if rng.random() < FOR_MEMORY else "cycles",
         calibration=calibration,
         # Now and then the last batch is not full.
         x=x.astype(np.int64)[: len(x) - rng.choice((0, 0, batch // 2))],
     )
 
 
-def _modes(rng: random.Random, count: int, most: int) -> tuple[int, ...]:
-    """Modes of 1 to 64 with a product of at most ``most``."""
-    modes = [1] * count
-    for place in rng.sample(range(count), count):
-        room = most // prod(modes)
-        modes[place] = rng.choice([mode for mode in _MODES if mode <= room])
-    return tuple(modes)
-
-
-def _factors(rng: random.Random, number: int, count: int) -> tuple[int, ...]:
-    """``number`` as a product of ``count`` modes of 1 to 64, or of more where it takes more."""
-    modes = [1] * count
-    rest, divisor = number, 2
-    while rest > 1:
-        while rest % divisor:
-            divisor += 1
-        places = [n for n, mode in enumerate(modes) if mode * divisor <= MOST_MODE]
-        if places:
-            modes[rng.choice(places)] *= divisor
-        else:
-            modes.append(divisor)
-        rest //= divisor
-    return tuple(modes)
-
-
-def _model(rng: random.Random, features: int, weights: int, data_width: int) -> Model:
-    """One to three layers; neighbours' factorisations agree, differ, or have no refinement."""
+def _model(rng: random.Random, features: int, weights: int) -> Model:
+    """One to three layers, each of its own format; neighbours' factorisations agree, differ, or
+    have no refinement.
+    """
     layers: list[ContractionNetwork] = []
-    modes: tuple[int, ...] = ()
     for number in range(rng.choice((1, 1, 2, 3))):
-        depth = rng.randint(1, 5)
-        if number == 0:
-            modes_in = _modes(rng, depth, features)
+        form = rng.choice(DRAWN_FORMATS)
+        depth = rng.randint(1, MOST_DEPTH if form in PAIRED else MOST_DEPTH - 1)
+        if not layers:
+            modes = random_modes(rng, depth, features)
         elif rng.random() < 0.5:
-            modes_in = modes
+            modes = layers[-1].modes_out
         else:
-            modes_in = _factors(rng, prod(modes), depth)
-        values = np.random.default_rng(rng.getrandbits(64))
-        if rng.random() < 0.2:
-            modes = (rng.randint(1, max(1, min(MOST_MODE, features, weights // prod(modes_in)))),)
-            shape = (modes[0], prod(modes_in))
-            weight = values.standard_normal(shape) / np.sqrt(shape[1])
-            bias, activation = _ending(rng, values, modes[0])
-            layers.append(dense_network(f"layer{number}", weight, bias=bias, activation=activation))
-            continue
-        modes = _modes(rng, len(modes_in), features)
-        ranks = _ranks(rng, modes_in, modes, weights)
-        cores = [
-            values.standard_normal((left, m, n, right)) / np.sqrt(n * right)
-            for left, m, n, right in zip(ranks, modes, modes_in, ranks[1:], strict=False)
-        ]
-        bias, activation = _ending(rng, values, prod(modes))
-        layers.append(tt_network(f"layer{number}", cores, bias=bias, activation=activation))
+            modes = factor_modes(rng, layers[-1].outputs, depth)
+        name = f"layer{number}"
+        layers.append(random_layer(rng, name, form, modes, features=features, weights=weights))
     return Model("fuzz", tuple(layers))
-
-
-def _ranks(
-    rng: random.Random, modes_in: tuple[int, ...], modes_out: tuple[int, ...], weights: int
-) -> list[int]:
-    """Ranks of 1 to 32, such that no core has more than ``weights`` weights where that can be."""
-    ranks = [1]
-    for m, n in zip(modes_out[:-1], modes_in[:-1], strict=True):
-        room = max(1, weights // (ranks[-1] * m * n))
-        ranks.append(rng.choice([rank for rank in _RANKS if rank <= room]))
-    return [*ranks, 1]
-
-
-def _ending(
-    rng: random.Random, values: np.random.Generator, outputs: int
-) -> tuple[np.ndarray | None, str]:
-    """A layer's bias, or none, and its activation."""
-    bias = values.standard_normal(outputs) * 0.5 if rng.random() < 0.5 else None
-    return bias, rng.choice(("none", "relu"))

@@ -22,7 +22,7 @@ from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, ConfigError, ToolError
 from drawbar.gen.model_file import load_model, save_model
 
-CASE_VERSION = 1
+CASE_VERSION = 2
 CASE_MAGIC = "drawbar-fuzz-case"
 CASE_SUFFIX = ".fuzz"
 STATE = "state.json"
@@ -40,7 +40,7 @@ def code_digest() -> str:
             if path.parent.name != "cli":
                 total.update(path.relative_to(root).as_posix().encode() + b"\0")
                 total.update(path.read_bytes())
-    for name in ("fuzz.py", "fuzz_cases.py"):
+    for name in ("fuzz.py", "fuzz_cases.py", "fuzz_layers.py"):
         total.update((Path(drawbar.__path__[0]) / name).read_bytes())
     return total.hexdigest()
 
@@ -140,6 +140,7 @@ def save_case(folder: Path, case: Case, artefact: Artefact | None, kind: str, te
             "seed": case.seed,
             "number": case.number,
             "batch": case.batch,
+            "minimise": case.minimise,
             "config": case.config.as_dict(),
             "kind": kind,
             "text": text,
@@ -192,6 +193,7 @@ def load_case(path: str | Path) -> tuple[Case, Artefact | None, str, str]:
         config=config,
         model=model,
         batch=fields["batch"],
+        minimise=fields["minimise"],
         calibration=arrays["calibration"],
         x=arrays["x"],
     )
