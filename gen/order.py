@@ -1,21 +1,23 @@
 """Contraction order: which cores are merged offline, and in which order they meet the live tensor.
 
-A state is the set of cores that the live tensor has absorbed. A step merges a connected group of
-the others offline and multiplies. Any number of cores may have an index: it stays live until the
-last of them is absorbed, and each step in between multiplies by one core matrix for each of its
-values. Dynamic programming over these sets gives, for each, the fewest
-cycles still to go, as if every stage found its columns side by side (a lower bound, since layouts
-can only cost more). With that as its guide, a best-first search yields whole orders from the best
-bound upwards, so a planner that finds a layout that reaches the bound can stop: it is optimal.
+A state is the set of cores that the live tensor has absorbed. A step merges a group of the others
+offline, neighbours or not, and multiplies. Any number of cores may have an index: it stays live
+until the last of them is absorbed, and each step in between multiplies by one core matrix for each
+of its values.
+
+Dynamic programming over these sets gives, for each, the fewest cycles still to go, as if every
+stage found its columns side by side (a lower bound, since layouts can only cost more). With that as
+its guide, a best-first search yields whole orders from the best bound upwards, so a planner that
+finds a layout that reaches the bound can stop: it is optimal.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, cached_property, partial
 from math import prod
+from typing import NamedTuple
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import tile_cycles
@@ -25,8 +27,7 @@ from drawbar.gen.network import ContractionNetwork
 BATCH = "batch"
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """Absorb a group of cores: a matrix product over ``k``, with rows and columns by index name,
     for each value of the indices ``shared`` by the merged core and by the tensors before and after.
 
@@ -56,6 +57,22 @@ class Step:
 Order = tuple[Step, ...]
 
 
+class Move(NamedTuple):
+    """What a step costs, as in ``Step``; from one state it leads to ``after`` with ``group``."""
+
+    after: int
+    group: int
+    bound: int
+    core_vectors: int
+    live: int
+    result: int
+
+
+#: Cores of the largest network in which any group may be merged; in larger ones, those that are
+#: connected.
+ANY_GROUP = 10
+
+
 class OrderSearch:
     """The search over one layer's contraction orders.
 
@@ -80,12 +97,16 @@ class OrderSearch:
         for number, indices in enumerate(self.cores):
             for index in indices:
                 self.users[index] = self.users.get(index, 0) | 1 << number
-        # Sets of indices are bit masks within the search, in the network's canonical order.
+        # Sets of cores and of indices are bit masks, indices in the network's canonical order.
         self._bits = {index: 1 << number for number, index in enumerate(self.sizes)}
         self._core_masks = [sum(self._bits[i] for i in indices) for indices in self.cores]
+        self._border = sum(self._bits[i] for i in (*network.input, *network.output))
+        self._masks: dict[int, int] = {0: 0}
         self._live: dict[int, int] = {}
-        self._parts: dict[int, tuple[tuple[str, ...], int]] = {}
-        self._steps: dict[int, list[tuple[int, Step]]] = {}
+        self._sizes = {0: 1, **{bit: self.sizes[i] for i, bit in self._bits.items()}}
+        self._moves: dict[int, list[Move]] = {}
+        # Far fewer sizes than steps.
+        self._tile_cycles = cache(partial(tile_cycles, config=config))
 
     def live(self, absorbed: int) -> int:
         """Indices of the live tensor, as a bit mask."""
@@ -103,25 +124,39 @@ class OrderSearch:
             self._live[absorbed] = mask
         return mask
 
-    def part(self, mask: int) -> tuple[tuple[str, ...], int]:
-        """Names of a set of indices, and the product of their sizes."""
-        part = self._parts.get(mask)
-        if part is None:
-            names = tuple(index for index, bit in self._bits.items() if mask & bit)
-            part = self._parts[mask] = (names, self.size(names))
-        return part
+    def names(self, mask: int) -> tuple[str, ...]:
+        """The indices of a bit mask."""
+        return tuple(index for index, bit in self._bits.items() if mask & bit)
+
+    def _size(self, mask: int) -> int:
+        """The product of the sizes of a bit mask's indices."""
+        size = self._sizes.get(mask)
+        if size is None:
+            low = mask & -mask
+            size = self._sizes[mask] = self._sizes[low] * self._size(mask & ~low)
+        return size
 
     def size(self, indices: tuple[str, ...]) -> int:
         return prod(self.sizes[i] for i in indices)
 
     @cached_property
     def groups(self) -> list[int]:
-        """Connected sets of cores whose merged core could fit core memory, smallest first."""
-        neighbours = [0] * len(self.cores)
-        for number, indices in enumerate(self.cores):
-            for other, others in enumerate(self.cores):
-                if other != number and indices & others:
-                    neighbours[number] |= 1 << other
+        """Sets of cores whose merged core could fit core memory, smallest first."""
+        found = self._connected_groups()
+        if len(self.cores) <= ANY_GROUP:
+            most = self.config.core_depth * self.config.rows
+            found |= {g for g in range(1, self.all + 1) if self._merged_size(g) <= most}
+        return sorted(found, key=lambda g: (g.bit_count(), g))
+
+    def _connected_groups(self) -> set[int]:
+        """Single cores, and connected sets that are not much larger than core memory: orders of
+        these are told of even where they do not fit.
+        """
+        masks = self._core_masks
+        neighbours = [
+            sum(1 << other for other, mask in enumerate(masks) if other != number and mask & own)
+            for number, own in enumerate(masks)
+        ]
         found = {1 << number for number in range(len(self.cores))}
         frontier = set(found)
         while frontier:
@@ -136,53 +171,63 @@ class OrderSearch:
                 g for g in grown - found if self._merged_size(g) <= self.config.core_depth * 64 * 8
             }
             found |= frontier
-        return sorted(found, key=lambda g: (g.bit_count(), g))
+        return found
+
+    def _mask(self, group: int) -> int:
+        """Indices of a group of cores, as a bit mask."""
+        mask = self._masks.get(group)
+        if mask is None:
+            lowest = group & -group
+            mask = self._core_masks[lowest.bit_length() - 1] | self._mask(group & ~lowest)
+            self._masks[group] = mask
+        return mask
 
     def _merged_size(self, group: int) -> int:
-        indices = frozenset().union(*(self.cores[n] for n in _members(group)))
-        return prod(
-            self.sizes[i]
-            for i in indices
-            if self.users[i] & ~group or i in self.network.input or i in self.network.output
-        )
+        kept = self._mask(group) & (self._mask(self.all & ~group) | self._border)
+        return self._size(kept)
+
+    def _parts(self, absorbed: int, group: int) -> tuple[int, int, int, int]:
+        """Rows, k, columns and shared indices of a step, as bit masks."""
+        before, after = self.live(absorbed), self.live(absorbed | group)
+        kept, indices = before & after, self._mask(group)
+        return after & ~before, before & ~after, kept & ~indices, kept & indices
 
     def step(self, absorbed: int, group: int) -> Step:
         """The step that absorbs ``group``."""
-        before, after = self.live(absorbed), self.live(absorbed | group)
-        members = _members(group)
-        indices = 0
-        for number in members:
-            indices |= self._core_masks[number]
-        rows, m = self.part(after & ~before)
-        k, reduction = self.part(before & ~after)
-        shared, matrices = self.part(before & after & indices)
-        columns, n = self.part(before & after & ~indices)
-        row_tiles, lane_tiles = -(-m // self.config.rows), matrices * -(-n // self.config.lanes)
+        rows, k, columns, shared = parts = self._parts(absorbed, group)
+        move = self._move(absorbed, group)
         return Step(
-            group=members,
-            k=k,
-            rows=rows,
-            columns=columns,
-            shared=shared,
-            bound=tile_cycles(m, reduction, lane_tiles, self.config),
-            core_vectors=matrices * row_tiles * reduction,
-            live=matrices * reduction * n,
-            result=matrices * m * n,
-            multiplications=matrices * m * reduction * n,
+            group=_members(group),
+            k=self.names(k),
+            rows=self.names(rows),
+            columns=self.names(columns),
+            shared=self.names(shared),
+            bound=move.bound,
+            core_vectors=move.core_vectors,
+            live=move.live,
+            result=move.result,
+            multiplications=prod(map(self._size, parts)),
         )
 
-    def steps(self, absorbed: int) -> list[tuple[int, Step]]:
-        """All steps from a state, as (state after, step)."""
-        if absorbed not in self._steps:
-            result = []
-            for group in self.groups:
-                if not group & absorbed:
-                    result.append((absorbed | group, self.step(absorbed, group)))
-            self._steps[absorbed] = result
-        return self._steps[absorbed]
+    def _move(self, absorbed: int, group: int) -> Move:
+        rows, k, n, shared = map(self._size, self._parts(absorbed, group))
+        row_tiles, lane_tiles = -(-rows // self.config.rows), -(-n // self.config.lanes)
+        return Move(
+            absorbed | group,
+            group,
+            self._tile_cycles(rows, k, shared * lane_tiles),
+            shared * row_tiles * k,
+            shared * k * n,
+            shared * rows * n,
+        )
 
-    def fits(self, step: Step, core_limit: int, work_limit: int) -> bool:
-        return step.core_vectors <= core_limit and step.live + step.result <= work_limit
+    def moves(self, absorbed: int) -> list[Move]:
+        """All steps from a state."""
+        moves = self._moves.get(absorbed)
+        if moves is None:
+            moves = [self._move(absorbed, group) for group in self.groups if not group & absorbed]
+            self._moves[absorbed] = moves
+        return moves
 
     @cached_property
     def states(self) -> list[int]:
@@ -191,10 +236,10 @@ class OrderSearch:
         frontier = [0]
         while frontier:
             state = frontier.pop()
-            for after, _ in self.steps(state):
-                if after not in seen:
-                    seen.add(after)
-                    frontier.append(after)
+            for move in self.moves(state):
+                if move.after not in seen:
+                    seen.add(move.after)
+                    frontier.append(move.after)
         return sorted(seen, key=lambda s: (-s.bit_count(), s))
 
     @cached_property
@@ -202,26 +247,26 @@ class OrderSearch:
         """What orders need, as (core vectors, work elements of the largest stage), from the fewest
         vectors upwards; orders that need no less of either than another are left out.
         """
-        return self._front(lambda step, peak: max(peak, step.live + step.result), None)
+        return self._front(lambda move, peak: max(peak, move.live + move.result), None)
 
     def prices(self, work_limit: int) -> list[tuple[int, int]]:
         """What orders within the limit of work elements need, as (core vectors, bound in cycles),
         from the fewest vectors upwards; orders that need no less of either are left out.
         """
-        return self._front(lambda step, bound: bound + step.bound, work_limit)
+        return self._front(lambda move, bound: bound + move.bound, work_limit)
 
     def _front(
-        self, add: Callable[[Step, int], int], work_limit: int | None
+        self, add: Callable[[Move, int], int], work_limit: int | None
     ) -> list[tuple[int, int]]:
         """Pareto front of core vectors and another sum over the steps of whole orders."""
         best: dict[int, list[tuple[int, int]]] = {self.all: [(0, 0)]}
         for state in self.states:
-            found = [
-                (core + step.core_vectors, add(step, other))
-                for after, step in self.steps(state)
-                if work_limit is None or step.live + step.result <= work_limit
-                for core, other in best.get(after, ())
-            ]
+            found = {
+                (core + move.core_vectors, add(move, other))
+                for move in self.moves(state)
+                if work_limit is None or move.live + move.result <= work_limit
+                for core, other in best.get(move.after, ())
+            }
             if found:
                 best[state] = []
                 for core, other in sorted(found):
@@ -248,8 +293,9 @@ class OrderSearch:
             return 0
         least = None
         for state in self.states:
-            for after, step in self.steps(state):
-                if after == self.all:
+            for move in self.moves(state):
+                if move.after == self.all:
+                    step = self.step(state, move.group)
                     columns = self.size(tuple(i for i in step.columns if i != BATCH))
                     rows = self.size(step.rows) * self.size(step.shared)
                     need = rows * -(-columns // self.config.lanes)
@@ -264,43 +310,54 @@ class OrderSearch:
         """
         to_go = {self.all: 0}
         core_to_go = {self.all: 0}
+        fitting: dict[int, list[Move]] = {}
         for state in self.states:
-            for after, step in self.steps(state):
-                if after not in to_go or not self.fits(step, core_limit, work_limit):
-                    continue
-                total = to_go[after] + step.bound
-                to_go[state] = min(to_go.get(state, total), total)
-                core = core_to_go[after] + step.core_vectors
-                core_to_go[state] = min(core_to_go.get(state, core), core)
+            fitting[state] = [
+                move
+                for move in self.moves(state)
+                if move.after in to_go
+                and move.core_vectors <= core_limit
+                and move.live + move.result <= work_limit
+            ]
+            moves = fitting[state]
+            if moves:
+                to_go[state] = min(to_go[m.after] + m.bound for m in moves)
+                core_to_go[state] = min(core_to_go[m.after] + m.core_vectors for m in moves)
         if 0 not in to_go:
             return
         # (bound, peak of work, groups): ties go to less memory, then to the first order.
-        heap: list[tuple[int, int, tuple[tuple[int, ...], ...], int, int, Order]] = [
-            (to_go[0], 0, (), 0, 0, ())
+        heap: list[tuple[int, int, tuple[tuple[int, ...], ...], int, int]] = [
+            (to_go[0], 0, (), 0, 0)
         ]
         while heap:
-            bound, peak, groups, state, core, path = heapq.heappop(heap)
+            bound, peak, groups, state, core = heapq.heappop(heap)
             if state == self.all:
-                yield bound, path
+                yield bound, self._order(groups)
                 continue
             spent = bound - to_go[state]
-            for after, step in self.steps(state):
-                if after not in to_go or not self.fits(step, core_limit, work_limit):
-                    continue
-                vectors = core + step.core_vectors
-                if vectors + core_to_go[after] > core_limit:
-                    continue
-                heapq.heappush(
-                    heap,
-                    (
-                        spent + step.bound + to_go[after],
-                        max(peak, step.live + step.result),
-                        (*groups, step.group),
-                        after,
-                        vectors,
-                        (*path, step),
-                    ),
-                )
+            for move in fitting[state]:
+                vectors = core + move.core_vectors
+                if vectors + core_to_go[move.after] <= core_limit:
+                    heapq.heappush(
+                        heap,
+                        (
+                            spent + move.bound + to_go[move.after],
+                            max(peak, move.live + move.result),
+                            (*groups, _members(move.group)),
+                            move.after,
+                            vectors,
+                        ),
+                    )
+
+    def _order(self, groups: Sequence[tuple[int, ...]]) -> Order:
+        """The steps that absorb these groups in turn."""
+        steps = []
+        absorbed = 0
+        for members in groups:
+            group = sum(1 << number for number in members)
+            steps.append(self.step(absorbed, group))
+            absorbed |= group
+        return tuple(steps)
 
 
 @cache

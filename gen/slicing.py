@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 from drawbar.gen.config import EngineConfig
@@ -95,8 +94,7 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
     result = list(order)
     for number, step in enumerate(order[: last + 1]):
         columns = tuple(i for i in step.columns if i not in indices)
-        found = replace(
-            step,
+        found = step._replace(
             columns=columns,
             live=step.live if number == 0 else step.live // slices,
             result=step.result if number == last else step.result // slices,
@@ -107,7 +105,7 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
         )
         rows, k = search.size(step.rows), search.size(step.k)
         tiles = search.size(step.shared) * -(-search.size(columns) // search.config.lanes)
-        result[number] = replace(found, bound=stage_cycles(found, rows, k, tiles, search.config))
+        result[number] = found._replace(bound=stage_cycles(found, rows, k, tiles, search.config))
     return tuple(result)
 
 

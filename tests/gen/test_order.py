@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import prod
 
 import numpy as np
 import pytest
 from random_models import random_modes, random_tt_layer
+from random_networks import GENERAL, small_layer
 
 from drawbar.gen.align import align
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import tile_cycles
-from drawbar.gen.formats import dense_network
+from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH, OrderSearch
 
@@ -35,35 +36,41 @@ def chain(seed: int, least_rank: int = 2) -> ContractionNetwork:
             return layer
 
 
+def general(seed: int) -> ContractionNetwork:
+    """A layer of 2 to 5 cores with indices that more than two share, or a loop of bonds."""
+    rng = random.Random(seed)
+    while True:
+        layer = small_layer(rng, GENERAL[seed % len(GENERAL)])
+        if len(layer.cores) <= 5:
+            return layer
+
+
+#: Chains, then other networks.
+NETWORKS = [
+    *(pytest.param(chain, seed, id=f"chain{seed}") for seed in range(24)),
+    *(pytest.param(general, seed, id=f"general{seed}") for seed in range(24)),
+]
+Draw = Callable[[int], ContractionNetwork]
+
+
 def engine(seed: int) -> EngineConfig:
     rng = random.Random(seed)
-    return EngineConfig(rows=rng.choice((1, 3, 4, 8)), lanes=rng.choice((1, 4, 8)))
+    # No group is too large for such a core memory.
+    return EngineConfig(
+        rows=rng.choice((1, 3, 4, 8)), lanes=rng.choice((1, 4, 8)), core_depth=1 << 20
+    )
 
 
 def all_orders(network: ContractionNetwork) -> Iterator[Groups]:
-    """Every sequence of groups of neighbouring cores that takes each core once."""
-
-    def connected(cores: list[int]) -> bool:
-        reached, indices = [cores[0]], set(network.cores[cores[0]].indices)
-        rest = cores[1:]
-        while rest:
-            near = [n for n in rest if indices & set(network.cores[n].indices)]
-            if not near:
-                return False
-            for n in near:
-                reached.append(n)
-                indices |= set(network.cores[n].indices)
-                rest.remove(n)
-        return True
+    """Every sequence of groups of cores that takes each core once."""
 
     def go(left: tuple[int, ...]) -> Iterator[Groups]:
         if not left:
             yield ()
         for mask in range(1, 1 << len(left)):
-            group = [n for bit, n in enumerate(left) if mask >> bit & 1]
-            if connected(list(group)):
-                for rest in go(tuple(n for n in left if n not in group)):
-                    yield (tuple(group), *rest)
+            group = tuple(n for bit, n in enumerate(left) if mask >> bit & 1)
+            for rest in go(tuple(n for n in left if n not in group)):
+                yield (group, *rest)
 
     return go(tuple(range(len(network.cores))))
 
@@ -78,25 +85,23 @@ def costs(
     for number, group in enumerate(groups):
         used = [set(network.cores[n].indices) for n in group]
         later = [set(network.cores[n].indices) for rest in groups[number + 1 :] for n in rest]
-        merged = {
-            i
-            for i in set().union(*used)
-            if i in live or i in network.output or any(i in other for other in later)
-        }
-        k, rows, columns = merged & live, merged - live, live - merged
-        m, reduction, n = (prod(sizes[i] for i in part) for part in (rows, k, columns))
-        cycles += tile_cycles(m, reduction, -(-n // config.lanes), config)
-        vectors += -(-m // config.rows) * reduction
-        peak = max(peak, prod(sizes[i] for i in live) + m * n)
+        needed = set(network.output).union(*later)
+        merged = {i for i in set().union(*used) if i in live or i in needed}
+        k, rows, columns = (merged & live) - needed, merged - live, live - merged
+        shared = merged & live & needed
+        m, reduction, n, s = (prod(sizes[i] for i in part) for part in (rows, k, columns, shared))
+        cycles += tile_cycles(m, reduction, s * -(-n // config.lanes), config)
+        vectors += s * -(-m // config.rows) * reduction
+        peak = max(peak, prod(sizes[i] for i in live) + s * m * n)
         multiplications += prod(sizes[i] for i in live | merged)
-        live = rows | columns
+        live = rows | columns | shared
     assert live == {*network.output, BATCH}
     return cycles, vectors, peak, multiplications
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_against_all_orders(seed: int) -> None:
-    network, config = chain(seed), engine(seed)
+@pytest.mark.parametrize(("draw", "seed"), NETWORKS)
+def test_against_all_orders(draw: Draw, seed: int) -> None:
+    network, config = draw(seed), engine(seed)
     batch = random.Random(seed).choice((1, 1, 3))
     search = OrderSearch(network, config, batch)
     everything = {groups: costs(network, groups, config, batch) for groups in all_orders(network)}
@@ -119,9 +124,9 @@ def test_against_all_orders(seed: int) -> None:
     assert len(found) == min(300, len(everything))
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_limits_are_kept_and_cost_nothing_else(seed: int) -> None:
-    network, config = chain(seed), engine(seed)
+@pytest.mark.parametrize(("draw", "seed"), NETWORKS)
+def test_limits_are_kept_and_cost_nothing_else(draw: Draw, seed: int) -> None:
+    network, config = draw(seed), engine(seed)
     search = OrderSearch(network, config, 1)
     everything = [costs(network, groups, config, 1) for groups in all_orders(network)]
     vectors = sorted(cost[1] for cost in everything)
@@ -140,9 +145,9 @@ def test_limits_are_kept_and_cost_nothing_else(seed: int) -> None:
         assert found == fitting[:100]
 
 
-@pytest.mark.parametrize("seed", range(24))
-def test_least_memories(seed: int) -> None:
-    network, config = chain(seed), engine(seed)
+@pytest.mark.parametrize(("draw", "seed"), NETWORKS)
+def test_least_memories(draw: Draw, seed: int) -> None:
+    network, config = draw(seed), engine(seed)
     batch = random.Random(seed).choice((1, 2))
     search = OrderSearch(network, config, batch)
     needs = [costs(network, groups, config, batch)[1:3] for groups in all_orders(network)]
@@ -155,10 +160,10 @@ def test_least_memories(seed: int) -> None:
         assert peak > less
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_multiplications_of_a_step_are_a_matrix_product(seed: int) -> None:
+@pytest.mark.parametrize(("draw", "seed"), NETWORKS[12:36])
+def test_the_multiplications_of_a_step_are_a_matrix_product(draw: Draw, seed: int) -> None:
     """Each step, done with einsum over its own index names, ends in the layer's own outputs."""
-    (network,), _ = align(Model("m", (chain(seed, least_rank=1),)))
+    (network,), _ = align(Model("m", (draw(seed),)))
     search = OrderSearch(network, engine(seed), 1)
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((1, network.inputs))
@@ -167,20 +172,22 @@ def test_the_multiplications_of_a_step_are_a_matrix_product(seed: int) -> None:
         names = network.input
         values = x.reshape([network.sizes[i] for i in names])
         for step in order[1]:
-            assert set(names) == {*step.k, *step.columns}
+            assert set(names) == {*step.k, *step.columns, *step.shared}
             assert values.size == step.live
             operands: list[object] = [values, [letters[i] for i in names]]
             for number in step.group:
                 core = network.cores[number]
                 operands += [core.values, [letters[i] for i in core.indices]]
-            names = (*step.rows, *step.columns)
+            names = (*step.shared, *step.rows, *step.columns)
             values = np.einsum(*operands, [letters[i] for i in names])  # type: ignore[call-overload]
             assert values.size == step.result
-            m, k, n = (search.size(part) for part in (step.rows, step.k, step.columns))
-            assert step.multiplications == m * k * n
+            parts = (step.rows, step.k, step.columns, step.shared)
+            assert step.multiplications == prod(search.size(part) for part in parts)
         y = values.transpose([names.index(i) for i in network.output]).reshape(1, -1)
         if network.bias is not None:
             y = y + network.bias
+        if network.activation == "relu":
+            y = np.maximum(y, 0)
         np.testing.assert_allclose(y, network.forward(x), rtol=1e-9, atol=1e-12)
 
 
@@ -201,17 +208,31 @@ def test_least_bias() -> None:
             prod(network.sizes[i] for i in step.rows)
             * -(-prod(network.sizes[i] for i in step.columns) // 4)
             for state in search.states
-            for after, step in search.steps(state)
-            if after == search.all
+            for move in search.moves(state)
+            if move.after == search.all
+            for step in [search.step(state, move.group)]
         )
         assert search.least_bias() == least >= -(-network.outputs // 4)
 
 
-def test_disconnected_cores_meet_one_after_the_other() -> None:
+def test_only_so_many_groups_where_there_are_many_cores() -> None:
+    """Beyond ten cores only connected ones are merged."""
+    searches = {}
+    for depth in (10, 11):
+        ends = [1, *[2] * (depth - 1), 1]
+        layer = tt_network("l", [np.ones((a, 2, 2, b)) for a, b in pairwise(ends)])
+        searches[depth] = OrderSearch(layer, engine(1), 1)
+    assert len(searches[10].groups) == 2**10 - 1
+    assert len(searches[11].groups) == sum(range(1, 12))
+
+
+def test_cores_without_indices_cost_no_stage() -> None:
+    """Modes and ranks of 1 vanish; what is left of a core then, a number, joins another one."""
     layer = random_tt_layer(
-        random.Random(1), "ones", (2, 3, 4), (3, 2, 2), bias=False, activation="none", most_rank=1
+        random.Random(1), "ones", (4, 1, 4), (4, 1, 4), bias=False, activation="none", most_rank=1
     )
     (network,), _ = align(Model("m", (layer,)))
-    orders = list(OrderSearch(network, EngineConfig(), 1).orders(AMPLE, AMPLE))
-    assert len(orders) == 6
-    assert all(len(step.group) == 1 for _, order in orders for step in order)
+    assert network.cores[1].values.shape == ()
+    config = EngineConfig(rows=4, lanes=4)
+    _, order = next(OrderSearch(network, config, 1).orders(AMPLE, AMPLE))
+    assert sorted(len(step.group) for step in order) == [1, 2]
