@@ -15,15 +15,26 @@ from typer.testing import CliRunner
 from drawbar.fuzz import replay_case, run_fuzz
 from drawbar.fuzz_cases import MOST_CYCLES, MOST_ELEMENTS, Case, draw_engine
 from drawbar.fuzz_files import STATE, load_case
+from drawbar.fuzz_layers import FORMATS
 from drawbar.gen.cli.main import app
 from drawbar.gen.errors import ArtefactError, ToolError
 from drawbar.sim import golden
 
 FUZZ = "drawbar.fuzz"
+#: Together 300 cases on 12 engines, 1 x 4 to 15 x 8.
+SEEDS, CASES = range(12), 25
+#: As many as it takes to meet a rounding that is a tie.
+FOR_A_TIE = 24
 
 
-def test_hardware_is_exact_on_a_few_cases(tmp_path: Path) -> None:
-    """On the generated RTL; a call that stops is gone on with."""
+@pytest.mark.parametrize("seed", SEEDS)
+def test_hardware_is_exact(seed: int, tmp_path: Path) -> None:
+    """On the generated RTL, one engine for each seed."""
+    result = run_fuzz(cases=CASES, seed=seed, out=tmp_path, per_engine=4 * CASES)
+    assert (result.done, result.engines, result.failures) == (CASES, 1, ())
+
+
+def test_a_call_that_stops_is_gone_on_with(tmp_path: Path) -> None:
     first = run_fuzz(cases=6, seed=0, out=tmp_path, per_engine=16)
     assert (first.done, first.before, first.engines, first.failures) == (6, 0, 2, ())
     second = run_fuzz(cases=8, seed=0, out=tmp_path, per_engine=16)
@@ -54,9 +65,9 @@ def test_a_wrong_rounding_is_found_saved_and_replayed(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(f"{FUZZ}.run_artefact", wrong_golden)
-        result = fuzz_golden(20, tmp_path)
+        result = fuzz_golden(FOR_A_TIE, tmp_path)
         assert not result.passed
-        assert result.done == 20
+        assert result.done == FOR_A_TIE
         broken = replay_case(result.failures[0], device="golden")
     assert broken.program is not None
     assert broken.compiled is not None
@@ -71,7 +82,7 @@ def test_a_wrong_rounding_is_found_saved_and_replayed(
 def test_a_replay_on_the_hardware(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(f"{FUZZ}.run_artefact", wrong_golden)
-        path = fuzz_golden(20, tmp_path).failures[0]
+        path = fuzz_golden(FOR_A_TIE, tmp_path).failures[0]
     runner = CliRunner()
     ran = runner.invoke(app, ["fuzz", "--replay", str(path), "--json"])
     assert ran.exit_code == 0, ran.output
@@ -129,8 +140,8 @@ def test_failures_are_remembered_and_end_with_exit_code_3(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(f"{FUZZ}.run_artefact", wrong_golden)
-        failures = fuzz_golden(20, tmp_path).failures
-    arguments = ["fuzz", "--cases", "20", "--out", str(tmp_path)]
+        failures = fuzz_golden(FOR_A_TIE, tmp_path).failures
+    arguments = ["fuzz", "--cases", str(FOR_A_TIE), "--out", str(tmp_path)]
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 3
     assert all(path.name in ran.stdout.replace("\n", "") for path in failures)
@@ -166,13 +177,16 @@ def test_the_space_is_covered_and_bounded() -> None:
     assert {config.data_width for config in engines} == {8, 16}
     cases = [Case.draw(0, n, config)[0] for n, config in enumerate(engines)]
     assert {len(case.model.layers) for case in cases} == {1, 2, 3}
-    assert {layer.format for case in cases for layer in case.model.layers} == {"tt", "dense"}
+    layers = [layer for case in cases for layer in case.model.layers]
+    assert {layer.format for layer in layers} == set(FORMATS)
+    mixes = [case for case in cases if len({layer.format for layer in case.model.layers}) > 1]
+    assert len(mixes) > len(cases) / 4
+    assert {case.minimise for case in cases} == {"cycles", "memory"}
     assert {1, 40} <= {case.batch for case in cases}
-    trains = [layer for case in cases for layer in case.model.layers if layer.format == "tt"]
-    modes = [mode for layer in trains for mode in (*layer.modes_in, *layer.modes_out)]
+    modes = [m for layer in layers if layer.format != "dense" for m in layer.modes_out]
     assert min(modes) == 1
     assert max(modes) == 64
-    assert 24 <= max(rank for layer in trains for rank in layer.ranks) <= 32
+    assert 24 <= max(rank for layer in layers for rank in layer.ranks) <= 32
     assert {layer.bias is None for case in cases for layer in case.model.layers} == {True, False}
     assert max(case.model.inputs * case.batch for case in cases) <= MOST_ELEMENTS
     assert MOST_CYCLES < 100_000
