@@ -52,7 +52,16 @@ def test_decode_is_the_inverse_of_encode(seed: int) -> None:
     assert len(found) == len(stages)
     for stage, again in zip(stages, found, strict=True):
         assert accesses(again, config) == accesses(stage, config)
-        for field in ("k", "rows", "columns", "lane_count", "shift", "activation", "core_base"):
+        for field in (
+            "k",
+            "rows",
+            "columns",
+            "shared",
+            "lane_count",
+            "shift",
+            "activation",
+            "core_base",
+        ):
             assert getattr(again, field) == getattr(stage, field)
         assert (again.bias_base is None) == (stage.bias_base is None)
     # Strides of loops that turn once are free; all else comes back.

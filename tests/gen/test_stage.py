@@ -63,6 +63,14 @@ def test_sizes() -> None:
     )
 
 
+def test_sizes_of_a_batch_of_products() -> None:
+    loops = (Loop(5, x=1, y=1, shared=True), Loop(2, shared=True), Loop(3))
+    stage = replace(STAGE, column_loops=loops)
+    assert (stage.shared, stage.columns, stage.multiplications) == (10, 210, 6 * 4 * 210)
+    assert (stage.core_vectors(CONFIG), stage.lane_tiles(CONFIG)) == (120, 60)
+    assert (STAGE.core_text, stage.core_text) == ("4 x 6", "10 x (4 x 6)")
+
+
 def test_random_stages_are_accepted() -> None:
     rng = random.Random(1)
     for _ in range(100):
@@ -73,6 +81,9 @@ def test_random_stages_are_accepted() -> None:
 def test_the_limits_themselves_are_accepted() -> None:
     check_stage(STAGE, CONFIG, "stage")
     check_stage(replace(STAGE, core_base=8), CONFIG, "stage")
+    # A loop that turns once is in no loop's way.
+    once = (Loop(1), Loop(1, shared=True), Loop(1))
+    check_stage(replace(STAGE, column_loops=once), CONFIG, "stage")
     check_stage(replace(STAGE, bias_base=8), CONFIG, "stage")
     check_stage(replace(STAGE, x_base=120 - 7 - 40), CONFIG, "stage")
     check_stage(replace(STAGE, y_base=26), CONFIG, "stage")
@@ -87,6 +98,15 @@ def test_the_limits_themselves_are_accepted() -> None:
         ({"column_loops": (Loop(1),) * 4}, "at most 3 column loops", "4", "column_loops"),
         ({"column_loops": (Loop(65537),)}, "1..65536", "65537", "modes"),
         ({"k_loops": (Loop(0),)}, "1..65536", "0", "modes"),
+        (
+            {"column_loops": (Loop(2), Loop(2, shared=True))},
+            "only its outermost column loops",
+            "shared=True",
+            "outwards",
+        ),
+        ({"k_loops": (Loop(2, shared=True),)}, "only its outermost column", "Loop", "outwards"),
+        ({"row_loops": (Loop(2, shared=True),)}, "only its outermost column", "Loop", "outwards"),
+        ({"column_loops": (Loop(2, shared=True),)}, "20 core vectors", "26", "core_depth"),
         ({"lane_count": 0}, "1..65536 lanes", "0", "modes"),
         ({"lane_count": 65537}, "1..65536 lanes", "65537", "modes"),
         ({"lane_x": 2}, "1 mod 4", "lane_x 2", "pad"),
