@@ -21,8 +21,10 @@ from drawbar.gen.errors import ToolError
 Progress = Callable[[str, float | None], None]
 
 _SUMS = "sums.json"
-#: Entries that nobody used for so many days are removed.
+#: Entries of one kind that nobody used for so many days are removed, and the oldest beyond so many:
+#: the fuzzer builds hundreds of engines.
 _KEEP_DAYS = 30
+_KEEP_ENTRIES = 128
 #: Seconds that a process waits for another one's build of the same entry.
 _LOCK_TIMEOUT = 1800
 
@@ -81,13 +83,26 @@ def _locked(path: Path, progress: Progress) -> Iterator[None]:
 
 def _prune(folder: Path) -> None:
     oldest = time.time() - _KEEP_DAYS * 86400
+    used: list[tuple[float, Path]] = []
     for entry in folder.iterdir():
         with contextlib.suppress(OSError):
-            if entry.stat().st_mtime < oldest:
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+            age = entry.stat().st_mtime
+            if entry.is_dir() and not entry.name.startswith("."):
+                used.append((age, entry))
+            elif age < oldest:
+                _remove(entry)
+    used.sort(reverse=True)
+    for number, (age, entry) in enumerate(used):
+        if age < oldest or number >= _KEEP_ENTRIES:
+            _remove(entry)
+
+
+def _remove(entry: Path) -> None:
+    with contextlib.suppress(OSError):
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def cached(

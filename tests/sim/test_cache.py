@@ -95,6 +95,19 @@ def test_entries_that_nobody_uses_are_removed(tmp_path: Path) -> None:
     assert used.exists()
 
 
+def test_the_oldest_entries_beyond_so_many_are_removed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("drawbar.sim.cache._KEEP_ENTRIES", 3)
+    for number in range(6):
+        entry = cached("kind", str(number), lambda scratch, product: None, cache=tmp_path)
+        # As if that many minutes ago; the first one is used again and again.
+        os.utime(entry, (time.time() - (60 - number) * 60,) * 2)
+        cached("kind", "0", lambda scratch, product: None, cache=tmp_path)
+    kept = sorted(path.name for path in (tmp_path / "kind").iterdir() if path.is_dir())
+    assert kept == ["0", "3", "4", "5"]
+
+
 def test_digest_depends_on_every_part() -> None:
     assert digest("a", ["b"]) == hashlib.sha256(b'["a", ["b"]]').hexdigest()
     assert len({digest(*parts) for parts in [("a", "b"), ("ab",), ("b", "a")]}) == 3
