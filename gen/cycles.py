@@ -129,6 +129,13 @@ def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int
     return tiling(rows, k, lane_tiles, config).issue + LATCH_TO_STEP - 1
 
 
+def least_cycles(rows: int, k: int, lane_tiles: int, final: bool, config: EngineConfig) -> int:
+    """The same, where the stage may be the last of the program (``final``) or is not: then the next
+    descriptor has to be here as well.
+    """
+    return max(tile_cycles(rows, k, lane_tiles, config), 0 if final else fetch_cycles(config))
+
+
 def fetch_cycles(config: EngineConfig) -> int:
     """Cycles from the order to fetch a descriptor to the cycle in which it can be latched."""
     return descriptor_words(config) + FETCH_LATENCY

@@ -20,7 +20,7 @@ from math import prod
 from typing import NamedTuple
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import tile_cycles
+from drawbar.gen.cycles import least_cycles
 from drawbar.gen.network import ContractionNetwork
 
 #: Index name of the samples of a batch; it is a column of every stage.
@@ -106,7 +106,7 @@ class OrderSearch:
         self._sizes = {0: 1, **{bit: self.sizes[i] for i, bit in self._bits.items()}}
         self._moves: dict[int, list[Move]] = {}
         # Far fewer sizes than steps.
-        self._tile_cycles = cache(partial(tile_cycles, config=config))
+        self._least_cycles = cache(partial(least_cycles, config=config))
 
     def live(self, absorbed: int) -> int:
         """Indices of the live tensor, as a bit mask."""
@@ -215,7 +215,7 @@ class OrderSearch:
         return Move(
             absorbed | group,
             group,
-            self._tile_cycles(rows, k, shared * lane_tiles),
+            self._least_cycles(rows, k, shared * lane_tiles, absorbed | group == self.all),
             shared * row_tiles * k,
             shared * k * n,
             shared * rows * n,

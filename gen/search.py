@@ -276,7 +276,7 @@ class Planner:
                 k, rows, shared = (
                     prod(self.sizes[i] for i in group) for group in (step.k, step.rows, step.shared)
                 )
-                cycles = stage_cycles(step, rows, k, shared * tiles, self.config)
+                cycles = stage_cycles(step, rows, k, shared * tiles, ends_layer, self.config)
                 if before is None:
                     yield _Partial(
                         cycles=cycles,

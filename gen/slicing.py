@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import HANDOVER, fetch_cycles, tile_cycles, tiling
+from drawbar.gen.cycles import HANDOVER, least_cycles, tiling
 from drawbar.gen.order import Order, OrderSearch, Step
 
 #: Orders whose slices are tried.
@@ -23,19 +23,20 @@ SCANNED = 512
 ENDLESS = 1 << 62
 
 
-def stage_cycles(step: Step, rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
+def stage_cycles(
+    step: Step, rows: int, k: int, lane_tiles: int, ends_layer: bool, config: EngineConfig
+) -> int:
     """What a step of so many lane tiles (of one slice) adds to a program.
 
-    The least, but for waits. Slices may be shorter than it takes to fetch their descriptors, or to
-    drain their results.
+    The least, but for waits. Slices may be shorter than it takes to drain their results.
     """
-    cycles = tile_cycles(rows, k, lane_tiles, config)
+    cycles = least_cycles(rows, k, lane_tiles, ends_layer, config)
     if not step.sliced:
         return cycles
     tiles = tiling(rows, k, lane_tiles, config)
     # The first tile may only end once the stage before is nearly written.
     handed_on = tiles.emptying - HANDOVER + tiles.issue - k
-    return step.slices * max(cycles, handed_on, fetch_cycles(config))
+    return step.slices * max(cycles, handed_on)
 
 
 def group_room(whole: int, inner: int, step: Step, read: int, write: int) -> tuple[int, int, int]:
@@ -105,7 +106,9 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
         )
         rows, k = search.size(step.rows), search.size(step.k)
         tiles = search.size(step.shared) * -(-search.size(columns) // search.config.lanes)
-        result[number] = found._replace(bound=stage_cycles(found, rows, k, tiles, search.config))
+        result[number] = found._replace(
+            bound=stage_cycles(found, rows, k, tiles, False, search.config)
+        )
     return tuple(result)
 
 

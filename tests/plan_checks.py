@@ -122,8 +122,9 @@ def check_plan(plan: Plan) -> None:
         assert not plan.proven
     else:
         least = fetch_cycles(config) + ISSUE_TO_WRITE + 1
-        for stage in stages:
-            least += tile_cycles(stage.rows, stage.k, stage.lane_tiles(config), config)
+        for planned, stage in zip(plan.stages, stages, strict=True):
+            issue = tile_cycles(stage.rows, stage.k, stage.lane_tiles(config), config)
+            least += issue if planned.ends_layer else max(issue, fetch_cycles(config))
         assert plan.total.total >= least >= plan.bound
         assert plan.proven == (least == plan.bound)
     layers = range(len(plan.networks))

@@ -14,7 +14,7 @@ from random_networks import GENERAL, small_layer
 
 from drawbar.gen.align import align
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import tile_cycles
+from drawbar.gen.cycles import fetch_cycles, tile_cycles
 from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH, OrderSearch
@@ -90,7 +90,9 @@ def costs(
         k, rows, columns = (merged & live) - needed, merged - live, live - merged
         shared = merged & live & needed
         m, reduction, n, s = (prod(sizes[i] for i in part) for part in (rows, k, columns, shared))
-        cycles += tile_cycles(m, reduction, s * -(-n // config.lanes), config)
+        issue = tile_cycles(m, reduction, s * -(-n // config.lanes), config)
+        # While a stage runs the next one's descriptor is fetched.
+        cycles += issue if number == len(groups) - 1 else max(issue, fetch_cycles(config))
         vectors += s * -(-m // config.rows) * reduction
         peak = max(peak, prod(sizes[i] for i in live) + s * m * n)
         multiplications += prod(sizes[i] for i in live | merged)
