@@ -10,8 +10,8 @@ Every request gets one response. Both have the same frame::
          +-----+-----+----+----+--------+-------+---------+----------+----------------+-----------+
 
 All numbers are little-endian. Payload and its CRC are there only when the frame carries a payload:
-WRITE requests, and READ, STATUS, WAIT and IDENTIFY responses. The header has a check of its own, so a
-receiver in step knows where a frame ends before it believes a single byte of it, and no byte is
+WRITE requests, and READ, STATUS, WAIT and IDENTIFY responses. The header has a check of its own, so
+a receiver in step knows where a frame ends before it believes a single byte of it, and no byte is
 ever escaped. At these lengths CRC-32C detects every error of up to five bits (Koopman 2002: Hamming
 distance 6 up to 5,243 bits; the longest checked piece here is 516 bytes).
 
@@ -55,8 +55,8 @@ class Op(enum.IntEnum):
     NAK = 0x7F
 
 
-#: What a WAIT waits for, in its address: that no program runs and none is pending, or only that none
-#: is pending, so that every program but the latest one has ended.
+#: What a WAIT waits for, in its address: that no program runs and none is pending, or only that
+#: none is pending, so that every program but the latest one has ended.
 WAIT_IDLE = 0
 WAIT_PENDING = 1
 

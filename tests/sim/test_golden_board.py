@@ -78,7 +78,9 @@ def test_identify_opens_with_any_number(wire: Wire) -> None:
     for number in (200, 3, 255, 0):
         header, payload = wire.ask(Op.IDENTIFY, number)
         assert header == Header(Op.IDENTIFY | RESPONSE_FLAG, number, length=len(payload))
-        assert Identity.unpack(payload) == Identity(PROTOCOL_VERSION, CONFIG.link_window, CONFIG.hash)
+        assert Identity.unpack(payload) == Identity(
+            PROTOCOL_VERSION, CONFIG.link_window, CONFIG.hash
+        )
         assert wire.ask(Op.STATUS, (number + 1) % 256)[0].op == Op.STATUS | RESPONSE_FLAG
 
 
