@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, TensorLayout
+from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.program import encode
@@ -244,8 +244,13 @@ def dense_artefact(
         program=encode([stage], config),
         cores=cores,
         biases=biases,
-        input=TensorLayout(x_base, (inputs,), (pitch,), 1, 4),
-        output=TensorLayout(y_base, (outputs,), (pitch,), 1, 3),
+        buffers=(
+            Buffer(
+                0,
+                TensorLayout(x_base, (inputs,), (pitch,), 1, 4),
+                TensorLayout(y_base, (outputs,), (pitch,), 1, 3),
+            ),
+        ),
         batch=batch,
         cycles=sum(program_cycles([stage], config), Cycles()).total,
         layers=(),
