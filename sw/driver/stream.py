@@ -18,17 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, TensorLayout
+from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.protocol import WAIT_IDLE, WAIT_PENDING, Counters, Op, Space, item_bytes
-from drawbar.gen.transfers import layout_span, spread
-from drawbar.sw.driver.frames import (
-    Request,
-    read_requests,
-    run_request,
-    wait_request,
-    write_requests,
-)
+from drawbar.gen.protocol import Counters, Op, Space, address_of, item_bytes
+from drawbar.gen.transfers import LinkRate, Transfer, layout_span, row_of_runs
+from drawbar.sw.driver.frames import Request, run_request, wait_request
 
 
 @dataclass(frozen=True)
@@ -70,6 +64,8 @@ class RunStream:
         The loaded artefact's.
     x:
         Integers ``(samples, inputs)``, at least one; the rest of the last run is zeros.
+    rate:
+        Of the link: ``gen.transfers`` chooses the order of reads and writes for it.
     first:
         The buffer of the first run.
 
@@ -81,51 +77,53 @@ class RunStream:
         In the order in which they are to be made.
     """
 
-    def __init__(self, places: Places, x: np.ndarray, first: int = 0) -> None:
-        self._places = places
-        self._first = first
-        self._samples = len(x)
+    def __init__(self, places: Places, x: np.ndarray, rate: LinkRate, first: int = 0) -> None:
         artefact = places.artefact
-        self._batch = artefact.batch
+        turn = [(first + n) % len(artefact.buffers) for n in range(len(artefact.buffers))]
+        buffers = [artefact.buffers[n] for n in turn]
+        self._inputs = [places.inputs[n] for n in turn]
+        self._outputs = [places.outputs[n] for n in turn]
+        self._samples = len(x)
         self._dtype = _element(artefact.config)
         self._size = item_bytes(artefact.config, Space.WORK)
-        self.runs = -(-len(x) // self._batch)
+        self.runs = -(-len(x) // artefact.batch)
         self.requests: list[Request] = []
 
-        count = len(artefact.buffers)
-        for run in range(self.runs):
-            reads = self._reads(run - count) if run >= count else []
-            writes = self._writes(run, x[run * self._batch : (run + 1) * self._batch])
-            # With one buffer the output may lie where the input was.
-            self.requests += spread(reads, writes) if count > 1 else [*reads, *writes]
-            self.requests.append(run_request(artefact.buffers[self._buffer(run)].address))
-            if count - 1 <= run < self.runs - 1:
-                self.requests.append(wait_request(WAIT_PENDING if count > 1 else WAIT_IDLE))
-        for run in range(max(0, self.runs - count), self.runs):
-            last = run == self.runs - 1
-            self.requests.append(wait_request(WAIT_IDLE if last else WAIT_PENDING))
-            self.requests += self._reads(run)
-
+        transfers = row_of_runs(
+            buffers,
+            artefact.config,
+            batch=artefact.batch,
+            cycles=artefact.cycles,
+            rate=rate,
+            runs=self.runs,
+        )
         # Bytes written and read until the results of each run are there.
-        moved, reads_seen, each = 0, 0, len(self._reads(0))
         self._ends: list[int] = []
-        for request in self.requests:
-            moved += request.length
-            if request.op == Op.READ:
-                reads_seen += 1
-                if reads_seen % each == 0:
+        self._batch = artefact.batch
+        run = moved = got = 0
+        memory = self._image(run, x)
+        for transfer in transfers:
+            self.requests.append(self._request(transfer, run, memory, buffers))
+            if transfer.op == Op.RUN:
+                run += 1
+                memory = self._image(run, x)
+            elif transfer.op in (Op.READ, Op.WRITE):
+                moved += transfer.length
+                got += transfer.length if transfer.op == Op.READ else 0
+                if got == self._outputs[0].span * self._size:
                     self._ends.append(moved)
+                    got = 0
 
     def results(self, answers: Sequence[bytes]) -> np.ndarray:
         """Integers ``(samples, outputs)`` from the answers to all requests."""
         data = b"".join(self._answers(Op.READ, answers))
-        batch, features = self._places.outputs[0].index.shape
-        y = np.empty((self.runs * batch, features), np.int64)
+        features = self._outputs[0].index.shape[1]
+        y = np.empty((self.runs * self._batch, features), np.int64)
         start = 0
         for run in range(self.runs):
-            place = self._places.outputs[self._buffer(run)]
+            place = self._outputs[run % len(self._outputs)]
             memory = np.frombuffer(data, self._dtype, place.span, start)
-            y[run * batch : (run + 1) * batch] = memory[place.index]
+            y[run * self._batch : (run + 1) * self._batch] = memory[place.index]
             start += place.span * self._size
         return y[: self._samples]
 
@@ -144,15 +142,26 @@ class RunStream:
             if request.op == op:
                 yield answer
 
-    def _buffer(self, run: int) -> int:
-        return (self._first + run) % len(self._places.artefact.buffers)
-
-    def _writes(self, run: int, x: np.ndarray) -> list[Request]:
-        place = self._places.inputs[self._buffer(run)]
+    def _image(self, run: int, x: np.ndarray) -> bytes:
+        """What work memory holds of a run's input, from its first to its last element."""
+        place = self._inputs[run % len(self._inputs)]
+        samples = x[run * self._batch : (run + 1) * self._batch]
         memory = np.zeros(place.span, self._dtype)
-        memory[place.index[: len(x)]] = x
-        return write_requests(Space.WORK, place.first, memory.tobytes(), self._size)
+        memory[place.index[: len(samples)]] = samples
+        return memory.tobytes()
 
-    def _reads(self, run: int) -> list[Request]:
-        place = self._places.outputs[self._buffer(run)]
-        return read_requests(Space.WORK, place.first, place.span * self._size, self._size)
+    def _request(
+        self, transfer: Transfer, run: int, memory: bytes, buffers: Sequence[Buffer]
+    ) -> Request:
+        place = address_of(Space.WORK, transfer.item)
+        match transfer.op:
+            case Op.READ:
+                return Request(Op.READ, place, transfer.length, size=self._size)
+            case Op.WRITE:
+                start = (transfer.item - self._inputs[run % len(buffers)].first) * self._size
+                payload = memory[start : start + transfer.length]
+                return Request(Op.WRITE, place, transfer.length, payload, self._size)
+            case Op.RUN:
+                return run_request(buffers[run % len(buffers)].address)
+            case _:
+                return wait_request(transfer.item)

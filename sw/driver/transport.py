@@ -22,6 +22,8 @@ class Transport(ABC):
     clock_hz:
         Cycles that the engine makes in one second of this transport's time; None where it runs at
         the clock of its configuration. A simulation has its own.
+    baud:
+        Bits a second of a serial line; None where the device takes a byte a cycle.
     ready:
         There is a device behind the transport. A simulated board that waits to be told its engine
         is not ready yet.
@@ -29,6 +31,7 @@ class Transport(ABC):
 
     timeout: float = 2.0
     clock_hz: float | None = None
+    baud: int | None = None
     ready: bool = True
 
     @abstractmethod
