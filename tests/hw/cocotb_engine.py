@@ -18,9 +18,12 @@ from drawbar.gen.program import descriptor_words, encode
 from drawbar.gen.protocol import Space
 from drawbar.gen.schedule import schedule
 from drawbar.gen.stage import Loop, Stage
-from drawbar.hw.engine import HOST_READ
+from drawbar.hw.engine import ISSUE_TO_ADDRESS, ISSUE_TO_ARRAY
 from drawbar.sim.cocotb_runner import parameters
 from drawbar.sim.golden import GoldenEngine
+
+#: Cycles from the address of a vector of work memory to its data.
+READ_LATENCY = ISSUE_TO_ARRAY - ISSUE_TO_ADDRESS
 
 #: Engines of every kind: one multiplier, ragged rows, tall, wide, odd depths, few loops and many.
 CONFIGS = {
@@ -66,8 +69,14 @@ class Host:
         self.bench = Bench(dut, cycles=1_000_000)
         self.config = config
         self.golden = GoldenEngine(config)
+        self.ended = 0  # the first cycle without a program, after the latest one or reset
+
+    async def reset(self) -> None:
+        await self.bench.reset()
+        self.ended = self.bench.now
 
     async def write(self, space: Space, address: int, value: int) -> None:
+        """Without a program every write is taken at once."""
         self.bench.set(
             host__space=space,
             host__address=address,
@@ -82,17 +91,29 @@ class Host:
             await self.write(space, first + n, value)
 
     async def read(self, space: Space, addresses: Sequence[int]) -> list[int]:
-        """One item a cycle, each ``HOST_READ`` cycles after its address."""
+        """Items one after the other; neighbours in one vector of work memory are fetched at once.
+        The cycles of each are asserted.
+        """
+        bench, lanes = self.bench, self.config.lanes
         values = []
-        for n in range(len(addresses) + HOST_READ):
-            asked = n < len(addresses)
-            assert self.bench.get("host__read_valid") == (n >= HOST_READ)
-            if n >= HOST_READ:
-                values.append(signed(self.bench.get("host__read_data"), 64))
-            self.bench.set(host__read=asked, host__space=space)
-            self.bench.set(host__address=addresses[n] if asked else 0)
-            await self.bench.tick()
-        assert self.bench.get("host__read_valid") == 0
+        before = -2
+        for address in addresses:
+            latency = READ_LATENCY + 1
+            if space == Space.WORK:
+                follows = address == before + 1
+                if not follows:
+                    bench.set(host__read=0, host__refresh=1)
+                    await bench.tick()
+                latency = 1 if follows and address % lanes else READ_LATENCY + 2
+            before = address
+            bench.set(host__refresh=0, host__read=1, host__space=space, host__address=address)
+            for cycle in range(1, latency + 1):
+                await bench.tick()
+                assert bench.get("host__read_valid") == (cycle == latency)
+            values.append(signed(bench.get("host__read_data"), 64))
+            await bench.tick()
+            assert bench.get("host__read_valid") == 0
+        bench.set(host__read=0, host__address=0)
         return values
 
     async def load_memories(self, seed: int) -> None:
@@ -116,30 +137,48 @@ class Host:
         await self.write_all(Space.PROGRAM, words.tolist(), address)
 
     async def start(self, address: int) -> None:
-        assert self.bench.get("host__running") == 0
+        """The first cycle in which the program runs is the present one."""
+        assert self.states() == (0, 0)
         self.bench.set(host__start=1, host__start_address=address)
         await self.bench.tick()
         self.bench.set(host__start=0, host__start_address=0)
+        assert self.states() == (0, 1)
+        await self.bench.tick()
+        assert self.states() == (1, 0)
+
+    def states(self) -> tuple[int, int]:
+        """Running and pending."""
+        return self.bench.get("host__running"), self.bench.get("host__pending")
 
     async def run(self, address: int) -> Cycles:
         """Runs to the end; checks the time and every counter against the cycle model."""
         expected = self.golden.run(address)
         total = sum(expected, start=Cycles())
         await self.start(address)
-        cycles = 0
-        while self.bench.get("host__running"):
-            cycles += 1
-            assert cycles <= total.total, "runs longer than the cycle model says"
-            await self.bench.tick()
-        assert cycles == total.total
-        wanted = [total.total, total.busy, total.stall_drain, total.stall_fetch, total.flush]
-        assert self.counters() == [*wanted, len(expected)]
+        await self.until_end(expected)
         return total
 
-    def counters(self) -> list[int]:
-        """Cycles, busy, stall_drain, stall_fetch, flush, stages."""
-        word = self.bench.get("counters")
-        return [word >> (32 * n) & 0xFFFFFFFF for n in range(6)]
+    async def until_end(self, expected: Sequence[Cycles]) -> None:
+        """From the first cycle of a program to the first one after it."""
+        total = sum(expected, start=Cycles())
+        start = self.bench.now
+        idle = start - self.ended
+        while self.bench.get("host__running"):
+            assert self.bench.now - start < total.total, "runs longer than the cycle model says"
+            await self.cycle()
+        self.ended = self.bench.now
+        assert self.ended - start == total.total
+        assert self.counters("finished_counters") == counted(expected, idle)
+        assert self.counters() == counted(expected, 0)
+
+    async def cycle(self) -> None:
+        """One cycle of a run."""
+        await self.bench.tick()
+
+    def counters(self, port: str = "counters") -> list[int]:
+        """Cycles, busy, stall_drain, stall_fetch, flush, stages, idle."""
+        word = self.bench.get(port)
+        return [word >> (32 * n) & 0xFFFFFFFF for n in range(7)]
 
     async def check_work(self) -> None:
         """Every element of work memory."""
@@ -148,10 +187,18 @@ class Host:
         assert not len(wrong), f"{len(wrong)} work elements differ, first at {wrong[:8]}"
 
 
+def counted(stages: Sequence[Cycles], idle: int) -> list[int]:
+    """What the engine counts in a run of these stages."""
+    total = sum(stages, start=Cycles())
+    by_cause = [total.busy, total.stall_drain, total.stall_fetch, total.flush]
+    return [total.total, *by_cause, len(stages), idle]
+
+
 async def host_of(dut: Any, seed: int) -> Host:
     """A host of an engine after reset, with random memories."""
     host = Host(dut, EngineConfig(**parameters()["config"]))
     await host.bench.start()
+    host.ended = host.bench.now
     await host.load_memories(seed)
     return host
 
@@ -251,9 +298,9 @@ async def reset_in_the_middle_of_a_run(dut) -> None:
         await host.load_work(work)
         await host.start(0)
         await host.bench.tick(rng.randrange(min(total, 600)) if n else 1)
-        await host.bench.reset()
-        assert host.bench.get("host__running") == 0
-        assert host.counters() == [0] * 6
+        await host.reset()
+        assert host.states() == (0, 0)
+        assert host.counters() == host.counters("finished_counters") == [0] * 7
         # Work is whatever was written so far: core, bias and program are not loaded again.
         await host.load_work(work)
         await host.run(0)
@@ -266,9 +313,13 @@ async def counters_stay_until_the_next_start(dut) -> None:
     stage = plain_stage(host.config, k=2, rows=2, columns=1, lane_count=1)
     await host.load_program([stage], 0)
     await host.run(0)
-    before = host.counters()
+    before = host.counters("finished_counters")
     await host.bench.tick(50)
     await host.read(Space.WORK, [0, 1])
-    assert host.counters() == before
+    assert host.counters("finished_counters") == before
+    *run, idle = host.counters()
+    assert run == before[:6]
+    assert idle == host.bench.now - host.ended
     await host.start(0)
-    assert host.counters() == [0] * 6
+    assert host.counters() == [0] * 6 + [idle + 2]
+    assert host.counters("finished_counters") == before
