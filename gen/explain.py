@@ -15,6 +15,8 @@ from drawbar.gen.planned import Plan
 from drawbar.gen.program import decode
 from drawbar.gen.slicing import order_peak, order_stages
 from drawbar.gen.stage import Stage
+from drawbar.gen.timeline import Streaming, streaming
+from drawbar.gen.transfers import serial_rate
 
 #: A stage that wastes no more than this part of its cycles is limited by the array itself.
 FULL = 0.05
@@ -137,6 +139,10 @@ class Explanation:
         "plan" (which knows the orders that lost) or "artefact".
     proven:
         The plan takes no more cycles than the best lower bound.
+    work_bytes_double:
+        Work memory that two buffers need.
+    streaming:
+        What a run costs where many follow each other, over a serial line at the engine's rate.
     """
 
     name: str
@@ -151,6 +157,8 @@ class Explanation:
     proven: bool
     core_bytes: int
     work_bytes_peak: int
+    work_bytes_double: int
+    streaming: Streaming
 
     def as_dict(self) -> dict[str, object]:
         """What JSON can hold."""
@@ -169,6 +177,8 @@ class Explanation:
             "core_bytes_available": self.config.core_bytes,
             "work_bytes_peak": self.work_bytes_peak,
             "work_bytes_available": self.config.work_bytes,
+            "work_bytes_double": self.work_bytes_double,
+            "streaming": self.streaming.as_dict(self.config.clock_hz),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "stages": [
                 {
@@ -365,6 +375,14 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
         proven=plan.proven,
         core_bytes=plan.core_bytes,
         work_bytes_peak=plan.work_bytes_peak,
+        work_bytes_double=plan.work_bytes_double,
+        streaming=streaming(
+            plan.buffers,
+            [stage for _, stage in plan.program],
+            config,
+            batch=plan.batch,
+            rate=serial_rate(config),
+        ),
     )
 
 
@@ -404,4 +422,8 @@ def explain_artefact(artefact: Artefact) -> Explanation:
         proven=bool(artefact.meta["proven"]),
         core_bytes=int(artefact.meta["core_bytes"]),
         work_bytes_peak=int(artefact.meta["work_bytes_peak"]),
+        work_bytes_double=int(artefact.meta["work_bytes_double"]),
+        streaming=streaming(
+            artefact.buffers, stages, config, batch=artefact.batch, rate=serial_rate(config)
+        ),
     )

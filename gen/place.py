@@ -164,13 +164,13 @@ def double(plan: Plan) -> Plan:
         )
         for number, planned in enumerate(plan.stages)
     )
-    here, there = moved.buffer_layouts(1)
+    here = moved.buffers[1]
     return replace(
         plan,
         stages=stages,
         program=moved.buffer_program(1),
-        input=here,
-        output=there,
+        input=here.input,
+        output=here.output,
         bases=(bases, mirrored),
         work_double=need,
     )

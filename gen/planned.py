@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from drawbar.gen.artefact import TensorLayout
+from drawbar.gen.artefact import Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, utilisation
 from drawbar.gen.layout import Block, Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import Step
+from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
 
@@ -128,10 +129,18 @@ class Plan:
             for number, stage in self.program
         )
 
-    def buffer_layouts(self, buffer: int) -> tuple[TensorLayout, TensorLayout]:
-        """Where a buffer's input and output lie."""
-        bases = self.bases[buffer]
-        return replace(self.input, base=bases[0]), replace(self.output, base=bases[-1])
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers, their programs one after the other."""
+        words = len(self.program) * descriptor_words(self.config)
+        return tuple(
+            Buffer(
+                number * words,
+                replace(self.input, base=bases[0]),
+                replace(self.output, base=bases[-1]),
+            )
+            for number, bases in enumerate(self.bases)
+        )
 
     @property
     def total(self) -> Cycles:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import ceil
 
 import numpy as np
 
+from drawbar.gen.artefact import Buffer
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import ISSUE_TO_WRITE, RUN_GAP, program_cycles, stage_tiling
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, WAIT_PENDING, Op, Space, item_bytes
 from drawbar.gen.stage import Stage
-from drawbar.gen.transfers import LinkRate, Transfer
+from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, run_transfers
 
 #: Cycles from the last byte of a request to the first one in which the executor has it: without a
 #: payload and with one. Receiver's own cycles after a frame, in which it takes no byte.
@@ -32,12 +34,15 @@ FETCH_TO_BYTE = 8
 ITEM_TO_ITEM = 3
 #: A run starts this many cycles after the executor acts on its RUN, if nothing runs.
 ACT_TO_START = 2
-#: Cycles from a step to its read of work memory, and from the last step of a tile to the write of
-#: its first row, where they take the memory's address.
 #: A receiver that gets a byte in fewer cycles loses one after each header.
 QUICK = 2
+#: Cycles from a step to its read of work memory, and from the last step of a tile to the write of
+#: its first row, where they take the memory's address.
 STEP_TO_READ = 1
 STEP_TO_WRITE = ISSUE_TO_WRITE - 1
+#: Runs after which they repeat, and the last ones of them that are averaged: both buffers alike.
+STEADY_RUNS = 8
+AVERAGED = 4
 
 
 class Slots:
@@ -76,6 +81,11 @@ class _Free:
     def __init__(self, busy: np.ndarray) -> None:
         after = np.append(np.where(busy, len(busy), np.arange(len(busy))), len(busy))
         self._next = np.minimum.accumulate(after[::-1])[::-1].tolist()
+
+    def clear(self, first: int, last: int, starts: Sequence[int]) -> bool:
+        """Whether no run takes any of these cycles."""
+        run = bisect_right(starts, last) - 1
+        return run < 0 or first - starts[run] >= len(self._next)
 
     def after(self, cycle: int, starts: Sequence[int]) -> int:
         """``cycle``, or the first one after it that no run takes; runs start at ``starts``."""
@@ -125,9 +135,10 @@ class Timeline:
         self._executor_free = 0
         self._transmitter_free = 0
         self._line_free = 0
-        # Cycles of the answers' bytes; those of each answer's last.
-        self._sent_back: list[int] = []
+        # Cycles of each answer's last byte; and of all bytes, where the host looks at each.
         self._answered: list[int] = []
+        self._sent_back: list[int] = [] if gap else self._answered
+        self._each_byte = gap > 0
         self._walk(gap)
 
     # -- host --------------------------------------------------------------------------------------
@@ -205,6 +216,8 @@ class Timeline:
     def _write(self, request: Transfer, start: int) -> int:
         """The cycle in which the last item is written."""
         cycle = start + 2
+        if self.slots.writing.clear(cycle, cycle + request.length, self.starts):
+            return cycle + request.length
         for _ in range(request.length // self._item):
             cycle = self.slots.writing.after(cycle + self._item, self.starts)
         return cycle
@@ -213,43 +226,126 @@ class Timeline:
         """Send an answer as soon as the one before is sent."""
         cycle = max(ready, self._transmitter_free)
         self._executor_free = cycle + 1
-        for _ in range(HEADER_BYTES):
-            end = self._byte(cycle + 1)
+        end = self._bytes(HEADER_BYTES, cycle + 1)
         if request.bytes_out > HEADER_BYTES:
-            if request.op == Op.READ:
-                end = self._items(request, ready)
-            else:
-                for _ in range(request.length):
-                    end = self._byte(0)
+            read = request.op == Op.READ
+            end = self._items(request, ready) if read else self._bytes(request.length, 0)
             self._executor_free = end + 1
-            for _ in range(CRC_BYTES):
-                end = self._byte(0)
+            end = self._bytes(CRC_BYTES, 0)
         self._transmitter_free = end + 1
-        self._answered.append(self._sent_back[-1])
+        self._answered.append(self._line_free - 1)
 
     def _items(self, request: Transfer, ask: int) -> int:
-        """Send what a READ reads; the cycle of the last byte."""
-        in_line = False
+        """Send what a READ reads, line by line; the cycle of the last byte."""
+        lanes, size = self.config.lanes, self._item
+        item, last = request.item, request.item + request.length // size
         end = 0
-        for item in range(request.item, request.item + request.length // self._item):
-            if in_line:
-                there = ask + ITEM_TO_ITEM
+        while item < last:
+            count = min(last, item - item % lanes + lanes) - item
+            there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
+            if size * self.rate.byte_out >= ITEM_TO_ITEM:
+                ask = max(there, end + 1) + (count - 1) * size * self.rate.byte_out
+                end = self._bytes(count * size, there)
             else:
-                there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
-            ask = max(there, end + 1)
-            for _ in range(self._item):
-                end = self._byte(ask)
-            in_line = (item + 1) % self.config.lanes != 0
+                for _ in range(count):
+                    ask = max(there, end + 1)
+                    end = self._bytes(size, ask)
+                    there = ask + ITEM_TO_ITEM
+            item += count
         return end
 
-    def _byte(self, ready: int) -> int:
-        """Send a byte as soon as it is there and the line takes it; the cycle in which it does."""
-        cycle = max(ready, self._line_free)
-        self._line_free = cycle + self.rate.byte_out
-        self._sent_back.append(self._line_free - 1)
-        return cycle
+    def _bytes(self, count: int, ready: int) -> int:
+        """Send bytes as soon as they are there and the line takes them; the cycle in which it takes
+        the last.
+        """
+        each = self.rate.byte_out
+        first = max(ready, self._line_free)
+        self._line_free = first + count * each
+        if self._each_byte:
+            self._sent_back.extend(range(first + each - 1, self._line_free, each))
+        return self._line_free - each
 
 
-def steady_period(starts: Sequence[int]) -> int:
-    """Cycles from one run to the next once they repeat: between the last ones, two buffers each."""
-    return (starts[-1] - starts[-3]) // 2
+@dataclass(frozen=True)
+class Streaming:
+    """What one run costs where many follow each other.
+
+    Members
+    -------
+    buffers, batch:
+        Of the artefact.
+    cycles, cycles_in, cycles_out:
+        Of the run itself, of its bytes to the device, and of those back.
+    period:
+        From one run to the next.
+    """
+
+    buffers: int
+    batch: int
+    cycles: int
+    cycles_in: float
+    cycles_out: float
+    period: float
+
+    @property
+    def idle(self) -> float:
+        """Cycles between two runs."""
+        return self.period - self.cycles
+
+    @property
+    def limit(self) -> str:
+        """Which of the three is the longest: "compute", "link in" or "link out"."""
+        costs = {"compute": self.cycles, "link in": self.cycles_in, "link out": self.cycles_out}
+        return max(costs, key=lambda name: costs[name])
+
+    def inferences_per_second(self, clock_hz: float) -> float:
+        return self.batch * clock_hz / self.period
+
+    def as_dict(self, clock_hz: float) -> dict[str, object]:
+        """What JSON can hold."""
+        return {
+            **asdict(self),
+            "idle": self.idle,
+            "limit": self.limit,
+            "inferences_per_second": self.inferences_per_second(clock_hz),
+        }
+
+
+def streaming(
+    buffers: Sequence[Buffer],
+    stages: Sequence[Stage],
+    config: EngineConfig,
+    *,
+    batch: int,
+    rate: LinkRate,
+    gap: int = 0,
+) -> Streaming:
+    """What a run of these stages costs in steady state.
+
+    Arguments
+    ---------
+    rate, gap:
+        Of the link, and of the host: see ``Timeline``. A host that takes longer to react than
+        ``gap`` may make it more.
+    """
+    slots = Slots(stages, config)
+    each = row_of_runs(
+        buffers, config, batch=batch, cycles=slots.cycles, rate=rate, runs=STEADY_RUNS
+    )
+    starts = Timeline(each, config, slots, rate, gap).starts
+    one = run_transfers(
+        buffers[0], config, batch=batch, buffers=len(buffers), cycles=slots.cycles, rate=rate
+    )
+    period = Fraction(starts[-1] - starts[-1 - AVERAGED], AVERAGED)
+    return Streaming(
+        buffers=len(buffers),
+        batch=batch,
+        cycles=slots.cycles,
+        cycles_in=_number(sum(t.bytes_in for t in one) * rate.byte_in),
+        cycles_out=_number(Fraction(sum(t.bytes_out for t in one) * rate.byte_out)),
+        period=_number(period),
+    )
+
+
+def _number(value: Fraction) -> float:
+    return int(value) if value.denominator == 1 else float(value)

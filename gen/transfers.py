@@ -43,11 +43,11 @@ class LinkRate:
     """
 
     byte_in: Fraction
-    byte_out: Fraction
+    byte_out: int
 
 
 #: The simulated board's byte streams.
-STREAMS = LinkRate(Fraction(1), Fraction(1))
+STREAMS = LinkRate(Fraction(1), 1)
 
 
 def serial_rate(config: EngineConfig, baud: int | None = None) -> LinkRate:
@@ -55,7 +55,7 @@ def serial_rate(config: EngineConfig, baud: int | None = None) -> LinkRate:
     cycles for a byte and one more to the next (``hw.uart``).
     """
     byte = Fraction(SERIAL_BITS * config.clock_hz, baud or config.baud)
-    return LinkRate(byte, Fraction(ceil(byte) + 1))
+    return LinkRate(byte, ceil(byte) + 1)
 
 
 @dataclass(frozen=True)

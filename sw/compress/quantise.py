@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, Buffer, LayerReport
+from drawbar.gen.artefact import Artefact, LayerReport
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.network import ContractionNetwork
@@ -280,19 +280,18 @@ def assemble(
         Fraction bits of the model's input and output.
     """
     config = plan.config
-    programs: list[np.ndarray] = []
-    buffers: list[Buffer] = []
-    for number in range(len(plan.bases)):
-        stages = [replace(s, shift=shifts[n]) for n, s in plan.buffer_program(number)]
-        x, y = plan.buffer_layouts(number)
-        buffers.append(
-            Buffer(
-                address=sum(map(len, programs)),
-                input=replace(x, fraction_bits=input_bits),
-                output=replace(y, fraction_bits=output_bits),
-            )
+    buffers = tuple(
+        replace(
+            buffer,
+            input=replace(buffer.input, fraction_bits=input_bits),
+            output=replace(buffer.output, fraction_bits=output_bits),
         )
-        programs.append(encode(stages, config))
+        for buffer in plan.buffers
+    )
+    programs = [
+        encode([replace(s, shift=shifts[n]) for n, s in plan.buffer_program(number)], config)
+        for number in range(len(buffers))
+    ]
     layers = tuple(
         LayerReport(
             name=layer.name,
@@ -332,7 +331,7 @@ def assemble(
         program=np.concatenate(programs),
         cores=cores,
         biases=biases,
-        buffers=tuple(buffers),
+        buffers=buffers,
         batch=plan.batch,
         cycles=plan.total.total,
         layers=layers,
