@@ -12,11 +12,10 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles, utilisation
 from drawbar.gen.order import Order, OrderSearch
 from drawbar.gen.planned import Plan
-from drawbar.gen.program import decode
+from drawbar.gen.program import decode, descriptor_words
 from drawbar.gen.slicing import order_peak, order_stages
 from drawbar.gen.stage import Stage
-from drawbar.gen.timeline import Streaming, streaming
-from drawbar.gen.transfers import serial_rate
+from drawbar.gen.timeline import Streaming, artefact_streaming, plan_streaming
 
 #: A stage that wastes no more than this part of its cycles is limited by the array itself.
 FULL = 0.05
@@ -141,6 +140,8 @@ class Explanation:
         The plan takes no more cycles than the best lower bound.
     work_bytes_double:
         Work memory that two buffers need.
+    program_words:
+        Program memory of one buffer.
     streaming:
         What a run costs where many follow each other, over a serial line at the engine's rate.
     """
@@ -158,6 +159,7 @@ class Explanation:
     core_bytes: int
     work_bytes_peak: int
     work_bytes_double: int
+    program_words: int
     streaming: Streaming
 
     def as_dict(self) -> dict[str, object]:
@@ -178,6 +180,7 @@ class Explanation:
             "work_bytes_peak": self.work_bytes_peak,
             "work_bytes_available": self.config.work_bytes,
             "work_bytes_double": self.work_bytes_double,
+            "program_words": self.program_words,
             "streaming": self.streaming.as_dict(self.config.clock_hz),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "stages": [
@@ -376,13 +379,8 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
         core_bytes=plan.core_bytes,
         work_bytes_peak=plan.work_bytes_peak,
         work_bytes_double=plan.work_bytes_double,
-        streaming=streaming(
-            plan.buffers,
-            [stage for _, stage in plan.program],
-            config,
-            batch=plan.batch,
-            rate=serial_rate(config),
-        ),
+        program_words=len(plan.program) * descriptor_words(config),
+        streaming=plan_streaming(plan),
     )
 
 
@@ -423,7 +421,6 @@ def explain_artefact(artefact: Artefact) -> Explanation:
         core_bytes=int(artefact.meta["core_bytes"]),
         work_bytes_peak=int(artefact.meta["work_bytes_peak"]),
         work_bytes_double=int(artefact.meta["work_bytes_double"]),
-        streaming=streaming(
-            artefact.buffers, stages, config, batch=artefact.batch, rate=serial_rate(config)
-        ),
+        program_words=len(artefact.program) // len(artefact.buffers),
+        streaming=artefact_streaming(artefact),
     )

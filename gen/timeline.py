@@ -15,12 +15,14 @@ from math import ceil
 
 import numpy as np
 
-from drawbar.gen.artefact import Buffer
+from drawbar.gen.artefact import Artefact, Buffer
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import ISSUE_TO_WRITE, RUN_GAP, program_cycles, stage_tiling
+from drawbar.gen.planned import Plan
+from drawbar.gen.program import decode
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, WAIT_PENDING, Op, Space, item_bytes
 from drawbar.gen.stage import Stage
-from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, run_transfers
+from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, run_transfers, serial_rate
 
 #: Cycles from the last byte of a request to the first one in which the executor has it: without a
 #: payload and with one. Receiver's own cycles after a frame, in which it takes no byte.
@@ -344,6 +346,26 @@ def streaming(
         cycles_in=_number(sum(t.bytes_in for t in one) * rate.byte_in),
         cycles_out=_number(Fraction(sum(t.bytes_out for t in one) * rate.byte_out)),
         period=_number(period),
+    )
+
+
+def plan_streaming(plan: Plan) -> Streaming:
+    """``streaming`` of a plan, over a serial line at its engine's rate."""
+    stages = [stage for _, stage in plan.program]
+    rate = serial_rate(plan.config)
+    return streaming(plan.buffers, stages, plan.config, batch=plan.batch, rate=rate)
+
+
+def artefact_streaming(artefact: Artefact, rate: LinkRate | None = None, gap: int = 0) -> Streaming:
+    """``streaming`` of an artefact, over a serial line at its engine's rate or another link."""
+    config = artefact.config
+    return streaming(
+        artefact.buffers,
+        decode(artefact.program, config),
+        config,
+        batch=artefact.batch,
+        rate=rate or serial_rate(config),
+        gap=gap,
     )
 
 
