@@ -22,7 +22,7 @@ from drawbar.gen.planned import Plan
 from drawbar.gen.program import decode
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, WAIT_PENDING, Op, Space, item_bytes
 from drawbar.gen.stage import Stage
-from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, run_transfers, serial_rate
+from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, serial_rate
 
 #: Cycles from the last byte of a request to the first one in which the executor has it: without a
 #: payload and with one. Receiver's own cycles after a frame, in which it takes no byte.
@@ -278,6 +278,9 @@ class Streaming:
         Of the artefact.
     cycles, cycles_in, cycles_out:
         Of the run itself, of its bytes to the device, and of those back.
+    cycles_link:
+        From one run to the next if runs took no time: with requests that are done one after the
+        other, and a host that waits for answers, it may be more than either way.
     period:
         From one run to the next.
     """
@@ -287,6 +290,7 @@ class Streaming:
     cycles: int
     cycles_in: float
     cycles_out: float
+    cycles_link: float
     period: float
 
     @property
@@ -296,9 +300,10 @@ class Streaming:
 
     @property
     def limit(self) -> str:
-        """Which of the three is the longest: "compute", "link in" or "link out"."""
-        costs = {"compute": self.cycles, "link in": self.cycles_in, "link out": self.cycles_out}
-        return max(costs, key=lambda name: costs[name])
+        """What takes longest: "compute", or the link, "link in" or "link out"."""
+        if self.cycles + RUN_GAP >= self.cycles_link:
+            return "compute"
+        return "link in" if self.cycles_in >= self.cycles_out else "link out"
 
     def inferences_per_second(self, clock_hz: float) -> float:
         return self.batch * clock_hz / self.period
@@ -331,21 +336,23 @@ def streaming(
         ``gap`` may make it more.
     """
     slots = Slots(stages, config)
-    each = row_of_runs(
-        buffers, config, batch=batch, cycles=slots.cycles, rate=rate, runs=STEADY_RUNS
-    )
-    starts = Timeline(each, config, slots, rate, gap).starts
-    one = run_transfers(
-        buffers[0], config, batch=batch, buffers=len(buffers), cycles=slots.cycles, rate=rate
-    )
-    period = Fraction(starts[-1] - starts[-1 - AVERAGED], AVERAGED)
+
+    def requests(runs: int) -> list[Transfer]:
+        return row_of_runs(buffers, config, batch=batch, cycles=slots.cycles, rate=rate, runs=runs)
+
+    def period(slots: Slots) -> float:
+        starts = Timeline(requests(STEADY_RUNS), config, slots, rate, gap).starts
+        return _number(Fraction(starts[-1] - starts[-1 - AVERAGED], AVERAGED))
+
+    one = requests(1)
     return Streaming(
         buffers=len(buffers),
         batch=batch,
         cycles=slots.cycles,
         cycles_in=_number(sum(t.bytes_in for t in one) * rate.byte_in),
         cycles_out=_number(Fraction(sum(t.bytes_out for t in one) * rate.byte_out)),
-        period=_number(period),
+        cycles_link=period(Slots((), config)),
+        period=period(slots),
     )
 
 

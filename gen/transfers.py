@@ -112,14 +112,14 @@ def spread(reads: Sequence[_T], writes: Sequence[_T], lead: int) -> list[_T]:
 
 
 def lead_writes(cycles: int, rate: LinkRate) -> int:
-    """Writes that go before the first read: as long as a run takes.
+    """Writes that go before the first read: as many as take the time of a run.
 
     A program reads work memory in nearly every cycle, so a READ may have to wait for its end, and
-    requests are done in order: what stands behind it would wait as well. Over a serial line a
-    single write takes longer than most runs.
+    as requests are done in order, what stands behind it would wait as well. Over a serial line a
+    single write takes longer than most runs: there, reads go first, and both ways are full.
     """
     frame = Transfer(Op.WRITE, MAX_PAYLOAD).bytes_in
-    return ceil(cycles / (frame * rate.byte_in))
+    return round(cycles / (frame * rate.byte_in))
 
 
 def run_transfers(
