@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import cocotb
 import numpy as np
 from cocotb_bench import Bench, signed
+from host_traffic import Traffic
 from random_stages import random_memories, random_program, random_stage
 from stage_model import plain_stage
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import Cycles
+from drawbar.gen.cycles import RUN_GAP, Cycles
 from drawbar.gen.program import descriptor_words, encode
 from drawbar.gen.protocol import Space
 from drawbar.gen.schedule import schedule
@@ -69,6 +71,7 @@ class Host:
         self.bench = Bench(dut, cycles=1_000_000)
         self.config = config
         self.golden = GoldenEngine(config)
+        self.traffic: Traffic | None = None
         self.ended = 0  # the first cycle without a program, after the latest one or reset
 
     async def reset(self) -> None:
@@ -140,10 +143,10 @@ class Host:
         """The first cycle in which the program runs is the present one."""
         assert self.states() == (0, 0)
         self.bench.set(host__start=1, host__start_address=address)
-        await self.bench.tick()
+        await self.cycle()
         self.bench.set(host__start=0, host__start_address=0)
         assert self.states() == (0, 1)
-        await self.bench.tick()
+        await self.cycle()
         assert self.states() == (1, 0)
 
     def states(self) -> tuple[int, int]:
@@ -172,8 +175,11 @@ class Host:
         assert self.counters() == counted(expected, 0)
 
     async def cycle(self) -> None:
-        """One cycle of a run."""
-        await self.bench.tick()
+        """One cycle, with traffic if there is to be any."""
+        if self.traffic is None:
+            await self.bench.tick()
+        else:
+            await self.traffic.cycle()
 
     def counters(self, port: str = "counters") -> list[int]:
         """Cycles, busy, stall_drain, stall_fetch, flush, stages, idle."""
@@ -305,6 +311,88 @@ async def reset_in_the_middle_of_a_run(dut) -> None:
         await host.load_work(work)
         await host.run(0)
         await host.check_work()
+
+
+@cocotb.test()
+async def transfers_cost_a_program_nothing(dut) -> None:
+    """Reads or writes, or both, in every cycle of a run: the same counters by cause, and bits, as
+    the cycle model and the golden engine have for one without; and all of them arrive.
+    """
+    host = await host_of(dut, 5)
+    config = host.config
+    rng = random.Random(5)
+    seen: Counter[str] = Counter()
+    for n in range(parameters()["programs"]):
+        if n % 2:
+            stages = random_program(rng, config, rng.randint(1, 2))
+        else:  # full tiles, one after the other: reads find few slots
+            k = max(config.rows, 5)
+            stages = [
+                plain_stage(config, k=k, rows=config.rows, columns=2, lane_count=config.lanes)
+            ]
+        words = len(stages) * descriptor_words(config)
+        address = rng.randint(0, config.program_depth - words)
+        await host.load_program(stages, address)
+        traffic = Traffic(host, stages, address, rng=rng, writes=rng.choice((0.0, 0.5, 1.0)))
+        host.traffic = traffic
+        for _ in range(2):
+            await host.run(address)
+        while traffic.busy:
+            await traffic.cycle(more=False)
+        await traffic.cycle(more=False)
+        host.traffic = None
+        await host.check_work()
+        for space in Space:
+            items = [item for kind, item in traffic.written if kind == space]
+            assert await host.read(space, items) == [traffic.written[space, i] for i in items]
+        seen += traffic.counts
+    for space in Space:
+        assert seen[f"write {space.name}"]
+    assert seen["read checked"]
+    assert seen["write waits"]
+
+
+@cocotb.test()
+async def a_pending_program_starts_by_itself(dut) -> None:
+    """Each run of a row on what the one before left, ``RUN_GAP`` cycles after its end."""
+    host = await host_of(dut, 6)
+    rng = random.Random(6)
+    stages = random_program(rng, host.config, 1)
+    await host.load_program(stages, 0)
+    host.traffic = Traffic(host, stages, 0, rng=rng, writes=0.5)
+    before = host.golden.run(0)
+    await host.start(0)
+    for n in range(6):
+        for _ in range(rng.choice((0, 0, 1, 5))):
+            await host.cycle()
+        host.bench.set(host__start=1)
+        await host.cycle()
+        host.bench.set(host__start=0)
+        start = host.bench.now
+        assert host.states() == (1, 1)
+        while host.states() == (1, 1):
+            await host.cycle()
+        assert host.states() == (0, 1)
+        ended = host.bench.now
+        assert ended > start
+        *run, idle = host.counters("finished_counters")
+        assert run == counted(before, 0)[:6]
+        assert n == 0 or idle == RUN_GAP
+        while host.states() == (0, 1):
+            await host.cycle()
+        assert host.states() == (1, 0)
+        assert host.bench.now - ended == RUN_GAP
+        before = host.golden.run(0)
+        # What runs now leaves the counters of the one before alone.
+        await host.cycle()
+        assert host.counters("finished_counters") == [*run, idle]
+        assert host.counters()[0] == 1
+    while host.bench.get("host__running"):
+        await host.cycle()
+    while host.traffic.busy:
+        await host.traffic.cycle(more=False)
+    await host.traffic.cycle(more=False)
+    await host.check_work()
 
 
 @cocotb.test()
