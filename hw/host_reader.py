@@ -13,9 +13,9 @@ from drawbar.gen.protocol import Space
 class HostReader(wiring.Component):
     """Reads items for the host, those of work memory in slots that the program leaves free.
 
-    Slots are scarce while a program runs: on a layer that fills the array, about one in 60. So each
-    fetches a whole vector, all lanes of one row of work memory, into a line of registers, and the
-    items that lie in it are answered from there.
+    Slots are scarce while a program runs: a stage that fills the array takes one in every cycle. So
+    each fetches a whole vector, all lanes of one row of work memory, into a line of registers, and
+    the items that lie in it are answered from there.
 
     Arguments
     ---------
