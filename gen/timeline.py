@@ -36,8 +36,6 @@ FETCH_TO_BYTE = 8
 ITEM_TO_ITEM = 3
 #: A run starts this many cycles after the executor acts on its RUN, if nothing runs.
 ACT_TO_START = 2
-#: A receiver that gets a byte in fewer cycles loses one after each header.
-QUICK = 2
 #: Cycles from a step to its read of work memory, and from the last step of a tile to the write of
 #: its first row, where they take the memory's address.
 STEP_TO_READ = 1
@@ -183,10 +181,12 @@ class Timeline:
     def _request(self, request: Transfer, now: int | Fraction) -> int | Fraction:
         """Send a request, and all that follows from it; the cycle in which the host is free."""
         payload = request.bytes_in > HEADER_BYTES
-        end = max(now, self._receiver_free) + request.bytes_in * self.rate.byte_in
-        if self.rate.byte_in < QUICK:
-            end += payload
-            self._receiver_free = ceil(end) + SETTLE[payload]
+        byte = self.rate.byte_in
+        end = max(now + byte, self._receiver_free + 1) + (request.bytes_in - 1) * byte
+        if payload:
+            # The receiver takes no byte in the cycle after a header.
+            end += max(0, 2 - byte)
+        self._receiver_free = ceil(end) + SETTLE[payload]
         act = max(ceil(end) - 1 + ARRIVAL[payload], self._executor_free) + TAKE_TO_ACT
         match request.op:
             case Op.WRITE:

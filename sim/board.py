@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import drawbar.hw
 from drawbar.gen import verilog
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import LinkError
+from drawbar.gen.transfers import LinkRate
 from drawbar.sim.cache import Progress, cached, digest, quiet
 from drawbar.sim.verilator import Model, build_library
 from drawbar.sw.driver.transport import Transport
@@ -159,6 +161,9 @@ class SimBoard(Transport):
             raise ValueError(f"a byte takes at least 1 cycle; found cycles={cycles!r}")
         self._open_model().pace(cycles)
         self._pace = cycles
+
+    def rate(self, config: EngineConfig) -> LinkRate:
+        return LinkRate(Fraction(self._pace), self._pace)
 
     def write(self, data: bytes) -> None:
         model = self._open_model()

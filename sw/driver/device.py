@@ -13,7 +13,6 @@ from drawbar.gen.artefact import Artefact
 from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
 from drawbar.gen.protocol import Counters, Identity
-from drawbar.gen.transfers import STREAMS, LinkRate, serial_rate
 from drawbar.sw.driver.images import Image, memory_images
 from drawbar.sw.driver.link import Link, LinkStatistics, Progress
 from drawbar.sw.driver.stream import Places, RunStream
@@ -283,7 +282,10 @@ class Device:
         if len(x):
             try:
                 y, waits = self._stream(
-                    RunStream(loaded, x, self._rate(artefact), first), artefact, len(x), progress
+                    RunStream(loaded, x, self.transport.rate(artefact.config), first),
+                    artefact,
+                    len(x),
+                    progress,
                 )
             except BaseException:
                 # Who knows what the device holds now.
@@ -325,10 +327,6 @@ class Device:
                     "it",
                 )
         return stream.results(answers), waits
-
-    def _rate(self, artefact: Artefact) -> LinkRate:
-        baud = self.transport.baud
-        return STREAMS if baud is None else serial_rate(artefact.config, baud)
 
     def _clock_hz(self, artefact: Artefact) -> float:
         return self.transport.clock_hz or artefact.config.clock_hz

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.transfers import STREAMS, LinkRate
 
 
 class Transport(ABC):
@@ -22,8 +23,6 @@ class Transport(ABC):
     clock_hz:
         Cycles that the engine makes in one second of this transport's time; None where it runs at
         the clock of its configuration. A simulation has its own.
-    baud:
-        Bits a second of a serial line; None where the device takes a byte a cycle.
     ready:
         There is a device behind the transport. A simulated board that waits to be told its engine
         is not ready yet.
@@ -31,7 +30,6 @@ class Transport(ABC):
 
     timeout: float = 2.0
     clock_hz: float | None = None
-    baud: int | None = None
     ready: bool = True
 
     @abstractmethod
@@ -60,6 +58,12 @@ class Transport(ABC):
         own.
         """
         return time.monotonic()
+
+    def rate(self, config: EngineConfig) -> LinkRate:
+        """How fast bytes go both ways, in cycles of this engine: a byte a cycle, where a transport
+        knows no better.
+        """
+        return STREAMS
 
     def prepare(self, config: EngineConfig) -> bool:
         """Told the engine of an artefact that is about to be loaded. A simulated board without an
