@@ -246,8 +246,11 @@ class Timeline:
             count = min(last, item - item % lanes + lanes) - item
             there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
             if size * self.rate.byte_out >= ITEM_TO_ITEM:
-                ask = max(there, end + 1) + (count - 1) * size * self.rate.byte_out
+                # Each item is there when the line takes it, and leaves room for the next.
+                ask = max(there, end + 1) + (count - 1) * ITEM_TO_ITEM
                 end = self._bytes(count * size, there)
+                if count > 1:
+                    ask = max(ask, end - size * self.rate.byte_out + 1)
             else:
                 for _ in range(count):
                     ask = max(there, end + 1)
