@@ -105,6 +105,7 @@ class LinkExecutor(wiring.Component):
         m.submodules.reader = reader = ItemReader()
 
         request = Signal(Request)
+        reads = Signal()  # it is a READ
         space = request.address[SPACE_SHIFT:]
         item = request.address[:ITEM_BITS]
         item_log = Signal(2)
@@ -124,13 +125,14 @@ class LinkExecutor(wiring.Component):
         of_pending = request.address[:1] == WAIT_PENDING
         m.d.comb += idle.eq(~self.host.running & ~self.host.pending)
 
-        self._connect_movers(m, writer, reader, request, item, item_log)
+        self._connect_movers(m, writer, reader, request, reads, item, item_log)
 
         with m.FSM():
             with m.State("Take"):
                 m.d.comb += self.requests.ready.eq(1)
                 m.d.sync += [
                     request.eq(self.requests.payload),
+                    reads.eq(self.requests.payload.op == Op.READ),
                     status.eq(self.requests.payload.reason),
                     answer_length.eq(0),
                 ]
@@ -218,13 +220,10 @@ class LinkExecutor(wiring.Component):
                         m.next = "Payload"
 
             with m.State("Payload"):
-                from_reader = request.op == Op.READ
                 m.d.comb += [
-                    self.payload.valid.eq(Mux(from_reader, reader.bytes_out.valid, 1)),
-                    self.payload.payload.eq(
-                        Mux(from_reader, reader.bytes_out.payload, report[:BYTE])
-                    ),
-                    reader.bytes_out.ready.eq(from_reader & self.payload.ready),
+                    self.payload.valid.eq(Mux(reads, reader.bytes_out.valid, 1)),
+                    self.payload.payload.eq(Mux(reads, reader.bytes_out.payload, report[:BYTE])),
+                    reader.bytes_out.ready.eq(reads & self.payload.ready),
                 ]
                 with m.If(self.payload.valid & self.payload.ready):
                     m.d.sync += [
@@ -251,6 +250,7 @@ class LinkExecutor(wiring.Component):
         writer: ItemWriter,
         reader: ItemReader,
         request: data.View,
+        reads: Signal,
         item: Value,
         item_log: Signal,
     ) -> None:
@@ -266,7 +266,7 @@ class LinkExecutor(wiring.Component):
             self.slot_address.eq(writer.slot_address),
             writer.slot_byte.eq(self.slot_byte),
             self.host.space.eq(request.address[SPACE_SHIFT:]),
-            self.host.address.eq(Mux(reader.read, reader.address, writer.address)),
+            self.host.address.eq(Mux(reads, reader.address, writer.address)),
             self.host.write.eq(writer.write),
             self.host.write_data.eq(writer.write_data),
             writer.write_ready.eq(self.host.write_ready),
