@@ -11,6 +11,9 @@ drains. Its first tile may not end before the drain side has changed stages::
 
     stage s    ... steps of the last tile | drain of the last tile ............ written
     stage s+1                        latch| wait | load | step step ...... first tile ends
+
+Transfers cost no cycles: the host's reads and writes take only what the program leaves free. A
+program that is pending starts ``RUN_GAP`` cycles after the end of the one before.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ HANDOVER = 5
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
 #: descriptor word.
 FETCH_LATENCY = 3
+#: Cycles without a program between the end of a run and the start of the one that was pending.
+RUN_GAP = 1
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from itertools import islice
 
 from drawbar.gen.artefact import Artefact
+from drawbar.gen.bounds import operand_bound
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles, utilisation
 from drawbar.gen.order import Order, OrderSearch
 from drawbar.gen.planned import Plan
-from drawbar.gen.program import decode
+from drawbar.gen.program import decode, descriptor_words
 from drawbar.gen.slicing import order_peak, order_stages
 from drawbar.gen.stage import Stage
+from drawbar.gen.timeline import Streaming, artefact_streaming, plan_streaming
 
 #: A stage that wastes no more than this part of its cycles is limited by the array itself.
 FULL = 0.05
@@ -120,7 +122,13 @@ class LostOrder:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer: its order, and for a plan the orders that lost, best bound first."""
+    """One layer: its order, and for a plan the orders that lost, best bound first.
+
+    Members
+    -------
+    operand_bound:
+        Of a plan's layer: ``gen.bounds``; None for an artefact, which does not know other orders.
+    """
 
     name: str
     format: str
@@ -129,6 +137,7 @@ class LayerReport:
     ranks: tuple[int, ...]
     order: str
     cycles: int
+    operand_bound: int | None
     lost: tuple[LostOrder, ...]
 
 
@@ -142,6 +151,12 @@ class Explanation:
         "plan" (which knows the orders that lost) or "artefact".
     proven:
         The plan takes no more cycles than the best lower bound.
+    work_bytes_double:
+        Work memory that two buffers need.
+    program_words:
+        Program memory of one buffer.
+    streaming:
+        What a run costs where many follow each other, over a serial line at the engine's rate.
     """
 
     name: str
@@ -156,6 +171,9 @@ class Explanation:
     proven: bool
     core_bytes: int
     work_bytes_peak: int
+    work_bytes_double: int
+    program_words: int
+    streaming: Streaming
 
     def as_dict(self) -> dict[str, object]:
         """What JSON can hold."""
@@ -174,6 +192,9 @@ class Explanation:
             "core_bytes_available": self.config.core_bytes,
             "work_bytes_peak": self.work_bytes_peak,
             "work_bytes_available": self.config.work_bytes,
+            "work_bytes_double": self.work_bytes_double,
+            "program_words": self.program_words,
+            "streaming": self.streaming.as_dict(self.config.clock_hz),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "stages": [
                 {
@@ -337,9 +358,10 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
     for number, network in enumerate(plan.networks):
         chosen = tuple(s.step for s in plan.stages if s.layer == number)
         lost: tuple[LostOrder, ...] = ()
+        search = OrderSearch(network, config, plan.batch)
         if losers:
             lost = lost_orders(
-                OrderSearch(network, config, plan.batch),
+                search,
                 chosen,
                 config,
                 count=losers,
@@ -356,6 +378,7 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
                 ranks=tuple(layer.ranks),
                 order=plan.layer_text(number),
                 cycles=plan.layer_cycles(number),
+                operand_bound=operand_bound(search),
                 lost=_for_memory(lost) if plan.minimise == "memory" else lost,
             )
         )
@@ -372,6 +395,9 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
         proven=plan.proven,
         core_bytes=plan.core_bytes,
         work_bytes_peak=plan.work_bytes_peak,
+        work_bytes_double=plan.work_bytes_double,
+        program_words=len(plan.program) * descriptor_words(config),
+        streaming=plan_streaming(plan),
     )
 
 
@@ -392,6 +418,7 @@ def explain_artefact(artefact: Artefact) -> Explanation:
             ranks=layer.ranks,
             order=layer.plan,
             cycles=layer.cycles,
+            operand_bound=None,
             lost=(),
         )
         for layer in artefact.layers
@@ -411,4 +438,7 @@ def explain_artefact(artefact: Artefact) -> Explanation:
         proven=bool(artefact.meta["proven"]),
         core_bytes=int(artefact.meta["core_bytes"]),
         work_bytes_peak=int(artefact.meta["work_bytes_peak"]),
+        work_bytes_double=int(artefact.meta["work_bytes_double"]),
+        program_words=len(artefact.program) // len(artefact.buffers),
+        streaming=artefact_streaming(artefact),
     )

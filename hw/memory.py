@@ -97,6 +97,8 @@ class VectorAddress(wiring.Component):
         it.
     start:
         Element address of lane 0. Addresses are modulo ``lanes * 2**work_row_bits``.
+    plain:
+        With ``start``: a skew of 0 for this one vector, whatever ``skew`` says.
     rows, offset:
         Row in each bank, and the bank of lane 0. Latency: two cycles. Throughput: one vector a
         cycle.
@@ -108,6 +110,7 @@ class VectorAddress(wiring.Component):
             {
                 "skew": In(config.work_row_bits),
                 "start": In(config.work_address_bits),
+                "plain": In(1),
                 "rows": Out(data.ArrayLayout(config.work_row_bits, config.lanes)),
                 "offset": Out(config.lane_bits),
             }
@@ -130,7 +133,7 @@ class VectorAddress(wiring.Component):
         m.d.sync += self.offset.eq(offset_1)
         for b, product in enumerate(rotate_up(products, offset)):
             turned = Signal(row_bits, name=f"turned_{b}")
-            m.d.sync += turned.eq(product)
+            m.d.sync += turned.eq(Mux(self.plain, 0, product))
             wrapped = b < offset_1 if self.config.lane_bits else Const(0)
             m.d.sync += self.rows[b].eq(start_row + turned + wrapped)
         return m
@@ -141,14 +144,15 @@ class WorkMemory(wiring.Component):
 
     Members
     -------
-    read_skew, read_start, read_data:
+    read_skew, read_start, read_plain, read_data:
         Latency: four cycles from ``read_start`` to ``read_data``; lanes past the end of the memory
         read anything. Throughput: one vector a cycle.
     write_skew, write_start, write_data, write_mask:
         Lanes in the mask are written, two cycles after ``write_start``; none of them may lie past
         the end of the memory. Throughput: one vector a cycle.
 
-    The skews are those of ``VectorAddress``: set one cycle before the start. Reads and writes reach
+    The skews are those of ``VectorAddress``: set one cycle before the start, but a ``read_plain``
+    comes with its start. Reads and writes reach
     the banks in step::
 
         cycle        0          1        2             3       4
@@ -167,6 +171,7 @@ class WorkMemory(wiring.Component):
             {
                 "read_skew": In(config.work_row_bits),
                 "read_start": In(config.work_address_bits),
+                "read_plain": In(1),
                 "read_data": Out(vector),
                 "write_skew": In(config.work_row_bits),
                 "write_start": In(config.work_address_bits),
@@ -185,6 +190,7 @@ class WorkMemory(wiring.Component):
         m.d.comb += [
             read_address.skew.eq(self.read_skew),
             read_address.start.eq(self.read_start),
+            read_address.plain.eq(self.read_plain),
             write_address.skew.eq(self.write_skew),
             write_address.start.eq(self.write_start),
         ]

@@ -7,12 +7,19 @@ import time
 from collections.abc import Callable
 
 import pytest
-from driver_helpers import CONFIG, CountingTransport, FaultyTransport, SilentTransport
+from driver_helpers import (
+    CONFIG,
+    CountingEngine,
+    CountingTransport,
+    FaultyTransport,
+    SilentTransport,
+)
 
 from drawbar.gen.errors import LinkError
 from drawbar.gen.protocol import (
     IDENTITY_BYTES,
     MAX_FRAME,
+    PROTOCOL_VERSION,
     RESPONSE_FLAG,
     Header,
     Identity,
@@ -22,7 +29,11 @@ from drawbar.gen.protocol import (
     pack_frame,
 )
 from drawbar.sim.golden_board import GoldenBoard
-from drawbar.sw.driver.frames import Request, read_requests, write_requests
+from drawbar.sw.driver.frames import (
+    Request,
+    read_requests,
+    write_requests,
+)
 from drawbar.sw.driver.link import Link
 
 SIZE = CONFIG.element_bytes
@@ -31,7 +42,7 @@ WORK_BYTES = CONFIG.work_elements * SIZE
 
 def test_write_then_read() -> None:
     link = Link(GoldenBoard(CONFIG))
-    assert link.identity == Identity(1, CONFIG.link_window, CONFIG.hash)
+    assert link.identity == Identity(PROTOCOL_VERSION, CONFIG.link_window, CONFIG.hash)
     data = random.Random(1).randbytes(WORK_BYTES)
     link.write(Space.WORK, 0, data, SIZE)
     assert link.read(Space.WORK, 0, WORK_BYTES, SIZE) == data
@@ -55,7 +66,7 @@ def test_the_window_is_filled_and_never_exceeded() -> None:
         assert wire.most == min(window, -(-len(data) // 512))
 
 
-def test_nothing_changes_the_device_while_a_read_is_unanswered() -> None:
+def test_nothing_changes_what_is_read_while_a_read_is_unanswered() -> None:
     wire = CountingTransport(GoldenBoard(CONFIG), CONFIG.link_window)
     link = Link(wire)
     requests = []
@@ -95,6 +106,16 @@ def test_a_bad_wire_costs_retries_and_no_data(faults: dict[str, float], seed: in
             requests += write_requests(Space.WORK, 4, bytes([value, 1]), SIZE)
         seen = [answer for answer in link.exchange(requests) if answer]
         assert seen == [data[8:10], *(bytes([value, 1]) for value in range(9))]
+        # The same where the window mixes reads with writes beside them.
+        requests = []
+        for value in range(10):
+            requests += read_requests(Space.WORK, 4, SIZE, SIZE)
+            requests += write_requests(Space.WORK, 5, bytes([value, 2]), SIZE)
+            requests += read_requests(Space.WORK, 6, SIZE, SIZE)
+            requests += write_requests(Space.WORK, 4, bytes([value, 3]), SIZE)
+        seen = [answer for answer in link.exchange(requests) if answer]
+        assert seen[::2] == [bytes([9, 1]), *(bytes([value, 3]) for value in range(9))]
+        assert seen[1::2] == [data[12:14]] * 10
     counts, statistics = wire.faults, link.statistics
     assert sum(counts.values()) > 5
     if counts["corrupt"] + counts["drop"] + counts["truncate"]:
@@ -104,19 +125,6 @@ def test_a_bad_wire_costs_retries_and_no_data(faults: dict[str, float], seed: in
     if counts["corrupt"]:
         assert statistics.naks > 0
         assert statistics.bad_frames > 0
-
-
-class CountingEngine:
-    """Memories of the golden board, and a program that counts its runs in work element 0."""
-
-    def __init__(self, board: GoldenBoard) -> None:
-        inner = board.memories.engine
-        self.program, self.core = inner.program, inner.core
-        self.bias, self.work = inner.bias, inner.work
-
-    def run(self, address: int) -> list:
-        self.work[0] += 1
-        return []
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -384,31 +392,8 @@ class Old(GoldenBoard):
 
 
 def test_another_protocol_version_is_refused() -> None:
-    with pytest.raises(LinkError, match=r"speaks version 1 .* found version 9"):
+    with pytest.raises(LinkError, match=r"speaks version 2 .* found version 9"):
         Link(Old(CONFIG)).identify()
-
-
-class Busy(GoldenBoard):
-    """Says that a program runs for some looks at its counters."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__(CONFIG)
-        self.timeout = 0.05
-        self.looks = looks
-
-    def _run(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
-        return Status.OK, b""
-
-    def _status(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
-        status, answer = super()._status(header, payload, again)
-        self.looks -= 1
-        return status, bytes([self.looks >= 0]) + answer[1:]
-
-
-def test_run_waits_for_the_end() -> None:
-    board = Busy(5)
-    assert Link(board).run(0, patience=10.0).running == 0
-    assert board.looks == -1
 
 
 class Slow(GoldenBoard):
@@ -435,9 +420,3 @@ def test_time_is_the_transports() -> None:
     for _ in range(20):
         link.status()
     assert link.statistics.timeouts == 0
-
-
-def test_a_run_without_end_times_out() -> None:
-    message = r"RUN at PROGRAM 0: ends within 0.1 s; found still running"
-    with pytest.raises(LinkError, match=message):
-        Link(Busy(1 << 30)).run(0)
