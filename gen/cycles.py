@@ -7,10 +7,14 @@ free when that next tile ends: so it ends ``max(K, n)`` cycles after its predece
 Stages overlap. When the last step of a stage is issued, the next one is latched if its descriptor
 is here; it waits for as long as its program says (``gen.schedule`` sees to it that every word is
 written before it is read), loads its address generators, and issues, while the stage before still
-drains. Its first tile may not end before the drain side has changed stages::
+drains. Its first tile leaves the drain side the time to change stages::
 
-    stage s    ... steps of the last tile | drain of the last tile ............ written
-    stage s+1                        latch| wait | load | step step ...... first tile ends
+    stage s    ... steps of the last tile | drain of the last tile | ............ written
+    stage s+1                     turn|latch| wait | load | step step ...... first tile ends
+
+The pipeline is long, so that its clock is fast; only the first and the last step of a program, and
+stages that wait for each other, ever see how long. Its lengths are stated here, once, for the model
+and for the hardware.
 """
 
 from __future__ import annotations
@@ -22,17 +26,51 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
-#: Cycles from the issue of a tile's last step to the cycle at whose end its last row is written,
-#: besides one for each row.
-ISSUE_TO_WRITE = 13
+#: Cycles from the issue of a step to the address of its live vector.
+ISSUE_TO_ADDRESS = 1
+#: Work memory: cycles from the address of a vector to the one at whose end its banks are read or
+#: written, and to its data.
+WORK_ACCESS = 4
+WORK_READ = 8
+#: Core, bias and program memory: cycles from an address to its data.
+BANK_READ = 4
+#: Cycles from the operands of a tile's last step at the array to its first row, and from a row to
+#: its results, of the first lane group.
+ARRAY_TO_ROW = 4
+ROW_TO_RESULT = 6
+#: Lanes of a lane group. Each group works a cycle behind the one before, so that what all lanes
+#: share reaches them one group after the other.
+GROUP_LANES = 4
+#: Cycles from the issue of a step to its operands at the array, and to the one at whose end work
+#: memory is read for it.
+ISSUE_TO_ARRAY = ISSUE_TO_ADDRESS + WORK_READ
+ISSUE_TO_READ = ISSUE_TO_ADDRESS + WORK_ACCESS
+#: Cycles from the last step of a stage to the first one in which the next can be latched.
+STEP_TO_LATCH = 1
 #: Cycles from the latch of a stage to its first step, besides its wait.
-LATCH_TO_STEP = 2
-#: The first tile of a stage may end this many cycles before the last row of the stage before is
-#: written.
-HANDOVER = 5
+LATCH_TO_STEP = 3
+#: Cycles that the drain side needs to change stages: the first tile of a stage ends at least so
+#: many after the last one of the stage before, besides one for each row of that.
+HANDOVER = 3
+#: A stage can be latched this many cycles before the last row of the stage two before it is
+#: written, and no sooner.
+LATCH_BEFORE_WRITE = 7
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
 #: descriptor word.
-FETCH_LATENCY = 3
+FETCH_LATENCY = BANK_READ + 1
+
+
+def group_skew(config: EngineConfig) -> int:
+    """Cycles by which the last lane group is behind the first."""
+    return -(-config.lanes // GROUP_LANES) - 1
+
+
+def issue_to_write(config: EngineConfig) -> int:
+    """Cycles from the issue of a tile's last step to the cycle at whose end its last row is
+    written, besides one for each row.
+    """
+    to_row = ISSUE_TO_ARRAY + ARRAY_TO_ROW
+    return to_row + ROW_TO_RESULT + group_skew(config) + WORK_ACCESS - 1
 
 
 @dataclass(frozen=True)
@@ -84,6 +122,8 @@ class Tiling:
 
     Members
     -------
+    emptying:
+        Cycles from the last step to the write of the last row.
     group:
         Cycles from one group to the next.
     """
@@ -93,6 +133,7 @@ class Tiling:
     rows_last: int
     lane_tiles: int
     rows: int
+    emptying: int
 
     @property
     def group(self) -> int:
@@ -107,17 +148,13 @@ class Tiling:
         """Cycles from the first step to the last one, both included, if nothing else waits."""
         return self.k + self.lane_tiles * self.group - max(self.k, self.rows_last)
 
-    @property
-    def emptying(self) -> int:
-        """Cycles from the last step to the write of the last row."""
-        return ISSUE_TO_WRITE + self.rows_last
-
 
 def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
     """Tiles of a stage of ``rows`` result rows and reductions of ``k`` steps."""
     row_tiles = -(-rows // config.rows)
     rows_last = rows - (row_tiles - 1) * config.rows
-    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows)
+    emptying = issue_to_write(config) + rows_last
+    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying)
 
 
 def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
@@ -126,12 +163,17 @@ def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
 
 def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
     """The least that a stage of these sizes adds to a program: issue, drain stalls, a load."""
-    return tiling(rows, k, lane_tiles, config).issue + LATCH_TO_STEP - 1
+    return tiling(rows, k, lane_tiles, config).issue + STEP_TO_LATCH + LATCH_TO_STEP - 1
 
 
 def fetch_cycles(config: EngineConfig) -> int:
     """Cycles from the order to fetch a descriptor to the cycle in which it can be latched."""
     return descriptor_words(config) + FETCH_LATENCY
+
+
+def program_bound(stages: int, config: EngineConfig) -> int:
+    """The least that a program takes whose stages take ``stages`` cycles by ``tile_cycles``."""
+    return fetch_cycles(config) - STEP_TO_LATCH + stages + issue_to_write(config) + 1
 
 
 def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles]:
@@ -140,31 +182,29 @@ def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles
     reports.
     """
     result = []
-    last_step = 0
+    last_step = turn = 0
     fetched = fetch_cycles(config)
     earliest_end = 0
-    handed = written = 0
+    written = written_before = 0
     for number, stage in enumerate(stages):
         tiles = stage_tiling(stage, config)
-        # A stage stays with the issue side until the drain side takes it.
-        latch = max(last_step, fetched, handed + 1)
+        latch = max(turn, fetched, written_before - LATCH_BEFORE_WRITE)
         first_step = latch + LATCH_TO_STEP + stage.wait
         held = max(0, earliest_end - (first_step + tiles.k - 1))
         end = first_step + tiles.issue - 1 + held
         cycles = Cycles(
             busy=tiles.busy,
             stall_drain=tiles.issue - tiles.busy + held,
-            stall_fetch=latch - last_step,
-            flush=LATCH_TO_STEP - 1 + stage.wait,
+            stall_fetch=latch - turn,
+            flush=turn - last_step + LATCH_TO_STEP - 1 + stage.wait,
         )
         if number == len(stages) - 1:
             cycles += Cycles(flush=tiles.emptying)
         result.append(cycles)
-        last_step = end
+        last_step, turn = end, end + STEP_TO_LATCH
         fetched = latch + fetch_cycles(config)
-        handed = max(latch + 1, written - HANDOVER + 3)
-        written = end + tiles.emptying
-        earliest_end = written - HANDOVER
+        earliest_end = end + tiles.rows_last + HANDOVER
+        written_before, written = written, end + tiles.emptying
     return result
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import naive
 import numpy as np
 
-from drawbar.gen.cycles import ISSUE_TO_WRITE, fetch_cycles, program_cycles, tile_cycles
+from drawbar.gen.cycles import program_bound, program_cycles, tile_cycles
 from drawbar.gen.plan import Plan, core_matrix
 from drawbar.gen.program import decode, encode
 
@@ -113,9 +113,9 @@ def check_plan(plan: Plan) -> None:
     if len(plan.program) > len(plan.stages):
         assert not plan.proven
     else:
-        least = fetch_cycles(config) + ISSUE_TO_WRITE + 1
-        for stage in stages:
-            least += tile_cycles(stage.rows, stage.k, stage.lane_tiles(config), config)
+        least = program_bound(
+            sum(tile_cycles(s.rows, s.k, s.lane_tiles(config), config) for s in stages), config
+        )
         assert plan.total.total >= least >= plan.bound
         assert plan.proven == (least == plan.bound)
     layers = range(len(plan.networks))
