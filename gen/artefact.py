@@ -17,7 +17,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, ConfigError, InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAGIC = "drawbar-artefact"
 
 
@@ -51,6 +51,26 @@ class TensorLayout:
 
 
 @dataclass(frozen=True)
+class Buffer:
+    """One of the places in work memory that runs use in turn, and the program that uses it.
+
+    With two buffers, the inputs of the next run are written and the results of the last one read
+    while a run computes: no run touches the input and the output of the other buffer.
+
+    Members
+    -------
+    address:
+        Word of program memory at which the program starts.
+    input, output:
+        Layouts in work memory.
+    """
+
+    address: int
+    input: TensorLayout
+    output: TensorLayout
+
+
+@dataclass(frozen=True)
 class LayerReport:
     """What a person wants to know of one layer of a compiled model."""
 
@@ -74,15 +94,16 @@ class Artefact:
     Members
     -------
     program:
-        ``uint32``, see ``gen.program``.
+        ``uint32``, see ``gen.program``; of all buffers.
     cores:
         ``(vectors, rows)`` integers: the core memory's image.
     biases:
         ``(vectors, lanes)`` int64: the bias memory's image.
-    input, output:
-        Layouts in work memory.
+    buffers:
+        One, or two that runs use in turn. Their programs take the same cycles and give the same
+        bits; cores and biases are of both.
     batch:
-        Samples that one run of the program takes.
+        Samples that one run takes.
     cycles:
         The exact cycle count of one run.
     test_input, test_output:
@@ -96,14 +117,23 @@ class Artefact:
     program: np.ndarray
     cores: np.ndarray
     biases: np.ndarray
-    input: TensorLayout
-    output: TensorLayout
+    buffers: tuple[Buffer, ...]
     batch: int
     cycles: int
     layers: tuple[LayerReport, ...]
     test_input: np.ndarray
     test_output: np.ndarray
     meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def input(self) -> TensorLayout:
+        """Of the first buffer; the other's differs in its base only."""
+        return self.buffers[0].input
+
+    @property
+    def output(self) -> TensorLayout:
+        """Of the first buffer; the other's differs in its base only."""
+        return self.buffers[0].output
 
     def quantise_input(self, x: np.ndarray) -> np.ndarray:
         """``(batch, inputs)`` real numbers to the engine's integers: scaled, rounded half to even,
@@ -160,8 +190,14 @@ class Artefact:
             "name": self.name,
             "config": self.config.as_dict(),
             "config_hash": self.config.hash.hex(),
-            "input": vars(self.input),
-            "output": vars(self.output),
+            "buffers": [
+                {
+                    "address": buffer.address,
+                    "input": vars(buffer.input),
+                    "output": vars(buffer.output),
+                }
+                for buffer in self.buffers
+            ],
             "batch": self.batch,
             "cycles": self.cycles,
             "layers": [vars(layer) for layer in self.layers],
@@ -223,8 +259,7 @@ class Artefact:
             program=arrays["program"],
             cores=arrays["cores"].astype(np.int64),
             biases=arrays["biases"],
-            input=_layout(fields["input"]),
-            output=_layout(fields["output"]),
+            buffers=tuple(_buffer(buffer) for buffer in fields["buffers"]),
             batch=fields["batch"],
             cycles=fields["cycles"],
             layers=tuple(_report(layer) for layer in fields["layers"]),
@@ -237,6 +272,10 @@ class Artefact:
 def _report(fields: dict[str, Any]) -> LayerReport:
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     return LayerReport(**values)
+
+
+def _buffer(fields: dict[str, Any]) -> Buffer:
+    return Buffer(fields["address"], _layout(fields["input"]), _layout(fields["output"]))
 
 
 def _layout(fields: dict[str, Any]) -> TensorLayout:

@@ -15,6 +15,9 @@ drains. Its first tile leaves the drain side the time to change stages::
 The pipeline is long, so that its clock is fast; only the first and the last step of a program, and
 stages that wait for each other, ever see how long. Its lengths are stated here, once, for the model
 and for the hardware.
+
+Transfers cost no cycles: the host's reads and writes take only what the program leaves free. A
+program that is pending starts ``RUN_GAP`` cycles after the end of the one before.
 """
 
 from __future__ import annotations
@@ -57,7 +60,9 @@ HANDOVER = 3
 LATCH_BEFORE_WRITE = 7
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
 #: descriptor word.
-FETCH_LATENCY = BANK_READ + 1
+FETCH_LATENCY = BANK_READ + 2
+#: Cycles without a program between the end of a run and the start of the one that was pending.
+RUN_GAP = 1
 
 
 def group_skew(config: EngineConfig) -> int:

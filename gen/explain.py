@@ -12,9 +12,10 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles, utilisation
 from drawbar.gen.order import Order, OrderSearch
 from drawbar.gen.planned import Plan
-from drawbar.gen.program import decode
+from drawbar.gen.program import decode, descriptor_words
 from drawbar.gen.slicing import order_peak, order_stages
 from drawbar.gen.stage import Stage
+from drawbar.gen.timeline import Streaming, artefact_streaming, plan_streaming
 
 #: A stage that wastes no more than this part of its cycles is limited by the array itself.
 FULL = 0.05
@@ -137,6 +138,12 @@ class Explanation:
         "plan" (which knows the orders that lost) or "artefact".
     proven:
         The plan takes no more cycles than the best lower bound.
+    work_bytes_double:
+        Work memory that two buffers need.
+    program_words:
+        Program memory of one buffer.
+    streaming:
+        What a run costs where many follow each other, over a serial line at the engine's rate.
     """
 
     name: str
@@ -151,6 +158,9 @@ class Explanation:
     proven: bool
     core_bytes: int
     work_bytes_peak: int
+    work_bytes_double: int
+    program_words: int
+    streaming: Streaming
 
     def as_dict(self) -> dict[str, object]:
         """What JSON can hold."""
@@ -169,6 +179,9 @@ class Explanation:
             "core_bytes_available": self.config.core_bytes,
             "work_bytes_peak": self.work_bytes_peak,
             "work_bytes_available": self.config.work_bytes,
+            "work_bytes_double": self.work_bytes_double,
+            "program_words": self.program_words,
+            "streaming": self.streaming.as_dict(self.config.clock_hz),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "stages": [
                 {
@@ -365,6 +378,9 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
         proven=plan.proven,
         core_bytes=plan.core_bytes,
         work_bytes_peak=plan.work_bytes_peak,
+        work_bytes_double=plan.work_bytes_double,
+        program_words=len(plan.program) * descriptor_words(config),
+        streaming=plan_streaming(plan),
     )
 
 
@@ -404,4 +420,7 @@ def explain_artefact(artefact: Artefact) -> Explanation:
         proven=bool(artefact.meta["proven"]),
         core_bytes=int(artefact.meta["core_bytes"]),
         work_bytes_peak=int(artefact.meta["work_bytes_peak"]),
+        work_bytes_double=int(artefact.meta["work_bytes_double"]),
+        program_words=len(artefact.program) // len(artefact.buffers),
+        streaming=artefact_streaming(artefact),
     )

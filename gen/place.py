@@ -2,14 +2,19 @@
 
 Tensors take turns at the two ends of work memory. A chain of slices keeps the tensor that it reads
 at one end and the one that it leaves at the other; the tensors in between take turns at the ends of
-the gap.
+the gap. With two buffers, the second is the mirror image of the first::
+
+    | input 0, output 0 |      what is live between       | output 1, input 1 |      or
+    | output 1, input 0 |      what is live between       | input 1, output 0 |
+
+A run leaves the other buffer's input and output alone, and may use all the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
@@ -22,6 +27,10 @@ from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Stage
+
+
+class NoBuffers(FitError):
+    """Two buffers do not fit."""
 
 
 def place(
@@ -47,7 +56,9 @@ def place(
     FitError:
         the program is too long for its memory.
     """
-    bases = _bases(stages, tensors, config)
+    sizes_of = [tensor.size for tensor in tensors]
+    bases = _bases(sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements)
+    assert bases is not None
     stages = tuple(
         replace(
             planned,
@@ -85,6 +96,8 @@ def place(
         networks=networks,
         stages=stages,
         program=program,
+        tensors=tuple(tensors),
+        bases=(bases,),
         cycles=tuple(program_cycles([stage for _, stage in program], config)),
         bound=program_bound(bound, config),
         proven=proven,
@@ -96,27 +109,179 @@ def place(
     )
 
 
-def _bases(
-    stages: Sequence[PlannedStage], tensors: Sequence[Layout], config: EngineConfig
-) -> list[int]:
-    """Element address of each tensor."""
-    bases = [0]
-    low, high = 0, config.work_elements
-    at_end = False
-    for number, planned in enumerate(stages):
-        step, written = planned.step, tensors[number + 1]
-        if step.first:
-            last = next(n for n in range(number, len(stages)) if stages[n].step.last)
-            read, left = tensors[number].size, tensors[last + 1].size
-            low, high = (left, high - read) if at_end else (read, high - left)
-            operand_at_end = at_end
-        if step.last:
-            low, high = 0, config.work_elements
-            at_end = not operand_at_end
+def least_double(plan: Plan) -> int:
+    """Elements of work memory that two buffers of this plan need."""
+    sizes = [tensor.size for tensor in plan.tensors]
+    # What lies between two pairs of inputs and outputs is never more than the peak.
+    low, high = plan.work_peak, plan.work_peak + 2 * (sizes[0] + sizes[-1])
+    while low < high:
+        middle = (low + high) // 2
+        if _double_bases(plan, middle) is None:
+            low = middle + 1
         else:
-            at_end = not at_end
-        bases.append(high - written.size if at_end else low)
-    return bases
+            high = middle
+    return high
+
+
+def double(plan: Plan) -> Plan:
+    """The same plan with two buffers.
+
+    Raises
+    ------
+    NoBuffers:
+        work or program memory is too small.
+    """
+    config = plan.config
+    where = f"model {plan.model.name!r}, batch {plan.batch}, two buffers"
+    words = 2 * len(plan.program) * descriptor_words(config)
+    if words > config.program_depth:
+        raise NoBuffers(
+            where,
+            f"have programs of at most {config.program_depth} words together",
+            f"{words} words, {words - config.program_depth} too many",
+            f"raise program_depth to at least {words}, or use one buffer",
+        )
+    need = least_double(plan)
+    if need > config.work_elements:
+        raise NoBuffers(
+            where,
+            f"need at most the engine's {config.work_bytes} bytes of work memory",
+            f"{need * config.element_bytes} bytes, "
+            f"{(need - config.work_elements) * config.element_bytes} too many",
+            f"raise work_depth to at least {-(-need // config.lanes)}, or use one buffer",
+        )
+    bases = _double_bases(plan, config.work_elements)
+    assert bases is not None
+    mirrored = tuple(
+        config.work_elements - base - tensor.size
+        for base, tensor in zip(bases, plan.tensors, strict=True)
+    )
+    moved = replace(plan, bases=(plan.bases[0], bases))
+    stages = tuple(
+        replace(
+            planned,
+            stage=replace(planned.stage, x_base=bases[number], y_base=bases[number + 1]),
+        )
+        for number, planned in enumerate(plan.stages)
+    )
+    here = moved.buffers[1]
+    return replace(
+        plan,
+        stages=stages,
+        program=moved.buffer_program(1),
+        input=here.input,
+        output=here.output,
+        bases=(bases, mirrored),
+        work_double=need,
+    )
+
+
+def _double_bases(plan: Plan, elements: int) -> tuple[int, ...] | None:
+    """Element address of each tensor of the first of two buffers, within so many elements; the
+    second buffer is its mirror image. None where there is no room.
+
+    A run keeps away from the other buffer's input and output, which the host fills and reads.
+    """
+    sizes = [tensor.size for tensor in plan.tensors]
+    x, y = sizes[0], sizes[-1]
+    end = len(sizes) - 1
+    # What lies at the low end: this buffer's input and output, or the other one's output.
+    for fixed in (
+        {0: 0, end: x},
+        {0: y, end: 0},
+        {0: 0, end: elements - x - y},
+        {0: y, end: elements - y},
+    ):
+        others = [(elements - fixed[n] - sizes[n], elements - fixed[n]) for n in (0, end)]
+        own = [(fixed[n], fixed[n] + sizes[n]) for n in (0, end)]
+        if min(others)[0] < 0 or min(own)[0] < 0 or not _apart([*others, *own]):
+            continue
+        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements)
+        if found is not None:
+            return found
+    return None
+
+
+def _apart(spans: Sequence[tuple[int, int]]) -> bool:
+    ordered = sorted(spans)
+    return all(a[1] <= b[0] for a, b in pairwise(ordered))
+
+
+def _neighbours(stages: Sequence[PlannedStage]) -> list[set[int]]:
+    """For each tensor, those that are live together with it at some time."""
+    result: list[set[int]] = [set() for _ in range(len(stages) + 1)]
+
+    def together(a: int, b: int) -> None:
+        result[a].add(b)
+        result[b].add(a)
+
+    for number, planned in enumerate(stages):
+        together(number, number + 1)
+        if planned.step.first:
+            last = next(n for n in range(number, len(stages)) if stages[n].step.last)
+            together(number, last + 1)
+            for inside in range(number + 1, last + 1):
+                together(number, inside)
+                together(inside, last + 1)
+    return result
+
+
+def _bases(
+    sizes: Sequence[int],
+    neighbours: Sequence[set[int]],
+    fixed: Mapping[int, int],
+    reserved: Sequence[tuple[int, int]],
+    elements: int,
+) -> tuple[int, ...] | None:
+    """Element address of each tensor, such that those that are live together lie apart.
+
+    Tensors take turns at the ends of what is free; where that is not enough, every other end is
+    tried.
+
+    Arguments
+    ---------
+    fixed:
+        Addresses of some tensors.
+    reserved:
+        Spans that no other tensor may touch.
+    """
+    # One that lives along with a chain of slices goes before those within.
+    order = sorted(
+        (n for n in range(len(sizes)) if n not in fixed),
+        key=lambda n: (min(neighbours[n]), -n),
+    )
+    hopeless: set[tuple[int, ...]] = set()
+
+    def go(done: int, placed: dict[int, int]) -> dict[int, int] | None:
+        if done == len(order):
+            return placed
+        coming = set(order[done:])
+        state = (done, *(placed[n] for n in sorted(placed) if neighbours[n] & coming))
+        if state in hopeless:
+            return None
+        tensor = order[done]
+        taken = [(placed[n], placed[n] + sizes[n]) for n in neighbours[tensor] if n in placed]
+        before = placed[min(neighbours[tensor])]
+        for base in _ends(sizes[tensor], [*reserved, *taken], elements, before):
+            found = go(done + 1, {**placed, tensor: base})
+            if found is not None:
+                return found
+        hopeless.add(state)
+        return None
+
+    found = go(0, dict(fixed))
+    return None if found is None else tuple(found[n] for n in range(len(sizes)))
+
+
+def _ends(size: int, taken: Sequence[tuple[int, int]], elements: int, before: int) -> list[int]:
+    """Addresses at the ends of each gap between ``taken``, the farthest from ``before`` first."""
+    found = set()
+    free = 0
+    for low, high in sorted([*taken, (elements, elements)]):
+        if low - free >= size:
+            found |= {free, low - size}
+        free = max(free, high)
+    return sorted(found, key=lambda base: (-abs(base - before), base))
 
 
 def _slices(

@@ -7,7 +7,8 @@ search of a layer stops when no further order can beat what was found. A plan wh
 sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
 
 Where no such plan fits work memory, and to save work memory, orders also run in slices
-(``gen.slicing``).
+(``gen.slicing``). Two buffers for inputs and outputs are a matter of addresses (``gen.place``), but
+where they do not fit, of another plan.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles
@@ -23,10 +24,11 @@ from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.fit import NoLayout, NoRoom, shortages
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
+from drawbar.gen.place import NoBuffers, double, least_double
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.search import GOALS, RESCUE_ORDERS, Planner, layer_searches
-from drawbar.gen.slicing import order_stages, sliced_orders
+from drawbar.gen.slicing import ENDLESS, order_stages, sliced_orders
 
 __all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
 
@@ -41,7 +43,12 @@ MOST_PROGRAM = 1 << 16
 
 
 def plan_model(
-    model: Model, config: EngineConfig, *, batch: int = 1, minimise: str = "cycles"
+    model: Model,
+    config: EngineConfig,
+    *,
+    batch: int = 1,
+    minimise: str = "cycles",
+    buffers: int | None = None,
 ) -> Plan:
     """Plan a model for an engine; deterministic.
 
@@ -54,14 +61,17 @@ def plan_model(
         "memory": the plan that takes the least work memory among those found that take at most
         ``MOST_EXTRA_CYCLES`` more cycles than the fastest one would with work memory without end;
         if none of these fits, the fastest one that does.
+    buffers:
+        Places for inputs and outputs that runs use in turn, 1 or 2. Without it two, where that
+        takes no more cycles and fits; but one to minimise memory.
 
     Raises
     ------
     FitError:
-        the model does not fit the engine; the error says which memory is short, and by how many
-        bytes.
+        the model does not fit the engine, or two buffers do not; the error says which memory is
+        short, and by how many bytes.
     InputError:
-        there is no such objective.
+        there is no such objective, or no such number of buffers.
     """
     if batch < 1:
         raise FitError(f"model {model.name!r}", "has a batch of at least 1", batch, "raise batch")
@@ -69,12 +79,49 @@ def plan_model(
         raise InputError(
             "what to minimise", f"is one of {', '.join(OBJECTIVES)}", minimise, "use one of these"
         )
+    if buffers not in (None, 1, 2):
+        raise InputError("buffers of a plan", "are one or two", buffers, "use 1 or 2")
     searches = layer_searches(model, config, batch)
+    plan = None
     if minimise == "memory":
         plan = _least_memory(model, config, batch, searches)
-        if plan is not None:
-            return plan
-    return replace(_fastest(model, config, batch, searches), minimise=minimise)
+    if plan is None:
+        plan = replace(_fastest(model, config, batch, searches), minimise=minimise)
+    if buffers == 2 or (buffers is None and minimise == "cycles"):
+        return _doubled(plan, searches, at_any_price=buffers == 2)
+    return replace(plan, work_double=least_double(plan))
+
+
+def _doubled(plan: Plan, searches: Sequence[OrderSearch], *, at_any_price: bool) -> Plan:
+    """The plan with two buffers, or another one for the same model. Where there is none that takes
+    no more cycles: at any price a slower one or an error, else the plan as it is, with one buffer.
+    """
+    try:
+        return double(plan)
+    except NoBuffers as error:
+        missing = error
+    config, batch = plan.config, plan.batch
+    x, y = plan.tensors[0].size, plan.tensors[-1].size
+    # What the other buffer keeps, and what a run may lose between its own input and output.
+    for limit in (config.work_elements - x - y, config.work_elements - x - y - min(x, y)):
+        for slicing, goal in product((False, True) if at_any_price else (False,), GOALS[:2]):
+            with suppress(FitError):
+                planner = Planner(
+                    plan.model,
+                    config,
+                    batch,
+                    goal,
+                    slicing=slicing,
+                    work_limit=limit,
+                    most_cycles=ENDLESS if at_any_price else plan.total.total,
+                    searches=searches,
+                )
+                found = double(replace(planner.plan(), minimise=plan.minimise))
+                if at_any_price or found.total.total <= plan.total.total:
+                    return found
+    if at_any_price:
+        raise missing
+    return replace(plan, work_double=least_double(plan))
 
 
 def _fastest(

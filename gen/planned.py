@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from drawbar.gen.artefact import TensorLayout
+from drawbar.gen.artefact import Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, utilisation
-from drawbar.gen.layout import Block
+from drawbar.gen.layout import Block, Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import Step
+from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
 
@@ -64,7 +65,12 @@ class Plan:
         Each step of the plan once.
     program:
         What the engine runs: the number of its step in ``stages``, and the stage with its final
-        addresses, order of columns, and wait. Steps in slices are here once for each slice.
+        addresses, order of columns, and wait. Steps in slices are here once for each slice. With
+        two buffers, this is the program of the first: see ``buffer_program``.
+    tensors:
+        Layouts of the tensors, one more than stages: the input, and each stage's result.
+    bases:
+        Element address of each tensor, for each buffer.
     cycles:
         Exact cycles of each stage of the program.
     bound:
@@ -73,9 +79,12 @@ class Plan:
     proven:
         The plan reaches the bound but for waits between stages and the drain of its last tile.
     input, output:
-        Layouts in work memory (their ``fraction_bits`` are set by quantisation).
+        Layouts in work memory (their ``fraction_bits`` are set by quantisation), in the first
+        buffer.
     work_peak:
-        Elements of the live tensors, paddings included, where they are largest.
+        Elements of the live tensors of one run, paddings included, where they are largest.
+    work_double:
+        Elements of work memory that two buffers need; 0 where nobody asked.
     minimise:
         What it was planned for: "cycles" or "memory".
     """
@@ -86,6 +95,8 @@ class Plan:
     networks: tuple[ContractionNetwork, ...]
     stages: tuple[PlannedStage, ...]
     program: tuple[tuple[int, Stage], ...]
+    tensors: tuple[Layout, ...]
+    bases: tuple[tuple[int, ...], ...]
     cycles: tuple[Cycles, ...]
     bound: int
     proven: bool
@@ -95,6 +106,41 @@ class Plan:
     core_vectors: int
     bias_vectors: int
     minimise: str = "cycles"
+    work_double: int = 0
+
+    def buffer_program(self, buffer: int) -> tuple[tuple[int, Stage], ...]:
+        """The program of a buffer: the same stages at other addresses.
+
+        A stage's waits depend on one tensor, which it reads and its neighbour writes, so they are
+        the same wherever that lies.
+        """
+        moves = [
+            there - here for there, here in zip(self.bases[buffer], self.bases[0], strict=True)
+        ]
+        return tuple(
+            (
+                number,
+                replace(
+                    stage,
+                    x_base=stage.x_base + moves[number],
+                    y_base=stage.y_base + moves[number + 1],
+                ),
+            )
+            for number, stage in self.program
+        )
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers, their programs one after the other."""
+        words = len(self.program) * descriptor_words(self.config)
+        return tuple(
+            Buffer(
+                number * words,
+                replace(self.input, base=bases[0]),
+                replace(self.output, base=bases[-1]),
+            )
+            for number, bases in enumerate(self.bases)
+        )
 
     @property
     def total(self) -> Cycles:
@@ -111,6 +157,10 @@ class Plan:
     @property
     def work_bytes_peak(self) -> int:
         return self.work_peak * self.config.element_bytes
+
+    @property
+    def work_bytes_double(self) -> int:
+        return self.work_double * self.config.element_bytes
 
     def layer_cycles(self, layer: int) -> int:
         return sum(

@@ -10,8 +10,8 @@ Every request gets one response. Both have the same frame::
          +-----+-----+----+----+--------+-------+---------+----------+----------------+-----------+
 
 All numbers are little-endian. Payload and its CRC are there only when the frame carries a payload:
-WRITE requests, and READ, STATUS and IDENTIFY responses. The header has a check of its own, so a
-receiver in step knows where a frame ends before it believes a single byte of it, and no byte is
+WRITE requests, and READ, STATUS, WAIT and IDENTIFY responses. The header has a check of its own, so
+a receiver in step knows where a frame ends before it believes a single byte of it, and no byte is
 ever escaped. At these lengths CRC-32C detects every error of up to five bits (Koopman 2002: Hamming
 distance 6 up to 5,243 bits; the longest checked piece here is 516 bytes).
 
@@ -37,7 +37,7 @@ HEADER_BYTES = 16
 CRC_BYTES = 4
 MAX_PAYLOAD = 512
 MAX_FRAME = HEADER_BYTES + MAX_PAYLOAD + CRC_BYTES
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 RESPONSE_FLAG = 0x80
 
 _HEADER = struct.Struct("<2sBBIHH")
@@ -51,7 +51,14 @@ class Op(enum.IntEnum):
     WRITE = 3
     READ = 4
     RUN = 5
+    WAIT = 6
     NAK = 0x7F
+
+
+#: What a WAIT waits for, in its address: that no program runs and none is pending, or only that
+#: none is pending, so that every program but the latest one has ended.
+WAIT_IDLE = 0
+WAIT_PENDING = 1
 
 
 class Status(enum.IntEnum):
@@ -139,7 +146,7 @@ def has_payload(header: Header) -> bool:
     if header.length == 0:
         return False
     if header.op & RESPONSE_FLAG:
-        return header.op & ~RESPONSE_FLAG in (Op.READ, Op.STATUS, Op.IDENTIFY)
+        return header.op & ~RESPONSE_FLAG in (Op.READ, Op.STATUS, Op.WAIT, Op.IDENTIFY)
     return header.op == Op.WRITE
 
 
@@ -173,18 +180,22 @@ class Identity:
         return cls(protocol, window, config_hash)
 
 
-# -- payload of STATUS: counters -------------------------------------------------------------------
+# -- payload of STATUS and WAIT: counters ----------------------------------------------------------
 
-_COUNTERS = struct.Struct("<9I")
+_COUNTERS = struct.Struct("<10I")
 
 
 @dataclass(frozen=True)
 class Counters:
-    """Payload of a STATUS response: nine 32-bit words.
+    """Payload of a STATUS or WAIT response: ten 32-bit words.
 
-    ``running`` is 1 while a program runs. The next six are of the latest run, in cycles:
-    ``cycles == busy + stall_drain + stall_fetch + flush``. ``stages`` counts the stages done. The
-    last two count since power-on: frames rejected by a check, and frames out of sequence.
+    ``running`` is 1 while a program runs. The next seven are of one run: in a STATUS response of
+    the one under way, or else the latest; in a WAIT response of the latest one that has ended. In
+    cycles, ``cycles == busy + stall_drain + stall_fetch + flush``. ``stages`` counts the stages
+    done. ``idle`` counts the cycles in which nothing ran before this run, since the end of the one
+    before or since reset, modulo 2**32: ``gen.cycles.RUN_GAP`` where this run was pending, more
+    where the engine had to wait for the host. The last two count since power-on: frames rejected
+    by a check, and frames out of sequence.
     """
 
     running: int
@@ -194,6 +205,7 @@ class Counters:
     stall_fetch: int
     flush: int
     stages: int
+    idle: int
     crc_errors: int
     sequence_errors: int
 
@@ -206,6 +218,7 @@ class Counters:
             self.stall_fetch,
             self.flush,
             self.stages,
+            self.idle,
             self.crc_errors,
             self.sequence_errors,
         )

@@ -30,7 +30,10 @@ class Board(wiring.Component):
         m.submodules.engine = engine = Engine(config=self.config)
         m.submodules.link = link = Link(config=self.config)
         connect(m, link.host, engine.host)
-        m.d.comb += link.counters.eq(engine.counters)
+        m.d.comb += [
+            link.counters.eq(engine.counters),
+            link.finished_counters.eq(engine.finished_counters),
+        ]
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         return m

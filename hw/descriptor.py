@@ -77,16 +77,19 @@ class DescriptorFetch(wiring.Component):
                 to_get.eq(to_get - 1),
                 self.valid.eq(to_get == 1),
             ]
+        # A cycle of its own, as it is known late who takes the descriptor before.
+        fetch = Signal()
+        m.d.sync += fetch.eq(self.take & ~self.descriptor.last)
+        with m.If(fetch):
+            m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.take):
             m.d.sync += self.valid.eq(0)
-            with m.If(~self.descriptor.last):
-                m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.start):
             m.d.sync += [
                 self.valid.eq(0),
                 self.address.eq(self.start_address),
-                to_ask.eq(words),
-                to_get.eq(words),
+                fetch.eq(1),
+                to_ask.eq(0),
                 asked.eq(0),
             ]
         return m

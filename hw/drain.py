@@ -163,11 +163,11 @@ class Drain(wiring.Component):
             Cat(step_late & (most_late >= lane) for lane in range(config.lanes))
         )
 
-        ended = delayed(m, step & nest.ended, 1, "ended")
+        ended = delayed(m, step & nest.ended[-1], 1, "ended")
         to_written = to_result + WORK_ACCESS
         settled = delayed(m, ended, step_to_settled(config) - 1, "settled")
         # The descriptor changes before the last write, so the end of the program travels along.
-        last = delayed(m, step & nest.ended & descriptor.last, to_written, "last")
+        last = delayed(m, step & nest.ended[-1] & descriptor.last, to_written, "last")
         m.d.comb += [
             self.free.eq(ended),
             self.settled.eq(settled),

@@ -10,47 +10,63 @@ is one cycle behind from the operands on, and they meet again at the results::
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Const, Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import BANK_READ, ISSUE_TO_ARRAY, WORK_READ, group_skew
+from drawbar.gen.cycles import ISSUE_TO_ADDRESS, ISSUE_TO_ARRAY, WORK_READ, group_skew
 from drawbar.gen.protocol import Space
 from drawbar.hw.array import MacArray
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import DescriptorFetch
 from drawbar.hw.drain import ISSUE_TO_DRAIN, Drain
+from drawbar.hw.host_reader import HostReader
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.issue import Issue
 from drawbar.hw.memory import BankedMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
 from drawbar.hw.sequencer import Sequencer
 
-#: Cycles from a host's read to its data.
-HOST_READ = WORK_READ + 1
-
 
 class Engine(wiring.Component):
     """Runs programs of stages out of its own memories.
 
+    The host's transfers take what the program leaves free, so no program ever waits for them:
+
+    - writes of program, core and bias memory are done at once, as the engine never writes there;
+    - a write of work memory waits for a cycle without a result;
+    - a read of work memory waits for a cycle without a step's address, and brings all lanes;
+    - the other memories can be read only while no program runs.
+
+    All that waits ends, as every program does. While a program runs, what it reads may not be
+    written, and of what it writes nothing else may be written or expected.
+
     Members
     -------
     host:
-        Access to the memories while no program runs, and the start of a program. An item a cycle;
-        what is read comes ``HOST_READ`` cycles later. A write is seen by the reads after it; none
-        may be given while a read is under way.
+        Access to the memories, and the start of programs: one runs and one may be pending, which
+        starts ``gen.cycles.RUN_GAP`` cycles after the end of the one that runs. A write is seen by
+        the reads after it. See ``hw.host_reader`` for the latency of a read.
     counters:
-        Of the latest run; they stay until the next start. ``cycles`` counts those in which
-        ``host.running`` is high: from the cycle after ``start`` to the one at whose end the last
-        result is written.
+        Of the program that runs. ``cycles`` counts those in which ``host.running`` is high: from
+        two cycles after ``start``, if nothing runs, to the one at whose end the last result is
+        written.
+    finished_counters:
+        Of the latest program that has ended.
 
     Reset stops a run and keeps the memories' contents.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
         self.config = config
-        super().__init__({"host": In(HostSignature()), "counters": Out(EngineCounters)})
+        super().__init__(
+            {
+                "host": In(HostSignature()),
+                "counters": Out(EngineCounters),
+                "finished_counters": Out(EngineCounters),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -76,9 +92,11 @@ class Engine(wiring.Component):
 
         m.d.comb += [
             host.running.eq(sequencer.running),
+            host.pending.eq(sequencer.pending),
             sequencer.start.eq(host.start),
-            fetch.start.eq(host.start & ~sequencer.running),
-            fetch.start_address.eq(host.start_address),
+            sequencer.start_address.eq(host.start_address),
+            fetch.start.eq(sequencer.begin),
+            fetch.start_address.eq(sequencer.begin_address),
             sequencer.fetched.eq(fetch.valid),
             sequencer.fetched_descriptor.eq(fetch.descriptor),
             fetch.take.eq(sequencer.take),
@@ -94,6 +112,7 @@ class Engine(wiring.Component):
             sequencer.written.eq(drain.written),
             sequencer.finished.eq(drain.finished),
             self.counters.eq(sequencer.counters),
+            self.finished_counters.eq(sequencer.finished_counters),
         ]
 
         # Compute.
@@ -116,72 +135,63 @@ class Engine(wiring.Component):
             work.write_skew.eq(drain.result_skew),
         ]
 
-        self._host_access(m, program, core, bias, work)
+        m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
+        m.d.comb += [
+            reader.space.eq(host.space),
+            reader.address.eq(host.address),
+            reader.read.eq(host.read),
+            reader.refresh.eq(host.refresh),
+            host.read_data.eq(reader.read_data),
+            host.read_valid.eq(reader.read_valid),
+            reader.program.eq(program.read_data[0]),
+            reader.core.eq(core.read_data),
+            reader.bias.eq(bias.read_data),
+            reader.work.eq(work.read_data),
+            fetch.word.eq(program.read_data[0]),
+        ]
+
+        # Bits of the bank number within an item address.
+        for memory, space, bank_bits in (
+            (program, Space.PROGRAM, 0),
+            (core, Space.CORE, config.row_bits),
+            (bias, Space.BIAS, config.lane_bits),
+        ):
+            bank = host.address[:bank_bits]
+            m.d.comb += [
+                *(read.eq(host.address[bank_bits:]) for read in memory.read_address),
+                memory.write_address.eq(host.address[bank_bits:]),
+                memory.write_data.eq(host.write_data[: memory.width].as_signed()),
+            ]
+            for b in range(memory.banks):
+                chosen = host.write & (host.space == space) & (bank == b)
+                m.d.comb += memory.write_mask[b].eq(chosen)
         # Each lane group's row comes a cycle after that of the one before.
         bias_addresses = [
             delayed(m, drain.bias_address, group, f"bias_address_{group}", reset_less=True)
             for group in range(bias.groups)
         ]
-        # Memories belong to the program while it runs, else to the host.
         with m.If(sequencer.running):
             m.d.comb += [
                 program.read_address[0].eq(fetch.address),
                 core.read_address[0].eq(issue.core_address),
-                work.read_start.eq(issue.live_address),
-                work.write_start.eq(drain.result_address),
-                work.write_mask.eq(drain.result_mask),
-                work.write_data.eq(requantise.o),
+                *(bias.read_address[g].eq(address) for g, address in enumerate(bias_addresses)),
             ]
-            m.d.comb += [
-                bias.read_address[g].eq(address) for g, address in enumerate(bias_addresses)
-            ]
-        m.d.comb += fetch.word.eq(program.read_data[0])
-        return m
 
-    def _host_access(
-        self,
-        m: Module,
-        program: BankedMemory,
-        core: BankedMemory,
-        bias: BankedMemory,
-        work: WorkMemory,
-    ) -> None:
-        """The host's reads and writes: item addresses to banks, one latency for all spaces."""
-        config, host = self.config, self.host
-
-        # (memory, space, bits of the bank number within an item address)
-        banked = (
-            (program, Space.PROGRAM, 0),
-            (core, Space.CORE, config.row_bits),
-            (bias, Space.BIAS, config.lane_bits),
-        )
-        # The other memories answer sooner than work memory, and are asked later.
-        space_late = delayed(m, host.space, HOST_READ - 1, "host_space")
-        address = delayed(m, host.address, WORK_READ - BANK_READ, "host_address")
-        address_late = delayed(m, address, BANK_READ, "host_bank")
-        for memory, space, bank_bits in banked:
-            bank = host.address[:bank_bits]
-            m.d.comb += [
-                memory.write_address.eq(host.address[bank_bits:]),
-                memory.write_data.eq(host.write_data[: memory.width].as_signed()),
-                *(read.eq(address[bank_bits:]) for read in memory.read_address),
-            ]
-            for b in range(memory.banks):
-                chosen = host.write & (host.space == space) & (bank == b)
-                m.d.comb += memory.write_mask[b].eq(chosen)
+        # A slot of work memory is the engine's where a step's address or a result takes it, and
+        # else the host's.
+        addressed = delayed(m, issue.step, ISSUE_TO_ADDRESS, "addressed")
+        result = drain.result_mask[0]  # every row has a first lane
+        to_work = host.space == Space.WORK
+        row = Cat(Const(0, config.lane_bits), host.address[config.lane_bits :])
         m.d.comb += [
-            work.read_start.eq(host.address),
-            work.write_start.eq(host.address),
-            work.write_data[0].eq(host.write_data[: config.data_width].as_signed()),
-            work.write_mask[0].eq(host.write & (host.space == Space.WORK)),
+            reader.slot_free.eq(~addressed),
+            work.read_plain.eq(~addressed),
+            work.read_start.eq(Mux(addressed, issue.live_address, row)),
+            host.write_ready.eq(~(to_work & result)),
+            work.write_start.eq(Mux(result, drain.result_address, host.address)),
+            work.write_mask.eq(Mux(result, drain.result_mask, host.write & to_work)),
+            work.write_data.eq(requantise.o),
         ]
-        m.d.sync += host.read_valid.eq(delayed(m, host.read, HOST_READ - 1, "host_read"))
-        with m.Switch(space_late):
-            with m.Case(Space.PROGRAM):
-                m.d.sync += host.read_data.eq(program.read_data[0].as_unsigned())
-            with m.Case(Space.CORE):
-                m.d.sync += host.read_data.eq(core.read_data[address_late[: config.row_bits]])
-            with m.Case(Space.BIAS):
-                m.d.sync += host.read_data.eq(bias.read_data[address_late[: config.lane_bits]])
-            with m.Case(Space.WORK):
-                m.d.sync += host.read_data.eq(work.read_data[0])
+        with m.If(~result):
+            m.d.comb += work.write_data[0].eq(host.write_data[: config.data_width].as_signed())
+        return m

@@ -6,21 +6,29 @@ from amaranth.lib.wiring import In, Out
 
 
 class HostSignature(wiring.Signature):
-    """The link's access to the engine's memories, one item at a time; the link is the initiator.
+    """The link's access to the engine, one item at a time; the link is the initiator.
 
     Members
     -------
     space, address:
-        ``gen.protocol.Space``, and the item in it. Valid with ``write`` or ``read``.
-    write, write_data:
-        Strobe: one item is written, always at once. The item is in the low bits.
+        ``gen.protocol.Space``, and the item in it, for ``write`` or ``read``.
+    write, write_data, write_ready:
+        An item is written in each cycle in which ``write`` and ``write_ready`` are high. It is in
+        the low bits. All stays while it is not ready.
     read, read_data, read_valid:
-        Strobe; the item arrives some cycles later, sign-extended (program words: zero-extended),
-        with ``read_valid``, in order.
+        ``read`` stays, with space and address, until the cycle of ``read_valid``. From then on
+        ``read_data`` is the item, sign-extended (program words: zero-extended), until there is
+        another ``read``. Spaces other than WORK may be read only while no program runs and none is
+        pending.
+    refresh:
+        Strobe, without ``read``, before the first read of WORK and before each that does not follow
+        on the one before by address. Items that are read after it are also fetched after it;
+        without it, items that lie side by side may have been fetched together.
     start, start_address:
-        Strobe: run the program at this word of program memory.
-    running:
-        A program runs. While it does, the link must give none of the three strobes.
+        Strobe: run the program at this word of program memory, now or when the one that runs has
+        ended. To be given only while none is pending.
+    running, pending:
+        A program runs; one is to start. ``pending`` rises in the cycle after ``start``.
     """
 
     def __init__(self) -> None:
@@ -30,18 +38,21 @@ class HostSignature(wiring.Signature):
                 "address": Out(28),
                 "write": Out(1),
                 "write_data": Out(64),
+                "write_ready": In(1),
                 "read": Out(1),
                 "read_data": In(64),
                 "read_valid": In(1),
+                "refresh": Out(1),
                 "start": Out(1),
                 "start_address": Out(28),
                 "running": In(1),
+                "pending": In(1),
             }
         )
 
 
 class EngineCounters(data.Struct):
-    """Counters of the latest run, in the order of ``gen.protocol.Counters`` after ``running``."""
+    """Counters of one run, in the order of ``gen.protocol.Counters`` after ``running``."""
 
     cycles: 32
     busy: 32
@@ -49,3 +60,4 @@ class EngineCounters(data.Struct):
     stall_fetch: 32
     flush: 32
     stages: 32
+    idle: 32

@@ -74,20 +74,20 @@ class Issue(wiring.Component):
         rows = Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1)
         hold = Signal.like(held)
         m.d.comb += [
-            self.last.eq(nest.at_last[:k_loops].all()),
+            self.last.eq(nest.ended[k_loops - 1]),
             self.row_tile_last.eq(nest.at_last[k_loops]),
             self.step.eq(active & ~(self.last & blocked)),
             self.stalled.eq(active & ~self.step),
-            self.ended.eq(self.step & nest.ended),
+            self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
             nest.step.eq(self.step),
         ]
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
         with m.If(delayed(m, self.load, 1, "loaded")):
             m.d.sync += active.eq(1)
-        with m.Elif(self.step & nest.ended):
+        with m.Elif(self.ended):
             m.d.sync += active.eq(0)
-        m.d.comb += hold.eq(rows + Mux(nest.ended, HANDOVER, 0))
+        m.d.comb += hold.eq(rows + Mux(nest.ended[-1], HANDOVER, 0))
         with m.If(self.step & self.last):
             m.d.sync += [held.eq(hold), blocked.eq(hold != 0)]
         with m.Elif(blocked):

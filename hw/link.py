@@ -29,8 +29,9 @@ class Link(wiring.Component):
 
     Throughput: a byte a cycle, but for one cycle after each header and one after each frame. When
     nothing is before it, the first byte of the answer comes eight cycles after the last byte of a
-    STATUS or IDENTIFY, nine after a READ or RUN, and ten and its length after a WRITE. A READ sends
-    a byte a cycle as far as ``host`` gives items: see ``ItemReader``.
+    STATUS or IDENTIFY, nine after a READ, RUN or WAIT that need not wait, and ten and its length
+    after a WRITE that ``host`` takes at once. A READ sends a byte a cycle as far as ``host`` gives
+    items: see ``ItemReader``.
 
     Arguments
     ---------
@@ -45,9 +46,9 @@ class Link(wiring.Component):
     rx, tx:
         Bytes from and to the host.
     host:
-        The engine's memories.
-    counters:
-        What STATUS reports of the latest run.
+        The engine's memories, and the start of programs.
+    counters, finished_counters:
+        Of the program that runs and of the latest one that has ended, for STATUS and WAIT.
     """
 
     def __init__(self, *, config: EngineConfig, idle_cycles: int | None = None) -> None:
@@ -61,6 +62,7 @@ class Link(wiring.Component):
                 "tx": Out(stream.Signature(BYTE)),
                 "host": Out(HostSignature()),
                 "counters": In(EngineCounters),
+                "finished_counters": In(EngineCounters),
             }
         )
 
@@ -90,6 +92,7 @@ class Link(wiring.Component):
             receiver.release.eq(executor.release),
             receiver.release_slot.eq(executor.release_slot),
             executor.counters.eq(self.counters),
+            executor.finished_counters.eq(self.finished_counters),
             executor.crc_errors.eq(receiver.crc_errors),
             executor.sequence_errors.eq(receiver.sequence_errors),
         ]

@@ -12,6 +12,8 @@ from drawbar.gen.protocol import (
     RESPONSE_FLAG,
     SPACE_SHIFT,
     STATUS_BYTES,
+    WAIT_IDLE,
+    WAIT_PENDING,
     Identity,
     Op,
     Space,
@@ -29,19 +31,26 @@ class LinkExecutor(wiring.Component):
 
     Checks, in this order: a READ or WRITE needs a space that exists (BAD_ADDRESS), a length of 1 to
     512 that is whole items (BAD_LENGTH), and a range inside the space (BAD_ADDRESS). A RUN needs an
-    item address inside program memory (BAD_ADDRESS); its space is not looked at. Nothing happens on
-    a failure but the answer.
+    item address inside program memory (BAD_ADDRESS); its space is not looked at. A WAIT needs an
+    address of 0 or 1 (BAD_ADDRESS). Nothing happens on a failure but the answer.
 
-    READ, WRITE and RUN wait until the engine does not run; STATUS and IDENTIFY do not, but keep
-    their turn. A RUN is answered when it has started. A duplicate WRITE or RUN is checked and
-    answered, and neither done nor waited for. The words of STATUS are all of one cycle.
+    What waits, and so holds up all requests behind it:
 
-    The response is offered three cycles after its request was taken; for READ, RUN and WRITE one
-    more, and for a WRITE its length and two more on top, besides the time that the engine runs. The
-    next request is taken when the last byte of the response is.
+    - a RUN, while another program is pending; it is answered when its own is;
+    - a WAIT, while a program is pending or, at address ``WAIT_IDLE``, runs;
+    - a READ of another space than WORK, while a program runs or is pending;
+    - READs and WRITEs of WORK, item by item, for slots that the program leaves free.
 
-    A READ is done anew when it is repeated: a host must not send what changes the memory that it
-    reads, a WRITE or a RUN, before it has the answer.
+    A duplicate WRITE or RUN is checked and answered, and neither done nor waited for; a duplicate
+    WAIT waits again. The words of STATUS and WAIT are all of one cycle. STATUS reports the program
+    that runs, and if there is none the latest one that ran; WAIT the latest one that has ended.
+
+    The response is offered three cycles after its request was taken; for READ, RUN, WAIT and WRITE
+    one more, and for a WRITE its length and two more on top, besides all waiting. The next request
+    is taken when the last byte of the response is.
+
+    A READ is done anew when it is repeated: a host must not send what changes the items that it
+    reads, a WRITE of them or a RUN, before it has the answer.
 
     Arguments
     ---------
@@ -57,10 +66,9 @@ class LinkExecutor(wiring.Component):
     slot_read, slot_address, slot_byte:
         Synchronous read port of the payload memory.
     host:
-        The engine's memories. Strobes come only while ``running`` is low; one read at a time is
-        under way.
-    counters, crc_errors, sequence_errors:
-        What STATUS reports.
+        The engine's memories, and the start of programs.
+    counters, finished_counters, crc_errors, sequence_errors:
+        What STATUS and WAIT report.
     response, payload:
         To ``LinkTransmitter``.
     """
@@ -78,6 +86,7 @@ class LinkExecutor(wiring.Component):
                 "slot_byte": In(BYTE),
                 "host": Out(HostSignature()),
                 "counters": In(EngineCounters),
+                "finished_counters": In(EngineCounters),
                 "crc_errors": In(32),
                 "sequence_errors": In(32),
                 "response": Out(stream.Signature(Response)),
@@ -96,6 +105,7 @@ class LinkExecutor(wiring.Component):
         m.submodules.reader = reader = ItemReader()
 
         request = Signal(Request)
+        reads = Signal()  # it is a READ
         space = request.address[SPACE_SHIFT:]
         item = request.address[:ITEM_BITS]
         item_log = Signal(2)
@@ -110,13 +120,19 @@ class LinkExecutor(wiring.Component):
             limit.eq(Array(item_count(config, s) for s in Space)[space[:2]]),
         ]
 
-        self._connect_movers(m, writer, reader, request, item, item_log)
+        counters = self._counters(request)
+        idle = Signal()
+        of_pending = request.address[:1] == WAIT_PENDING
+        m.d.comb += idle.eq(~self.host.running & ~self.host.pending)
+
+        self._connect_movers(m, writer, reader, request, reads, item, item_log)
 
         with m.FSM():
             with m.State("Take"):
                 m.d.comb += self.requests.ready.eq(1)
                 m.d.sync += [
                     request.eq(self.requests.payload),
+                    reads.eq(self.requests.payload.op == Op.READ),
                     status.eq(self.requests.payload.reason),
                     answer_length.eq(0),
                 ]
@@ -152,9 +168,14 @@ class LinkExecutor(wiring.Component):
                             m.d.sync += status.eq(Status.BAD_ADDRESS)
                         with m.Elif(~request.duplicate):
                             m.next = "Wait"
+                    with m.Case(Op.WAIT):
+                        with m.If(request.address > max(WAIT_IDLE, WAIT_PENDING)):
+                            m.d.sync += status.eq(Status.BAD_ADDRESS)
+                        with m.Else():
+                            m.next = "Wait"
                     with m.Case(Op.STATUS):
                         m.d.sync += [
-                            report.eq(self._status_words()),
+                            report.eq(counters),
                             answer_length.eq(STATUS_BYTES),
                         ]
                     with m.Case(Op.IDENTIFY):
@@ -165,17 +186,26 @@ class LinkExecutor(wiring.Component):
                     with m.Default():
                         m.d.sync += status.eq(Status.BAD_OP)
 
-            with m.State("Wait"), m.If(~self.host.running):
-                m.next = "Answer"
-                with m.Switch(request.op):
-                    with m.Case(Op.WRITE):
-                        m.d.comb += writer.start.eq(1)
-                        m.next = "Write"
-                    with m.Case(Op.READ):
-                        m.d.comb += reader.start.eq(1)
-                        m.d.sync += answer_length.eq(request.length)
-                    with m.Case(Op.RUN):
-                        m.d.comb += self.host.start.eq(1)
+            with m.State("Wait"), m.Switch(request.op):
+                with m.Case(Op.WRITE):
+                    m.d.comb += writer.start.eq(1)
+                    m.next = "Write"
+                with m.Case(Op.READ), m.If((space == Space.WORK) | idle):
+                    m.d.comb += [
+                        reader.start.eq(1),
+                        self.host.refresh.eq(1),
+                    ]
+                    m.d.sync += answer_length.eq(request.length)
+                    m.next = "Answer"
+                with m.Case(Op.RUN), m.If(~self.host.pending):
+                    m.d.comb += self.host.start.eq(1)
+                    m.next = "Answer"
+                with m.Case(Op.WAIT), m.If(Mux(of_pending, ~self.host.pending, idle)):
+                    m.d.sync += [
+                        report.eq(counters),
+                        answer_length.eq(STATUS_BYTES),
+                    ]
+                    m.next = "Answer"
 
             with m.State("Write"), m.If(writer.done):
                 m.next = "Answer"
@@ -190,13 +220,10 @@ class LinkExecutor(wiring.Component):
                         m.next = "Payload"
 
             with m.State("Payload"):
-                from_reader = request.op == Op.READ
                 m.d.comb += [
-                    self.payload.valid.eq(Mux(from_reader, reader.bytes_out.valid, 1)),
-                    self.payload.payload.eq(
-                        Mux(from_reader, reader.bytes_out.payload, report[:BYTE])
-                    ),
-                    reader.bytes_out.ready.eq(from_reader & self.payload.ready),
+                    self.payload.valid.eq(Mux(reads, reader.bytes_out.valid, 1)),
+                    self.payload.payload.eq(Mux(reads, reader.bytes_out.payload, report[:BYTE])),
+                    reader.bytes_out.ready.eq(reads & self.payload.ready),
                 ]
                 with m.If(self.payload.valid & self.payload.ready):
                     m.d.sync += [
@@ -223,6 +250,7 @@ class LinkExecutor(wiring.Component):
         writer: ItemWriter,
         reader: ItemReader,
         request: data.View,
+        reads: Signal,
         item: Value,
         item_log: Signal,
     ) -> None:
@@ -238,21 +266,23 @@ class LinkExecutor(wiring.Component):
             self.slot_address.eq(writer.slot_address),
             writer.slot_byte.eq(self.slot_byte),
             self.host.space.eq(request.address[SPACE_SHIFT:]),
-            self.host.address.eq(Mux(reader.read, reader.address, writer.address)),
+            self.host.address.eq(Mux(reads, reader.address, writer.address)),
             self.host.write.eq(writer.write),
             self.host.write_data.eq(writer.write_data),
+            writer.write_ready.eq(self.host.write_ready),
             self.host.read.eq(reader.read),
             reader.read_data.eq(self.host.read_data),
             reader.read_valid.eq(self.host.read_valid),
             self.host.start_address.eq(item),
         ]
 
-    def _status_words(self) -> Value:
-        """As ``gen.protocol.Counters`` packs it."""
+    def _counters(self, request: data.View) -> Value:
+        """As ``gen.protocol.Counters`` packs them."""
+        of_now = self.host.running & (request.op == Op.STATUS)
         return Cat(
             self.host.running,
             Const(0, 31),
-            self.counters,
+            Mux(of_now, self.counters.as_value(), self.finished_counters.as_value()),
             self.crc_errors,
             self.sequence_errors,
         )

@@ -17,9 +17,9 @@ _DATA_BYTES = DATA_BITS // BYTE
 class ItemWriter(wiring.Component):
     """Assembles items from a payload slot and writes them.
 
-    Takes one byte a cycle; an item is written two cycles after its last byte was addressed, and
-    ``done`` comes with the last one, so ``length`` bytes take ``length + 2`` cycles after
-    ``start``.
+    Takes one byte a cycle while ``write_ready`` is high; an item is written two cycles after its
+    last byte was addressed, and ``done`` comes with the last one, so ``length`` bytes take
+    ``length + 2`` cycles after ``start``. An item that is not taken holds up all behind it.
 
     Arguments
     ---------
@@ -33,10 +33,11 @@ class ItemWriter(wiring.Component):
         ``item`` on. The five stay until ``done``.
     slot_read, slot_address, slot_byte:
         Synchronous read port of the payload memory.
-    write, address, write_data:
-        Strobe: an item. It is in the low bits; those above are undefined.
+    write, address, write_data, write_ready:
+        As in ``hw.interface.HostSignature``. The item is in the low bits; those above are
+        undefined.
     done:
-        Strobe: with the last ``write``.
+        Strobe: the last item is written.
     """
 
     def __init__(self, *, window: int) -> None:
@@ -55,6 +56,7 @@ class ItemWriter(wiring.Component):
                 "write": Out(1),
                 "address": Out(ITEM_BITS),
                 "write_data": Out(DATA_BITS),
+                "write_ready": In(1),
                 "done": Out(1),
             }
         )
@@ -68,18 +70,21 @@ class ItemWriter(wiring.Component):
         last_of_item = Signal(range(_DATA_BYTES))
         m.d.comb += last_of_item.eq((1 << self.item_log) - 1)
 
+        go = Signal()
+        m.d.comb += go.eq(~self.write | self.write_ready)
+
         # Stage 0: address a byte.
         read_count = Signal(range(MAX_PAYLOAD + 1))
         active = Signal()
         final = Signal()
         m.d.comb += [
-            self.slot_read.eq(active),
+            self.slot_read.eq(active & go),
             self.slot_address.eq(Cat(read_count[: clog2(MAX_PAYLOAD)], self.slot)),
             final.eq(read_count == self.length - 1),
         ]
         with m.If(self.start):
             m.d.sync += [read_count.eq(0), active.eq(1)]
-        with m.Elif(active):
+        with m.Elif(self.slot_read):
             m.d.sync += read_count.eq(read_count + 1)
             with m.If(final):
                 m.d.sync += active.eq(0)
@@ -88,22 +93,26 @@ class ItemWriter(wiring.Component):
         byte_valid = Signal()
         byte_index = Signal(range(_DATA_BYTES))
         byte_final = Signal()
-        m.d.sync += [
-            byte_valid.eq(active),
-            byte_index.eq(read_count[:3] & last_of_item),
-            byte_final.eq(final),
-        ]
-        with m.If(byte_valid):
+        with m.If(go):
+            m.d.sync += [
+                byte_valid.eq(active),
+                byte_index.eq(read_count[:3] & last_of_item),
+                byte_final.eq(final),
+            ]
+        with m.If(go & byte_valid):
             m.d.sync += self.write_data.word_select(byte_index, BYTE).eq(self.slot_byte)
 
         # Stage 2: the item is complete.
-        m.d.sync += [
-            self.write.eq(byte_valid & (byte_index == last_of_item)),
-            self.done.eq(byte_valid & byte_final),
-        ]
+        write_final = Signal()
+        with m.If(go):
+            m.d.sync += [
+                self.write.eq(byte_valid & (byte_index == last_of_item)),
+                write_final.eq(byte_final),
+            ]
+        m.d.comb += self.done.eq(self.write & self.write_ready & write_final)
         with m.If(self.start):
             m.d.sync += self.address.eq(self.item)
-        with m.Elif(self.write):
+        with m.Elif(self.write & self.write_ready):
             m.d.sync += self.address.eq(self.address + 1)
         return m
 
@@ -112,7 +121,7 @@ class ItemReader(wiring.Component):
     """Reads items and streams their bytes.
 
     Reads one item ahead of the one that is streamed: items of n bytes that arrive L cycles after
-    their strobe take ``max(n, L + 2)`` cycles each; the first byte comes L + 3 cycles after
+    ``read`` rises take ``max(n, L + 2)`` cycles each; the first byte comes L + 3 cycles after
     ``start``.
 
     Members
@@ -121,7 +130,7 @@ class ItemReader(wiring.Component):
         Strobe: read ``length`` bytes as items of ``2 ** item_log`` bytes, from item ``item`` on. To
         be given only when all bytes of the time before were taken; ``item_log`` stays until then.
     read, address, read_data, read_valid:
-        As in ``hw.interface.HostSignature``; one read at a time is under way.
+        As in ``hw.interface.HostSignature``.
     bytes_out:
         ``length`` bytes.
     """
@@ -139,28 +148,20 @@ class ItemReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        # Ask for an item when nothing is under way and there is room for it.
-        left = Signal(range(MAX_PAYLOAD + 1))  # items not yet asked for
-        waiting = Signal()
-        ahead = Signal(DATA_BITS)
-        ahead_valid = Signal()
-        m.d.comb += self.read.eq((left != 0) & ~waiting & ~ahead_valid)
+        # Ask for an item when the one before has left `read_data`, where it stays until then.
+        left = Signal(range(MAX_PAYLOAD + 1))  # items not yet there
+        ahead = Signal()  # the next item is in `read_data`
+        m.d.comb += self.read.eq((left != 0) & ~ahead)
         with m.If(self.start):
             m.d.sync += [
                 self.address.eq(self.item),
                 left.eq(self.length >> self.item_log),
             ]
-        with m.Elif(self.read):
+        with m.Elif(self.read & self.read_valid):
             m.d.sync += [
                 self.address.eq(self.address + 1),
                 left.eq(left - 1),
-                waiting.eq(1),
-            ]
-        with m.If(waiting & self.read_valid):
-            m.d.sync += [
-                ahead.eq(self.read_data),
-                ahead_valid.eq(1),
-                waiting.eq(0),
+                ahead.eq(1),
             ]
 
         # Send the bytes of the item before.
@@ -177,10 +178,10 @@ class ItemReader(wiring.Component):
                 current.eq(current[BYTE:]),
                 bytes_left.eq(bytes_left - 1),
             ]
-        with m.If(ahead_valid & (bytes_left == Mux(sent, 1, 0))):
+        with m.If(ahead & (bytes_left == Mux(sent, 1, 0))):
             m.d.sync += [
-                current.eq(ahead),
+                current.eq(self.read_data),
                 bytes_left.eq(1 << self.item_log),
-                ahead_valid.eq(0),
+                ahead.eq(0),
             ]
         return m

@@ -160,6 +160,7 @@ class LinkReceiver(wiring.Component):
                     m.d.sync += in_step.eq(0)
                     # The first sync byte twice: the second one may be the true one.
                     with m.If(byte != SYNC[0]):
+                        m.d.comb += crc.clear.eq(1)
                         m.next = "Hunt"
                 with m.Elif(silence):
                     m.next = "Hunt"

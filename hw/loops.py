@@ -41,7 +41,8 @@ class LoopNest(wiring.Component):
         Of the current iteration, one-hot: the loop that advances at its end; all zero at the very
         last one.
     ended:
-        The current iteration is the very last one.
+        Of the current iteration: bit j is set while the loops 0..j are all in their last
+        repetition; so the last bit is set in the very last iteration.
 
     Latency: outputs follow ``step`` by one cycle, and ``load`` by two; between the two they, and a
     ``step``, mean nothing. Throughput: one iteration a cycle. ``load`` wins over ``step``. After
@@ -59,7 +60,7 @@ class LoopNest(wiring.Component):
                 "step": In(1),
                 "at_last": Out(levels),
                 "advance": Out(levels),
-                "ended": Out(1),
+                "ended": Out(levels),
             }
         )
 
@@ -69,30 +70,26 @@ class LoopNest(wiring.Component):
         go = Signal()
         m.d.sync += loaded.eq(self.load)
         m.d.comb += go.eq(self.step | loaded)
-        inner_ended = Const(1, 1)
+        zeros = Signal(self.levels)
         for j in range(self.levels):
             count = Signal(COUNT_BITS, name=f"count_{j}")
-            zero = Signal(name=f"zero_{j}")
             top = Signal(COUNT_BITS, name=f"top_{j}")
             turn = Signal(name=f"turn_{j}")
-            m.d.comb += [
-                top.eq(self.counts[j]),
-                turn.eq(go & inner_ended),
-            ]
+            zero = zeros[j]
+            # All at once, and not one level after the other.
+            inner_ended = zeros[:j].all()
+            m.d.comb += [top.eq(self.counts[j]), turn.eq(go & inner_ended)]
             with m.If(go):
                 m.d.sync += [
-                    self.at_last[j].eq(zero),
                     self.advance[j].eq(inner_ended & ~zero),
+                    self.ended[j].eq(zeros[: j + 1].all()),
                 ]
             with m.If(self.load | (turn & zero)):
                 m.d.sync += [count.eq(top), zero.eq(top == 0)]
             with m.Elif(turn):
                 m.d.sync += [count.eq(count - 1), zero.eq(count == 1)]
-            ended = Signal(name=f"ended_{j}")
-            m.d.comb += ended.eq(inner_ended & zero)
-            inner_ended = ended
         with m.If(go):
-            m.d.sync += self.ended.eq(inner_ended)
+            m.d.sync += self.at_last.eq(zeros)
         return m
 
 

@@ -141,6 +141,8 @@ class VectorAddress(wiring.Component):
         it.
     start:
         Element address of lane 0. Addresses are modulo ``lanes * 2**work_row_bits``.
+    plain:
+        With ``start``: a skew of 0 for this one vector, whatever ``skew`` says.
     rows, offset:
         Row in each bank, and the bank of lane 0. Latency: ``gen.cycles.WORK_ACCESS`` cycles.
         Throughput: one vector a cycle.
@@ -152,6 +154,7 @@ class VectorAddress(wiring.Component):
             {
                 "skew": In(config.work_row_bits),
                 "start": In(config.work_address_bits),
+                "plain": In(1),
                 "rows": Out(data.ArrayLayout(config.work_row_bits, config.lanes)),
                 "offset": Out(config.lane_bits),
             }
@@ -171,6 +174,7 @@ class VectorAddress(wiring.Component):
             m.d.sync += result.eq(sum(shifted, Const(0)))
             return result
 
+        plain_1 = delayed(m, self.plain, 1, "plain", reset_less=True)
         half = lane_bits // 2
         lower = [multiple(n, f"lower_{n}") for n in range(1 << half)]
         upper = [multiple(n << half, f"upper_{n}") for n in range(1 << (lane_bits - half))]
@@ -178,7 +182,7 @@ class VectorAddress(wiring.Component):
         for lane in range(lanes):
             product = Signal(row_bits, name=f"product_{lane}", reset_less=True)
             m.d.sync += product.eq(lower[lane % (1 << half)] + upper[lane >> half])
-            m.d.comb += turn.i[lane].eq(product)
+            m.d.comb += turn.i[lane].eq(Mux(plain_1, 0, product))
 
         # The products follow the skew by two cycles, and the start is given one after the skew.
         start_1 = delayed(m, self.start, 1, "start", reset_less=True)
@@ -199,15 +203,15 @@ class WorkMemory(wiring.Component):
 
     Members
     -------
-    read_skew, read_start, read_data:
+    read_skew, read_start, read_plain, read_data:
         Latency: ``gen.cycles.WORK_READ`` cycles from ``read_start`` to ``read_data``; lanes past
         the end of the memory read anything. Throughput: one vector a cycle.
     write_skew, write_start, write_data, write_mask:
         Lanes in the mask are written, ``gen.cycles.WORK_ACCESS`` cycles after ``write_start``; none
         of them may lie past the end of the memory. Throughput: one vector a cycle.
 
-    The skews are those of ``VectorAddress``: set one cycle before the start. Reads and writes reach
-    the banks in step::
+    The skews are those of ``VectorAddress``: set one cycle before the start; but ``read_plain``
+    comes with its start. Reads and writes reach the banks in step::
 
         cycle        0          1         2  3  4          5       6      7..8
         write_start  vector A                   A written
@@ -226,6 +230,7 @@ class WorkMemory(wiring.Component):
             {
                 "read_skew": In(config.work_row_bits),
                 "read_start": In(config.work_address_bits),
+                "read_plain": In(1),
                 "read_data": Out(vector),
                 "write_skew": In(config.work_row_bits),
                 "write_start": In(config.work_address_bits),
@@ -247,6 +252,7 @@ class WorkMemory(wiring.Component):
         m.d.comb += [
             read_address.skew.eq(self.read_skew),
             read_address.start.eq(self.read_start),
+            read_address.plain.eq(self.read_plain),
             write_address.skew.eq(self.write_skew),
             write_address.start.eq(self.write_start),
         ]

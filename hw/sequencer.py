@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,18 +19,27 @@ class Sequencer(wiring.Component):
 
         cycle         e           e+1    e+2 ... e+1+wait   e+2+wait   e+4+wait
         stage s       last step          ... still drains ...
-        stage s + 1               take   pending, wait      load       first step
+        stage s + 1               take   queued, wait       load       first step
 
     The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
     fetched. The drain side takes it over in the cycle of ``free``, or at once when it is idle;
-    until then the stage is pending. No further one is taken while a stage is pending, or while two
+    until then the stage is queued. No further one is taken while a stage is queued, or while two
     are with the drain side whose results are not ``settled``.
+
+    One program runs, and one may be pending, which starts without anybody's help::
+
+        cycle       w - 1    w         w + 1     w + 2
+        a program   runs     written
+        the next    pending  pending   begin     running
 
     Members
     -------
-    start, running:
-        Strobe and state of a program. ``running`` is high from the cycle after ``start`` to the one
-        at whose end the last result is written.
+    start, start_address, pending:
+        Strobe: the program at this word is pending from the next cycle on. Only while none is.
+    begin, begin_address, running:
+        Strobe, to the descriptor fetch: the pending program starts, in the first cycle in which it
+        is pending and none runs. ``running`` is high from the cycle after it to the one at whose
+        end the program's last result is written.
     fetched, fetched_descriptor, take:
         From the descriptor fetch.
     issue_descriptor, issue_load, step, stalled, ended:
@@ -38,7 +47,10 @@ class Sequencer(wiring.Component):
     drain_descriptor, drain_load, free, settled, written, finished:
         To and from the drain side.
     counters:
-        Of the latest run, by cause: ``gen.cycles``.
+        Of the program that runs, by cause: ``gen.cycles``. Without one, they are those of the one
+        before, but for ``idle``, which counts the cycles since its end (or since reset).
+    finished_counters:
+        Of the latest program that has ended; from the first cycle on in which it does not run.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -47,6 +59,10 @@ class Sequencer(wiring.Component):
         super().__init__(
             {
                 "start": In(1),
+                "start_address": In(config.program_address_bits),
+                "pending": Out(1),
+                "begin": Out(1),
+                "begin_address": Out(config.program_address_bits),
                 "running": Out(1),
                 "fetched": In(1),
                 "fetched_descriptor": In(layout),
@@ -63,23 +79,31 @@ class Sequencer(wiring.Component):
                 "written": In(1),
                 "finished": In(1),
                 "counters": Out(EngineCounters),
+                "finished_counters": Out(EngineCounters),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
+        m.d.comb += self.begin.eq(self.pending & ~self.running)
+        with m.If(self.start):
+            m.d.sync += [self.pending.eq(1), self.begin_address.eq(self.start_address)]
+        with m.Elif(self.begin):
+            m.d.sync += self.pending.eq(0)
+
+        program_ends = Signal()
         # A register between the issue side's last step and all that follows from it.
         ended = Signal()
         m.d.sync += ended.eq(self.ended)
         # The issue side's stage is not yet the drain side's.
-        pending = Signal()
+        queued = Signal()
         left = Signal(WAIT_BITS)
         fetching, flushing, may_take = (
             Signal(name=name) for name in ("fetching", "flushing", "may_take")
         )
         unsettled = Signal(2)
-        m.d.comb += may_take.eq(self.fetched & ~pending & ~unsettled[1])
+        m.d.comb += may_take.eq(self.fetched & ~queued & ~unsettled[1])
 
         def take() -> None:
             m.d.comb += self.take.eq(1)
@@ -90,7 +114,7 @@ class Sequencer(wiring.Component):
                 m.next = "WAIT"
 
         with m.FSM(name="issue_side"):
-            with m.State("IDLE"), m.If(self.start):
+            with m.State("IDLE"), m.If(self.begin):
                 m.d.sync += self.running.eq(1)
                 m.next = "FETCH"
             with m.State("FETCH"):
@@ -112,15 +136,16 @@ class Sequencer(wiring.Component):
                 with m.Else():
                     m.next = "FETCH"
             with m.State("FLUSH"), m.If(self.finished):
+                m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
         with m.If(self.take):
-            m.d.sync += [self.issue_descriptor.eq(self.fetched_descriptor), pending.eq(1)]
+            m.d.sync += [self.issue_descriptor.eq(self.fetched_descriptor), queued.eq(1)]
 
         # The drain side.
         draining = Signal()
         hand_over = Signal()
-        m.d.comb += hand_over.eq(pending & (~draining | self.free))
+        m.d.comb += hand_over.eq(queued & (~draining | self.free))
         m.d.sync += [
             self.drain_load.eq(hand_over),
             unsettled.eq(unsettled + hand_over - self.settled),
@@ -130,24 +155,26 @@ class Sequencer(wiring.Component):
         with m.If(hand_over):
             m.d.sync += [
                 self.drain_descriptor.eq(self.issue_descriptor),
-                pending.eq(0),
+                queued.eq(0),
                 draining.eq(1),
             ]
 
         # Whatever is none of the others is the pipeline's.
         m.d.comb += flushing.eq(self.running & ~(self.step | self.stalled | fetching))
 
-        for name, event in (
-            ("cycles", self.running),
-            ("busy", self.step),
-            ("stall_drain", self.stalled),
-            ("stall_fetch", fetching),
-            ("flush", flushing),
-            ("stages", self.written),
+        for name, event, clear in (
+            ("cycles", self.running, self.begin),
+            ("busy", self.step, self.begin),
+            ("stall_drain", self.stalled, self.begin),
+            ("stall_fetch", fetching, self.begin),
+            ("flush", flushing, self.begin),
+            ("stages", self.written, self.begin),
+            ("idle", ~self.running, program_ends),
         ):
             counter = self.counters[name]
-            with m.If(self.start & ~self.running):
-                m.d.sync += counter.eq(0)
-            with m.Elif(event):
-                m.d.sync += counter.eq(counter + 1)
+            counted = Signal.like(counter, name=f"{name}_counted")
+            m.d.comb += counted.eq(counter + event)
+            m.d.sync += counter.eq(Mux(clear, 0, counted))
+            with m.If(program_ends):
+                m.d.sync += self.finished_counters[name].eq(counted)
         return m

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import LinkError
+from drawbar.gen.transfers import LinkRate
 from drawbar.sw.driver.transport import Transport
 
 
@@ -43,6 +44,9 @@ class AnyBoard(Transport):
     @property
     def ready(self) -> bool:  # type: ignore[override]
         return self._board is not None
+
+    def rate(self, config: EngineConfig) -> LinkRate:
+        return self.board.rate(config)
 
     def prepare(self, config: EngineConfig) -> bool:
         if self._config is not None and self._config.hash == config.hash and self._board:

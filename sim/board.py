@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import drawbar.hw
 from drawbar.gen import verilog
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import LinkError
+from drawbar.gen.transfers import LinkRate
 from drawbar.sim.cache import Progress, cached, digest, quiet
 from drawbar.sim.verilator import Model, build_library
 from drawbar.sw.driver.transport import Transport
@@ -29,7 +31,7 @@ _LEAST_CYCLES = 1_000
 #: Cycles of one call into the model: short enough for an interrupt from the keyboard.
 _CALL_CYCLES = 50_000
 #: Bytes that follow each other within so many cycles are returned together.
-_GAP_CYCLES = 32
+GAP_CYCLES = 32
 #: Wall-clock seconds that one wait may take, whatever its cycles.
 _WALL_LIMIT = 300.0
 
@@ -71,7 +73,9 @@ class SimBoard(Transport):
     start at once.
 
     Time is the engine's: a timeout of one second is ``CYCLES_PER_SECOND`` cycles, however fast the
-    simulation runs. The same calls give the same bytes in the same cycles.
+    simulation runs. The same calls give the same bytes in the same cycles. It passes while a call
+    waits, for bytes to be taken or to come, and stands still between calls: a program that runs
+    goes on while the host sends and receives, and a host thinks in no time.
 
     Arguments
     ---------
@@ -124,6 +128,7 @@ class SimBoard(Transport):
     def _start(self, text: str, name: str, progress: Progress, cache: str | Path | None) -> None:
         self._name = name
         self._model: Model | None = None
+        self._pace = 1
         library = build_library(text, TOP, progress=progress, cache=cache)
         self._model = Model(library)
         self.seconds = 0.0
@@ -146,6 +151,19 @@ class SimBoard(Transport):
     def stall(self, *, seed: int, rx: int = 0, tx: int = 0) -> None:
         """From now on each stream waits in ``rx`` and ``tx`` of 256 cycles, at random."""
         self._open_model().stalls(seed, rx, tx)
+
+    def pace(self, cycles: int) -> None:
+        """From now on each byte takes so many cycles on its line, one line each way, as a serial
+        line of ``10 / cycles`` baud for each Hz of the engine's clock. To be called while no byte
+        is under way; a board starts with 1.
+        """
+        if cycles < 1:
+            raise ValueError(f"a byte takes at least 1 cycle; found cycles={cycles!r}")
+        self._open_model().pace(cycles)
+        self._pace = cycles
+
+    def rate(self, config: EngineConfig) -> LinkRate:
+        return LinkRate(Fraction(self._pace), self._pace)
 
     def write(self, data: bytes) -> None:
         model = self._open_model()
@@ -173,7 +191,7 @@ class SimBoard(Transport):
         end = model.cycles + self._cycles_of(timeout)
         data = b""
         while not data and model.cycles < end and time.perf_counter() - start < _WALL_LIMIT:
-            data = model.read(min(_CALL_CYCLES, end - model.cycles), _GAP_CYCLES)
+            data = model.read(min(_CALL_CYCLES, end - model.cycles), GAP_CYCLES + self._pace - 1)
         self.seconds += time.perf_counter() - start
         return data
 

@@ -140,12 +140,13 @@ class GoldenEngine:
 def run_artefact(
     artefact: Artefact, x: np.ndarray, *, progress: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
-    """Integers ``(samples, inputs)`` to integers ``(samples, outputs)``, many samples at a time.
+    """Integers ``(samples, inputs)`` to integers ``(samples, outputs)``, many samples at a time, in
+    the artefact's first buffer.
 
     ``progress(done, total)`` counts samples.
     """
     config, batch = artefact.config, artefact.batch
-    stages = decode(artefact.program, config)
+    stages = decode(artefact.program[artefact.buffers[0].address :], config)
     read, write = artefact.output.addresses(batch), artefact.input.addresses(batch)
     outputs = np.zeros((len(x), artefact.output.features), np.int64)
     step = max(1, CHUNK // batch) * batch

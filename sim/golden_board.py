@@ -17,6 +17,8 @@ from drawbar.gen.protocol import (
     RESPONSE_FLAG,
     SPACE_SHIFT,
     SYNC,
+    WAIT_IDLE,
+    WAIT_PENDING,
     Counters,
     Header,
     Identity,
@@ -50,8 +52,9 @@ class GoldenBoard(Transport):
     """A board at byte level: finds frames, checks them, orders and executes them, and answers.
 
     Everything happens within ``write``, so an answer waits before anybody reads; ``read`` never
-    waits. A program that the engine cannot run raises from ``write`` the golden model's own error,
-    where hardware would do anything.
+    waits. A RUN runs at once and to its end, in no time: no program is ever pending, none runs when
+    a WAIT or STATUS looks, and ``idle`` is 0. A program that the engine cannot run raises from
+    ``write`` the golden model's own error, where hardware would do anything.
 
     Arguments
     ---------
@@ -170,6 +173,7 @@ class GoldenBoard(Transport):
             Op.WRITE: self._write,
             Op.READ: self._read,
             Op.RUN: self._run,
+            Op.WAIT: self._wait,
         }
         operation = operations.get(header.op)
         status, answer = operation(header, payload, again) if operation else (Status.BAD_OP, b"")
@@ -190,10 +194,16 @@ class GoldenBoard(Transport):
             stall_fetch=cycles.stall_fetch,
             flush=cycles.flush,
             stages=self._stages,
+            idle=0,
             crc_errors=self._crc_errors,
             sequence_errors=self._sequence_errors,
         )
         return Status.OK, counters.pack()
+
+    def _wait(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
+        if header.address not in (WAIT_IDLE, WAIT_PENDING):
+            return Status.BAD_ADDRESS, b""
+        return self._status(header, payload, again)
 
     def _write(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
         status = self.memories.check(header.address, header.length)

@@ -44,6 +44,13 @@ struct Board {
     unsigned stall_rx = 0;
     unsigned stall_tx = 0;
     bool offered = false;  // a byte is on rx: a stream may not take it back
+    // Pace: a byte takes so many cycles on its line. It is offered to rx in the last of them, and what tx gives in the
+    // first of them is received in the last.
+    uint64_t pace = 1;
+    uint64_t rx_offers = 0;  // when the byte on the line to rx is offered; 0: none is on the line
+    uint64_t tx_free = 0;    // when the line from tx takes the next byte
+    bool tx_busy = false;    // a byte is on that line, and not received yet
+    uint8_t tx_byte = 0;
     std::string error;
 
     uint8_t next_random() {  // xorshift64*
@@ -63,7 +70,7 @@ struct Board {
 
     // Runs until all `n` bytes are accepted (`fill` false), or until `want` bytes wait to be read or, after the first
     // of them, `gap` cycles passed without another (`fill` true); at most `max_cycles` cycles. Returns the bytes accepted.
-    template <bool STALLS, bool FILL>
+    template <bool SLOW, bool FILL>
     size_t advance(const uint8_t* data, size_t n, size_t want, uint64_t gap, uint64_t max_cycles) {
         size_t sent = 0;
         uint64_t quiet = 0;
@@ -77,9 +84,11 @@ struct Board {
             }
             bool valid = sent < n;
             bool ready = true;
-            if (STALLS) {
-                valid = valid && (offered || next_random() >= stall_rx);
-                ready = next_random() >= stall_tx;
+            const uint64_t now = cycles + cycle;
+            if (SLOW) {
+                if (valid && !rx_offers) rx_offers = now + pace;
+                valid = valid && now + 1 >= rx_offers && (offered || next_random() >= stall_rx);
+                ready = now >= tx_free && next_random() >= stall_tx;
             }
             top.clk = 0;
             top.rx___05Fvalid = valid;
@@ -88,10 +97,25 @@ struct Board {
             top.eval();
             const bool accepted = valid && top.rx___05Fready;
             sent += accepted;
-            if (STALLS) offered = valid && !accepted;
             ++quiet;
-            if (ready && top.tx___05Fvalid) {
-                received.push_back(top.tx___05Fpayload);
+            bool arrived = ready && top.tx___05Fvalid;
+            uint8_t byte = top.tx___05Fpayload;
+            if (SLOW) {
+                offered = valid && !accepted;
+                if (accepted) rx_offers = 0;
+                if (arrived) {
+                    tx_busy = true;
+                    tx_byte = byte;
+                    tx_free = now + pace;
+                }
+                arrived = tx_busy && now + 1 == tx_free;
+                if (arrived) {
+                    tx_busy = false;
+                    byte = tx_byte;
+                }
+            }
+            if (arrived) {
+                received.push_back(byte);
                 quiet = 0;
             }
             top.clk = 1;
@@ -100,6 +124,8 @@ struct Board {
         cycles += cycle;
         return sent;
     }
+
+    bool slow() const { return stall_rx || stall_tx || pace > 1; }
 
     size_t take(uint8_t* out, size_t capacity) {
         const size_t n = std::min(capacity, received.size() - taken);
@@ -144,7 +170,7 @@ DRAWBAR_API void drawbar_free(Board* board) { delete board; }
 // Sends bytes, one a cycle at most, for `max_cycles` cycles at most; returns how many were accepted.
 DRAWBAR_API size_t drawbar_write(Board* board, const uint8_t* data, size_t n, uint64_t max_cycles) {
     return guarded(board, [&] {
-        if (board->stall_rx | board->stall_tx)
+        if (board->slow())
             return board->advance<true, false>(data, n, 0, 0, max_cycles);
         return board->advance<false, false>(data, n, 0, 0, max_cycles);
     });
@@ -155,7 +181,7 @@ DRAWBAR_API size_t drawbar_write(Board* board, const uint8_t* data, size_t n, ui
 DRAWBAR_API size_t drawbar_read(Board* board, uint8_t* out, size_t capacity, uint64_t gap,
                                 uint64_t max_cycles) {
     return guarded(board, [&] {
-        if (board->stall_rx | board->stall_tx)
+        if (board->slow())
             board->advance<true, true>(nullptr, 0, capacity, gap, max_cycles);
         else
             board->advance<false, true>(nullptr, 0, capacity, gap, max_cycles);
@@ -169,6 +195,9 @@ DRAWBAR_API void drawbar_stalls(Board* board, uint64_t seed, unsigned rx, unsign
     board->stall_rx = rx;
     board->stall_tx = tx;
 }
+
+// Each byte takes `cycles` cycles on its line from now on, as on a serial line; to be called while no byte is under way.
+DRAWBAR_API void drawbar_pace(Board* board, uint64_t cycles) { board->pace = cycles; }
 
 // Cycles since power-up.
 DRAWBAR_API uint64_t drawbar_cycles(const Board* board) { return board->cycles; }

@@ -368,6 +368,8 @@ class Model:
         lib.drawbar_read.restype = size
         lib.drawbar_stalls.argtypes = [handle, u64, ctypes.c_uint, ctypes.c_uint]
         lib.drawbar_stalls.restype = None
+        lib.drawbar_pace.argtypes = [handle, u64]
+        lib.drawbar_pace.restype = None
         lib.drawbar_cycles.argtypes = [handle]
         lib.drawbar_cycles.restype = u64
         lib.drawbar_error.argtypes = [handle]
@@ -399,6 +401,10 @@ class Model:
     def stalls(self, seed: int, rx: int, tx: int) -> None:
         """From now on the streams stall in ``rx`` and ``tx`` of 256 cycles, by ``seed``."""
         self._lib.drawbar_stalls(self._board, seed, rx, tx)
+
+    def pace(self, cycles: int) -> None:
+        """From now on each byte takes so many cycles on its line."""
+        self._lib.drawbar_pace(self._board, cycles)
 
     @property
     def cycles(self) -> int:

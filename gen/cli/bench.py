@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 def bench(
     suite: Annotated[
-        str, typer.Option(help="tie, ranks, ette, simulator, timing or area: see above.")
+        str, typer.Option(help="tie, ranks, ette, streaming, simulator, timing or area: see above.")
     ] = "tie",
     engine: Annotated[
         str | None, typer.Option(help="Engine preset or TOML file; default: large.")
@@ -60,6 +60,9 @@ def bench(
     These three run on the simulated board: the engine's own counters, every bit compared. Memories
     that are too small for a suite are enlarged, and the engine's name says so.
 
+    [bold]streaming[/bold]: many runs, one after the other, with one buffer for inputs and outputs
+    and with two: cycles from one run to the next, predicted and measured.
+
     [bold]simulator[/bold]: speed of the simulated board and of the golden model.
 
     [bold]timing[/bold]: a 4 x 4 board with link and serial line on an ECP5-25F: clock (nextpnr's
@@ -83,9 +86,12 @@ def bench(
         if json:
             print_json(rows)
         else:
-            console.print(_layers(rows) if drawbar.SUITES[suite].layers else _values(rows))
+            show = {"layers": _layers, "streams": _streams, "values": _values}
+            console.print(show[drawbar.SUITES[suite].rows](rows))
         if any(
-            row.get("mismatches") or row.get("cycles_predicted") != row.get("cycles_measured")
+            row.get("mismatches")
+            or row.get("cycles_predicted") != row.get("cycles_measured")
+            or row.get("period_predicted") != row.get("period_measured")
             for row in rows
         ):
             raise typer.Exit(EXIT_CHECK_FAILED)
@@ -134,6 +140,43 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
                 facts.append(f"{row['cycles_per_inference']:,.0f} cycles an inference")
         notes.append(f"{row['layer']}: {'; '.join(facts)}")
     view.caption = "\n".join(notes)
+    view.caption_justify = "left"
+    return view
+
+
+def _streams(rows: list[dict[str, Any]]) -> Any:
+    view = table(
+        f"Simulated board, batch {rows[0]['batch']}",
+        "model",
+        ">byte",
+        ">buffers",
+        ">cycles",
+        ">in",
+        ">out",
+        ">predicted",
+        ">measured",
+        ">idle",
+        ">faster",
+        ">differ",
+    )
+    for row in rows:
+        view.add_row(
+            row["model"],
+            str(row["byte_cycles"]),
+            str(row["buffers"]),
+            exact(row["cycles_measured"]),
+            f"{row['cycles_in']:,.0f}",
+            f"{row['cycles_out']:,.0f}",
+            f"{row['period_predicted']:,.0f}",
+            f"{row['period_measured']:,.0f}",
+            f"{row['idle']:,.0f}",
+            f"{row['speed_up']:.2f}x",
+            exact(row["mismatches"]),
+        )
+    view.caption = (
+        "Cycles of a byte on its line, of a run, of its bytes in and out, and from one run to the "
+        "next: predicted, measured, and those of them in which the engine is idle."
+    )
     view.caption_justify = "left"
     return view
 

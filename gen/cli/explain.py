@@ -21,6 +21,7 @@ from drawbar.gen.cli.output import (
     reporting,
     table,
 )
+from drawbar.gen.cli.streaming import buffers_text, streaming_table
 from drawbar.gen.errors import InputError
 from drawbar.gen.explain import (
     LOSERS,
@@ -58,6 +59,12 @@ def explain(
         str | None,
         typer.Option(help="Plan a model for the least cycles or memory; default: cycles."),
     ] = None,
+    buffers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=2, help="Buffers to plan a model for; default: 2 where they cost nothing."
+        ),
+    ] = None,
     losers: Annotated[
         int, typer.Option(min=0, help="Orders that lost to show for each layer of a model.")
     ] = LOSERS,
@@ -84,13 +91,16 @@ def explain(
     An order that lost comes with its lower bound of cycles and its reason: cycles, core or work
     memory, no layout that reaches its bound, or a tie. [14 x ...] runs its stages in slices.
 
+    At the end, what a run costs where many follow each other over the engine's serial line: the
+    longest of its own cycles, its bytes in and its bytes out.
+
     Nothing is built or run. Examples:
 
       drawbar explain model.safetensors --engine large --batch 16
       drawbar explain model.drawbar --plot stages.png
     """
     with reporting(json):
-        found = _explanation(source, engine, batch, minimise, losers)
+        found = _explanation(source, engine, batch, minimise, buffers, losers)
         picture = None
         if plot is not None:
             picture = drawbar.plot_explanation(found, plot)
@@ -103,13 +113,19 @@ def explain(
 
 
 def _explanation(
-    source: Path, engine: str | None, batch: int | None, minimise: str | None, losers: int
+    source: Path,
+    engine: str | None,
+    batch: int | None,
+    minimise: str | None,
+    buffers: int | None,
+    losers: int,
 ) -> Explanation:
     if source.suffix == ARTEFACT_SUFFIX:
         for option, value in (
             ("--engine", engine),
             ("--batch", batch),
             ("--minimise", minimise),
+            ("--buffers", buffers),
         ):
             if value is not None:
                 raise InputError(
@@ -119,7 +135,13 @@ def _explanation(
                     f"leave {option} out, or explain the model file",
                 )
         return explain_artefact(drawbar.Artefact.load(source))
-    plan = drawbar.plan(source, engine or "small", batch=batch or 1, minimise=minimise or "cycles")
+    plan = drawbar.plan(
+        source,
+        engine or "small",
+        batch=batch or 1,
+        minimise=minimise or "cycles",
+        buffers=buffers,
+    )
     return explain_plan(plan, losers=losers)
 
 
@@ -236,12 +258,16 @@ def _show(found: Explanation) -> None:
         if found.proven
         else f"not proven optimal: no plan takes fewer than {exact(found.bound)}"
     )
+    buffers = buffers_text(
+        found.streaming.buffers, found.work_bytes_double, found.program_words, config
+    )
     console.print(
         f"{found.name} on {config.name} ({config.rows} x {config.lanes}), batch {found.batch}: "
         f"{exact(found.total.total)} cycles, {percent(found.utilisation)} used; {proven}. "
         f"Core memory {exact(found.core_bytes)} of {exact(config.core_bytes)} bytes, work memory "
-        f"{exact(found.work_bytes_peak)} of {exact(config.work_bytes)}.",
+        f"{exact(found.work_bytes_peak)} of {exact(config.work_bytes)}. Buffers: {buffers}.",
         soft_wrap=True,
     )
+    console.print(streaming_table(found.streaming.as_dict(config.clock_hz), config))
     if found.source == "artefact":
         console.print("An artefact does not know what lost: explain its model file for that.")

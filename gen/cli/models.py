@@ -25,7 +25,11 @@ from drawbar.gen.cli.output import (
     reporting,
     table,
 )
+from drawbar.gen.cli.streaming import buffers_text, streaming_table
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError
+from drawbar.gen.program import descriptor_words
+from drawbar.gen.timeline import artefact_streaming, plan_streaming
 
 ModelFile = Annotated[
     Path,
@@ -44,6 +48,15 @@ Minimise = Annotated[
     typer.Option(
         help="cycles, or memory: the least work memory for at most 10 % more cycles, by running "
         "parts of a layer slice by slice."
+    ),
+]
+Buffers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=2,
+        help="Places for inputs and outputs: with 2, transfers go beside a run. Default: 2 where "
+        "that fits and takes no more cycles; with --minimise memory 1.",
     ),
 ]
 DeviceUrl = Annotated[
@@ -135,6 +148,7 @@ def compile_command(
     engine: Engine = "small",
     batch: Batch = 1,
     minimise: Minimise = "cycles",
+    buffers: Buffers = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Artefact to write; default: MODEL.drawbar."),
@@ -149,6 +163,7 @@ def compile_command(
             calibration=read_array(calibration, "calibration data"),
             batch=batch,
             minimise=minimise,
+            buffers=buffers,
         )
         target = output or model.with_suffix(".drawbar")
         artefact.save(target)
@@ -159,7 +174,8 @@ def compile_command(
         console.print(_layer_rows(facts["layers"]))
         console.print(
             f"{target}: {exact(artefact.cycles)} cycles a run of {batch} on engine "
-            f"{artefact.config.name!r} ({artefact.config.rows} x {artefact.config.lanes})",
+            f"{artefact.config.name!r} ({artefact.config.rows} x {artefact.config.lanes}), "
+            f"buffers: {_buffers(facts, artefact.config)}",
             soft_wrap=True,
         )
 
@@ -169,13 +185,14 @@ def estimate(
     engine: Engine = "small",
     batch: Batch = 1,
     minimise: Minimise = "cycles",
+    buffers: Buffers = None,
     json: Json = False,
 ) -> None:
     """Say exactly what a model costs on an engine: cycles, memory, utilisation. Nothing is built or
     run.
     """
     with reporting(json):
-        plan = drawbar.plan(model, engine, batch=batch, minimise=minimise)
+        plan = drawbar.plan(model, engine, batch=batch, minimise=minimise, buffers=buffers)
         config = plan.config
         layers = [
             {
@@ -194,6 +211,7 @@ def estimate(
             for n, layer in enumerate(plan.model.layers)
         ]
         total = plan.total
+        stream = plan_streaming(plan)
         facts = {
             "model": plan.model.name,
             "engine": config.name,
@@ -212,6 +230,10 @@ def estimate(
             "core_bytes_available": config.core_bytes,
             "work_bytes_peak": plan.work_bytes_peak,
             "work_bytes_available": config.work_bytes,
+            "buffers": len(plan.bases),
+            "work_bytes_double": plan.work_bytes_double,
+            "program_words": len(plan.program) * descriptor_words(config),
+            "streaming": stream.as_dict(config.clock_hz),
             "bias_vectors": plan.bias_vectors,
             "runs_per_second_at_clock": config.clock_hz / total.total,
             "clock_hz": config.clock_hz,
@@ -233,11 +255,13 @@ def estimate(
         view.add_row(
             "work memory", f"{exact(plan.work_bytes_peak)} of {exact(config.work_bytes)} bytes"
         )
+        view.add_row("buffers", _buffers(facts, config))
         clock = config.clock_hz / 1e6
         view.add_row(
             f"runs a second if the clock is {clock:g} MHz", f"{config.clock_hz / total.total:,.0f}"
         )
         console.print(view)
+        console.print(streaming_table(facts["streaming"], config))
 
 
 def run(
@@ -326,7 +350,14 @@ def verify(artefact: ArtefactFile, device: DeviceUrl = "sim", json: Json = False
             raise typer.Exit(EXIT_CHECK_FAILED)
 
 
+def _buffers(facts: dict[str, Any], config: EngineConfig) -> str:
+    return buffers_text(
+        facts["buffers"], facts["work_bytes_double"], facts["program_words"], config
+    )
+
+
 def _artefact_facts(artefact: Any) -> dict[str, Any]:
+    stream = artefact_streaming(artefact)
     return {
         "name": artefact.name,
         "engine": artefact.config.as_dict(),
@@ -339,6 +370,10 @@ def _artefact_facts(artefact: Any) -> dict[str, Any]:
         "output_fraction_bits": artefact.output.fraction_bits,
         "program_bytes": artefact.program.nbytes,
         "core_bytes": int(artefact.cores.size * artefact.config.element_bytes),
+        "buffers": len(artefact.buffers),
+        "program_words": len(artefact.program) // len(artefact.buffers),
+        "work_bytes_double": artefact.meta["work_bytes_double"],
+        "streaming": stream.as_dict(artefact.config.clock_hz),
         "self_test_samples": len(artefact.test_input),
         "layers": [
             {k: list(v) if isinstance(v, tuple) else v for k, v in vars(layer).items()}
@@ -357,7 +392,8 @@ def info(
     """Describe an artefact, or list the engine presets."""
     with reporting(json):
         if artefact is not None:
-            facts = _artefact_facts(drawbar.Artefact.load(artefact))
+            loaded = drawbar.Artefact.load(artefact)
+            facts = _artefact_facts(loaded)
             if json:
                 print_json(facts)
                 return
@@ -368,9 +404,11 @@ def info(
             view.add_row("configuration hash", facts["config_hash"])
             for key in ("batch", "cycles", "inputs", "outputs", "program_bytes", "core_bytes"):
                 view.add_row(key.replace("_", " "), exact(facts[key]))
+            view.add_row("buffers", _buffers(facts, loaded.config))
             for package, number in facts["meta"].get("versions", {}).items():
                 view.add_row(f"made with {package}", number)
             console.print(view)
+            console.print(streaming_table(facts["streaming"], loaded.config))
             return
         presets = [
             {

@@ -57,6 +57,7 @@ def plan(
     *,
     batch: int = 1,
     minimise: str = "cycles",
+    buffers: int | None = None,
     name: str | None = None,
 ) -> Plan:
     """Plan a model for an engine: contraction order, memory, and exact cycles. No data, no
@@ -72,13 +73,23 @@ def plan(
         Samples that one run of the program takes.
     minimise:
         "cycles", or "memory": the least work memory for at most 10 % more cycles.
+    buffers:
+        Places for inputs and outputs that runs use in turn: with two, transfers go beside a run.
+        Without it two where that takes no more cycles and fits, but one to minimise memory.
 
     Raises
     ------
     FitError:
-        the model does not fit; the error says which memory is short, and by how many bytes.
+        the model, or a second buffer that was asked for, does not fit; the error says which memory
+        is short, and by how many bytes.
     """
-    return plan_model(_as_model(model, name), load_config(engine), batch=batch, minimise=minimise)
+    return plan_model(
+        _as_model(model, name),
+        load_config(engine),
+        batch=batch,
+        minimise=minimise,
+        buffers=buffers,
+    )
 
 
 def compile(
@@ -88,6 +99,7 @@ def compile(
     calibration: np.ndarray,
     batch: int = 1,
     minimise: str = "cycles",
+    buffers: int | None = None,
     name: str | None = None,
 ) -> Artefact:
     """Compile a model for an engine: plan, quantise, encode, and add self-test vectors.
@@ -102,7 +114,7 @@ def compile(
     """
     data = np.asarray(calibration)
     data = data.reshape(len(data), -1) if data.ndim > 2 else data
-    planned = plan(model, engine, batch=batch, minimise=minimise, name=name)
+    planned = plan(model, engine, batch=batch, minimise=minimise, buffers=buffers, name=name)
     artefact = quantise(planned, data)
     x = artefact.quantise_input(data[:SELF_TEST])
     return replace(

@@ -26,6 +26,7 @@ from drawbar.layer_suites import (
     tie_suite,
 )
 from drawbar.sim.golden import run_artefact
+from drawbar.streaming_suite import streaming_suite
 
 __all__ = ["SUITES", "Suite", "run_suite"]
 
@@ -84,13 +85,13 @@ def simulator_suite(
 
 @dataclass(frozen=True)
 class Suite:
-    """A benchmark: its function, what it measures, and whether its rows are layers (else they are
-    name, value and unit).
+    """A benchmark: its function, what it measures, and what its rows are: "layers", "streams" (runs
+    one after the other), or "values" (name, value and unit).
     """
 
     run: Callable[..., list[Row]]
     text: str
-    layers: bool
+    rows: str
     options: tuple[str, ...]
 
 
@@ -99,24 +100,34 @@ LAYER_OPTIONS = ("engine", "batch", "minimise")
 
 #: Suites by name.
 SUITES: dict[str, Suite] = {
-    "tie": Suite(tie_suite, "six TT layers at 16 x 16, next to TIE", True, LAYER_OPTIONS),
+    "tie": Suite(tie_suite, "six TT layers at 16 x 16, next to TIE", "layers", LAYER_OPTIONS),
     "ranks": Suite(
         ranks_suite,
         "VGG-FC6 and FC7 with inner ranks 2, 8, 16, also with 16 KB of core memory",
-        True,
+        "layers",
         LAYER_OPTIONS,
     ),
-    "ette": Suite(ette_suite, "tensor trains over single modes, as in ETTE", True, LAYER_OPTIONS),
+    "ette": Suite(
+        ette_suite, "tensor trains over single modes, as in ETTE", "layers", LAYER_OPTIONS
+    ),
+    "streaming": Suite(
+        streaming_suite,
+        "many runs with one buffer and with two: cycles from one to the next",
+        "streams",
+        ("batch",),
+    ),
     "simulator": Suite(
         simulator_suite,
         "speed of the simulated board and of the golden model",
-        False,
+        "values",
         ("engine", "batch"),
     ),
     "timing": Suite(
-        timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", False, ()
+        timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", "values", ()
     ),
-    "area": Suite(area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", False, ("engine",)),
+    "area": Suite(
+        area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", "values", ("engine",)
+    ),
 }
 
 

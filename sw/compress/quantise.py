@@ -13,19 +13,19 @@ two, so that hosts convert exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, LayerReport, TensorLayout
+from drawbar.gen.artefact import Artefact, LayerReport
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.network import ContractionNetwork
 from drawbar.gen.order import BATCH
 from drawbar.gen.plan import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import encode
-from drawbar.gen.stage import Loop, Stage
+from drawbar.gen.stage import Loop
 
 #: Calibration samples that are looked at; more change little.
 CALIBRATION = 512
@@ -259,24 +259,39 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
             _place_bias(biases, bias_integers, network, planned, plan)
         shifts.append(shift)
         scale_in = scale_out
-    layouts = [
-        replace(plan.input, fraction_bits=input_bits),
-        replace(plan.output, fraction_bits=output_bits),
-    ]
-    stages = [replace(stage, shift=shifts[number]) for number, stage in plan.program]
-    return assemble(plan, stages, np.concatenate(cores), biases, layouts[0], layouts[1])
+    return assemble(plan, shifts, np.concatenate(cores), biases, input_bits, output_bits)
 
 
 def assemble(
     plan: Plan,
-    stages: list[Stage],
+    shifts: Sequence[int],
     cores: np.ndarray,
     biases: np.ndarray,
-    input_layout: TensorLayout,
-    output_layout: TensorLayout,
+    input_bits: int,
+    output_bits: int,
 ) -> Artefact:
-    """The artefact of a plan with its integers; ``stages`` are those of its program."""
+    """The artefact of a plan with its integers.
+
+    Arguments
+    ---------
+    shifts:
+        Of each step of ``plan.stages``.
+    input_bits, output_bits:
+        Fraction bits of the model's input and output.
+    """
     config = plan.config
+    buffers = tuple(
+        replace(
+            buffer,
+            input=replace(buffer.input, fraction_bits=input_bits),
+            output=replace(buffer.output, fraction_bits=output_bits),
+        )
+        for buffer in plan.buffers
+    )
+    programs = [
+        encode([replace(s, shift=shifts[n]) for n, s in plan.buffer_program(number)], config)
+        for number in range(len(buffers))
+    ]
     layers = tuple(
         LayerReport(
             name=layer.name,
@@ -313,11 +328,10 @@ def assemble(
     return Artefact(
         name=plan.model.name,
         config=config,
-        program=encode(stages, config),
+        program=np.concatenate(programs),
         cores=cores,
         biases=biases,
-        input=input_layout,
-        output=output_layout,
+        buffers=buffers,
         batch=plan.batch,
         cycles=plan.total.total,
         layers=layers,
@@ -329,6 +343,7 @@ def assemble(
             "proven": plan.proven,
             "minimise": plan.minimise,
             "work_bytes_peak": plan.work_bytes_peak,
+            "work_bytes_double": plan.work_bytes_double,
             "core_bytes": plan.core_bytes,
         },
     )

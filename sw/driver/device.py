@@ -10,12 +10,12 @@ from typing import Self
 import numpy as np
 
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
-from drawbar.gen.protocol import Counters, Identity, Op, Space, item_bytes
-from drawbar.sw.driver.frames import Request, read_requests, run_request, write_requests
+from drawbar.gen.protocol import Counters, Identity
 from drawbar.sw.driver.images import Image, memory_images
 from drawbar.sw.driver.link import Link, LinkStatistics, Progress
+from drawbar.sw.driver.stream import Places, RunStream
 from drawbar.sw.driver.transport import Transport
 
 #: A run may take this many times its computed time before the driver gives it up.
@@ -33,7 +33,11 @@ class RunReport:
     cycles:
         Of each run; measured by the device, and equal to the artefact's.
     counters:
-        The device's counters after the last run; None where there were no samples.
+        Of the last run, by the device; None where there were no samples.
+    waits:
+        What the device said each time it was waited for, once a run: counters of that run, or of
+        the one after it where that had ended by then, too. In steady state ``cycles + idle`` is
+        what one run takes, transfers and all.
     seconds:
         On the host, transfers included.
     retries:
@@ -44,13 +48,15 @@ class RunReport:
     runs: int
     cycles: int
     counters: Counters | None
+    waits: tuple[Counters, ...]
     seconds: float
     retries: int
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What ``Device.verify`` found: output elements compared, and those that differ in any bit.
+    """What ``Device.verify`` found: output elements compared, in every buffer, and those that
+    differ in any bit.
 
     ``first`` is the first difference: sample, output, expected integer, found integer.
     """
@@ -67,33 +73,6 @@ class VerifyReport:
         return self.compared > 0 and self.mismatches == 0
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """A loaded artefact with what each run needs, computed once."""
-
-    artefact: Artefact
-    x_first: int
-    x_index: np.ndarray
-    x_span: int
-    y_first: int
-    y_index: np.ndarray
-    y_span: int
-
-    @classmethod
-    def of(cls, artefact: Artefact) -> _Loaded:
-        x, y = artefact.input.addresses(artefact.batch), artefact.output.addresses(artefact.batch)
-        x_first, y_first = int(x.min()), int(y.min())
-        return cls(
-            artefact,
-            x_first,
-            x - x_first,
-            int(x.max()) - x_first + 1,
-            y_first,
-            y - y_first,
-            int(y.max()) - y_first + 1,
-        )
-
-
 class Device:
     """A device behind a transport; ``with Device(transport) as device`` opens its session and
     closes the transport.
@@ -108,7 +87,7 @@ class Device:
         self.transport = transport
         self.link = Link(transport)
         self.last_run: RunReport | None = None
-        self._loaded: _Loaded | None = None
+        self._loaded: Places | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -177,6 +156,8 @@ class Device:
         _check_engine(artefact, self.link.identity, self.transport.describe())
         images = memory_images(artefact)
         self._loaded = None
+        # A run that somebody gave up may still be under way, and reads what is written here.
+        self.link.wait(patience=RUN_MARGIN * artefact.cycles / self._clock_hz(artefact))
         total = 2 * sum(len(image.data) for image in images)
         done = 0
 
@@ -191,7 +172,7 @@ class Device:
             found = self.link.read(image.space, 0, len(image.data), image.size, moved)
             done += len(image.data)
             self._check_image(image, found)
-        self._loaded = _Loaded.of(artefact)
+        self._loaded = Places(artefact)
 
     def run(self, x: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Outputs ``(batch, outputs)``, float64, for real inputs ``(batch, inputs)``, any batch.
@@ -215,6 +196,60 @@ class Device:
         """Outputs ``(batch, outputs)``, int64, for the engine's integers ``(batch, inputs)``; else
         as ``run``.
         """
+        return self._run(self._checked(x), progress)
+
+    def verify(self) -> VerifyReport:
+        """Run the loaded artefact's self-test on this device, every vector in every buffer, and
+        compare every bit.
+
+        Raises
+        ------
+        InputError:
+            nothing is loaded.
+        LinkError:
+            silence, or a run whose cycles are not the predicted ones.
+        """
+        artefact = self._need().artefact
+        x = np.asarray(artefact.test_input, np.int64)
+        expected = np.asarray(artefact.test_output, np.int64)
+        mismatches, first = 0, None
+        for buffer in range(len(artefact.buffers)):
+            found = self._run(self._checked(x), first=buffer)
+            if found.shape != expected.shape:
+                raise ArtefactError(
+                    f"self-test of {artefact.name!r}",
+                    f"has outputs of shape {found.shape}",
+                    expected.shape,
+                    "compile the model again",
+                )
+            wrong = np.argwhere(found != expected)
+            mismatches += len(wrong)
+            if len(wrong) and first is None:
+                sample, output = (int(i) for i in wrong[0])
+                first = (sample, output, int(expected[sample, output]), int(found[sample, output]))
+        return VerifyReport(
+            artefact=artefact.name,
+            samples=len(expected),
+            compared=expected.size * len(artefact.buffers),
+            mismatches=mismatches,
+            cycles=artefact.cycles,
+            first=first,
+        )
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _need(self) -> Places:
+        if self._loaded is None:
+            raise InputError(
+                self.transport.describe(),
+                "has an artefact loaded before it runs",
+                "nothing loaded, or a load or run that failed",
+                "call load(artefact) first",
+            )
+        return self._loaded
+
+    def _checked(self, x: np.ndarray) -> np.ndarray:
+        """The engine's integers, of the right shape and range."""
         artefact = self._need().artefact
         where = f"integer input of {artefact.name!r}"
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu":
@@ -235,111 +270,66 @@ class Device:
                 f"{x.min()}..{x.max()}",
                 "saturate it, or use run() for real numbers",
             )
-        return self._run(x, progress)
+        return x
 
-    def verify(self) -> VerifyReport:
-        """Run the loaded artefact's self-test on this device and compare every bit.
-
-        Raises
-        ------
-        InputError:
-            nothing is loaded.
-        LinkError:
-            silence, or a run whose cycles are not the predicted ones.
-        """
-        artefact = self._need().artefact
-        found = self.run_integers(np.asarray(artefact.test_input, np.int64))
-        expected = np.asarray(artefact.test_output, np.int64)
-        if found.shape != expected.shape:
-            raise ArtefactError(
-                f"self-test of {artefact.name!r}",
-                f"has outputs of shape {found.shape}",
-                expected.shape,
-                "compile the model again",
-            )
-        wrong = np.argwhere(found != expected)
-        first = None
-        if len(wrong):
-            sample, output = (int(i) for i in wrong[0])
-            first = (sample, output, int(expected[sample, output]), int(found[sample, output]))
-        return VerifyReport(
-            artefact=artefact.name,
-            samples=len(expected),
-            compared=expected.size,
-            mismatches=len(wrong),
-            cycles=artefact.cycles,
-            first=first,
-        )
-
-    # -- inside ------------------------------------------------------------------------------------
-
-    def _need(self) -> _Loaded:
-        if self._loaded is None:
-            raise InputError(
-                self.transport.describe(),
-                "has an artefact loaded before it runs",
-                "nothing loaded, or a load or run that failed",
-                "call load(artefact) first",
-            )
-        return self._loaded
-
-    def _run(self, x: np.ndarray, progress: Progress | None) -> np.ndarray:
+    def _run(self, x: np.ndarray, progress: Progress | None = None, first: int = 0) -> np.ndarray:
+        """All samples, the first ones in the buffer ``first``."""
         loaded = self._need()
-        batch = loaded.artefact.batch
+        artefact = loaded.artefact
         started, retries = time.monotonic(), self.statistics.retries
-        y = np.empty((len(x), loaded.artefact.output.features), np.int64)
-        counters, runs = None, 0
-        for start in range(0, len(x), batch):
-            piece = x[start : start + batch]
+        y = np.empty((0, artefact.output.features), np.int64)
+        waits: tuple[Counters, ...] = ()
+        if len(x):
             try:
-                y[start : start + batch], counters = self._run_once(loaded, piece)
+                y, waits = self._stream(
+                    RunStream(loaded, x, self.transport.rate(artefact.config), first),
+                    artefact,
+                    len(x),
+                    progress,
+                )
             except BaseException:
                 # Who knows what the device holds now.
                 self._loaded = None
                 raise
-            runs += 1
-            if progress is not None:
-                progress(start + len(piece), len(x))
         self.last_run = RunReport(
             samples=len(x),
-            runs=runs,
-            cycles=loaded.artefact.cycles,
-            counters=counters,
+            runs=len(waits),
+            cycles=artefact.cycles,
+            counters=waits[-1] if waits else None,
+            waits=waits,
             seconds=time.monotonic() - started,
             retries=self.statistics.retries - retries,
         )
         return y
 
-    def _run_once(self, loaded: _Loaded, x: np.ndarray) -> tuple[np.ndarray, Counters]:
-        """One run of the program on at most ``batch`` samples; the rest of the batch is zeros."""
-        artefact = loaded.artefact
-        config = artefact.config
-        dtype = _element(config)
-        size = item_bytes(config, Space.WORK)
-        memory = np.zeros(loaded.x_span, dtype)
-        memory[loaded.x_index[: len(x)]] = x
-        requests = [
-            *write_requests(Space.WORK, loaded.x_first, memory.tobytes(), size),
-            run_request(0),
-            # The device executes in order: this waits for the end of the run.
-            *read_requests(Space.WORK, loaded.y_first, loaded.y_span * size, size),
-            Request(Op.STATUS),
-        ]
-        clock_hz = self.transport.clock_hz or config.clock_hz
-        patience = RUN_MARGIN * artefact.cycles / clock_hz
-        answers = self.link.exchange(requests, patience=patience)
-        counters = Counters.unpack(answers[-1])
-        if counters.running or counters.cycles != artefact.cycles:
-            raise LinkError(
-                f"{self.transport.describe()}, run of {artefact.name!r}",
-                f"takes exactly the predicted {artefact.cycles} cycles",
-                f"{counters.cycles} measured{', still running' if counters.running else ''}",
-                "load the artefact again, the device may have been reset; if it stays, report it",
-            )
-        # A WRITE or RUN is answered without a payload, so what comes before the counters is the
-        # output.
-        y = np.frombuffer(b"".join(answers[:-1]), dtype)
-        return y[loaded.y_index[: len(x)]].astype(np.int64), counters
+    def _stream(
+        self, stream: RunStream, artefact: Artefact, samples: int, progress: Progress | None
+    ) -> tuple[np.ndarray, tuple[Counters, ...]]:
+        done = 0
+
+        def moved(now: int, _: int) -> None:
+            nonlocal done
+            if progress is not None and stream.samples_done(now) > done:
+                done = stream.samples_done(now)
+                progress(done, samples)
+
+        # One run may be under way and one pending.
+        patience = RUN_MARGIN * len(artefact.buffers) * artefact.cycles / self._clock_hz(artefact)
+        answers = self.link.exchange(stream.requests, patience=patience, progress=moved)
+        waits = stream.counters(answers)
+        for counters in waits:
+            if counters.cycles != artefact.cycles:
+                raise LinkError(
+                    f"{self.transport.describe()}, run of {artefact.name!r}",
+                    f"takes exactly the predicted {artefact.cycles} cycles",
+                    f"{counters.cycles} measured",
+                    "load the artefact again, the device may have been reset; if it stays, report "
+                    "it",
+                )
+        return stream.results(answers), waits
+
+    def _clock_hz(self, artefact: Artefact) -> float:
+        return self.transport.clock_hz or artefact.config.clock_hz
 
     def _check_image(self, image: Image, found: bytes) -> None:
         wrong = image.first_difference(found)
@@ -351,10 +341,6 @@ class Device:
                 value,
                 "load again; if it stays, check the board's power supply and clock",
             )
-
-
-def _element(config: EngineConfig) -> np.dtype:
-    return np.dtype("<i1" if config.data_width == 8 else "<i2")
 
 
 def _name_of(config_hash: bytes) -> str:

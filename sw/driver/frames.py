@@ -11,6 +11,7 @@ from drawbar.gen.protocol import (
     MAX_PAYLOAD,
     SPACE_SHIFT,
     SYNC,
+    WAIT_IDLE,
     Header,
     Op,
     Space,
@@ -23,27 +24,49 @@ from drawbar.gen.protocol import (
 
 @dataclass(frozen=True)
 class Request:
-    """One request. ``length`` is in bytes: of a WRITE's payload, or of the answer to a READ."""
+    """One request.
+
+    Members
+    -------
+    length:
+        In bytes: of a WRITE's payload, or of the answer to a READ.
+    size:
+        Bytes of an item of a READ or WRITE.
+    patience:
+        Seconds for which the device may wait before it answers, on top of the link's timeout.
+    """
 
     op: Op
     address: int = 0
     length: int = 0
     payload: bytes = b""
+    size: int = 1
+    patience: float = 0.0
 
-    @property
-    def mutates(self) -> bool:
-        """Whether it changes what a READ or STATUS sees."""
-        return self.op in (Op.WRITE, Op.RUN)
+    def waits_for(self, earlier: Request) -> bool:
+        """Whether it is only sent when ``earlier`` is answered, since that is done again if it has
+        to be sent again, and must not see what this one does: a RUN changes counters and, for all
+        that the link knows, any memory, a WRITE the items that it has.
+        """
+        if self.op == Op.RUN:
+            return earlier.op in (Op.READ, Op.STATUS, Op.WAIT)
+        return self.op == Op.WRITE and earlier.op == Op.READ and self._overlaps(earlier)
 
-    @property
-    def observes(self) -> bool:
-        """Whether its answer depends on when it is executed."""
-        return self.op in (Op.READ, Op.STATUS)
+    def _overlaps(self, other: Request) -> bool:
+        """Whether the two have an item in common."""
+        return (
+            self.address < other.address + other.length // other.size
+            and other.address < self.address + self.length // self.size
+        )
 
     def frame(self, number: int) -> bytes:
         return pack_frame(Header(self.op, number, self.address, self.length), self.payload)
 
     def __str__(self) -> str:
+        if self.op == Op.WAIT:
+            return "WAIT for the end of " + (
+                "all programs" if self.address == WAIT_IDLE else "all programs but the latest"
+            )
         if self.op not in (Op.WRITE, Op.READ, Op.RUN):
             return self.op.name
         place = f"{Space(self.address >> SPACE_SHIFT).name} {self.address % (1 << SPACE_SHIFT)}"
@@ -59,7 +82,7 @@ def write_requests(space: Space, item: int, data: bytes, size: int) -> list[Requ
     step = MAX_PAYLOAD // size * size
     pieces = [(start, data[start : start + step]) for start in range(0, len(data), step)]
     return [
-        Request(Op.WRITE, address_of(space, item + start // size), len(piece), piece)
+        Request(Op.WRITE, address_of(space, item + start // size), len(piece), piece, size)
         for start, piece in pieces
     ]
 
@@ -68,14 +91,25 @@ def read_requests(space: Space, item: int, length: int, size: int) -> list[Reque
     """READs of ``length`` bytes from ``item`` on; an item has ``size`` bytes."""
     step = MAX_PAYLOAD // size * size
     return [
-        Request(Op.READ, address_of(space, item + start // size), min(step, length - start))
+        Request(
+            Op.READ, address_of(space, item + start // size), min(step, length - start), size=size
+        )
         for start in range(0, length, step)
     ]
 
 
 def run_request(word: int) -> Request:
-    """RUN of the program that starts at this word of program memory."""
+    """RUN of the program that starts at this word of program memory: at once, or when the one that
+    runs has ended.
+    """
     return Request(Op.RUN, address_of(Space.PROGRAM, word))
+
+
+def wait_request(until: int = WAIT_IDLE, patience: float = 0.0) -> Request:
+    """WAIT, answered with ``Counters``, until no program runs and none is pending (``WAIT_IDLE``)
+    or until none is pending (``WAIT_PENDING``); that may take ``patience`` seconds.
+    """
+    return Request(Op.WAIT, until, patience=patience)
 
 
 class FrameReader:

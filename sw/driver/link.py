@@ -2,8 +2,9 @@
 
 The device executes strictly in order and never does a WRITE or RUN of the same number twice, so
 going back to the oldest unanswered request and sending everything from there again (go-back-N) is
-always safe, with one rule: a request that changes the device waits until every READ and STATUS
-before it is answered, since these *are* executed again.
+always safe, with one rule: READ, STATUS and WAIT *are* executed again, so a RUN waits until every
+one of them before it is answered, and a WRITE until every READ that has an item in common with it
+is. Other transfers need not wait for each other, nor for the programs that run beside them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from drawbar.gen.protocol import (
     PROTOCOL_VERSION,
     RESPONSE_FLAG,
     STATUS_BYTES,
+    WAIT_IDLE,
     Counters,
     Header,
     Identity,
@@ -31,6 +33,7 @@ from drawbar.sw.driver.frames import (
     Request,
     read_requests,
     run_request,
+    wait_request,
     write_requests,
 )
 from drawbar.sw.driver.transport import Transport
@@ -147,22 +150,22 @@ class Link:
         return b"".join(self.exchange(read_requests(space, item, length, size), progress=progress))
 
     def run(self, word: int, patience: float = 0.0) -> Counters:
-        """Run the program at a word of program memory, and wait for its end.
+        """Run the program at a word of program memory, and wait for its end: the run's counters.
 
         ``patience`` is the time in seconds that the run may take; the transport's timeout comes on
         top.
         """
-        self.exchange([run_request(word)], patience=patience)
-        end = self.transport.now() + patience + self.transport.timeout
-        while (counters := self.status()).running:
-            if self.transport.now() > end:
-                raise LinkError(
-                    f"{self.transport.describe()}, {run_request(word)}",
-                    f"ends within {patience + self.transport.timeout:.1f} s",
-                    f"still running after {counters.cycles} cycles",
-                    "reset the device and load the artefact again",
-                )
-        return counters
+        answers = self.exchange([run_request(word), wait_request(WAIT_IDLE, patience)])
+        return Counters.unpack(answers[-1])
+
+    def wait(self, until: int = WAIT_IDLE, patience: float = 0.0) -> Counters:
+        """Wait until no program runs and none is pending (``WAIT_IDLE``), or until none is pending
+        (``WAIT_PENDING``): the counters of the latest run that has ended.
+
+        ``patience`` is the time in seconds that this may take; the transport's timeout comes on
+        top.
+        """
+        return Counters.unpack(self.exchange([wait_request(until, patience)])[0])
 
     def status(self) -> Counters:
         """The device's counters; answered while a program runs, too."""
@@ -181,8 +184,8 @@ class Link:
         Arguments
         ---------
         patience:
-            Seconds for which the device may be busy with these requests, on top of the transport's
-            timeout.
+            Seconds for which the device may be busy before it answers any of these requests, on top
+            of the transport's timeout and of the patience that a request has of its own.
         progress:
             Called with the bytes answered and the bytes there are.
 
@@ -282,16 +285,18 @@ class _Exchange:
                 if self.progress is not None:
                     self.progress(self.bytes_done, self.bytes_total)
 
+    def _allowed(self) -> float:
+        """Seconds that the oldest unanswered request may take."""
+        return self.transport.timeout + self.patience + self.requests[self.answered].patience
+
     def _deadline(self) -> float:
-        return self.transport.now() + self.transport.timeout + self.patience
+        return self.transport.now() + (self._allowed() if self.answered < self.limit else 0.0)
 
     def _may_send(self) -> bool:
         if self.sent >= min(self.limit, self.answered + self.width):
             return False
-        return not (
-            self.requests[self.sent].mutates
-            and any(r.observes for r in self.requests[self.answered : self.sent])
-        )
+        request = self.requests[self.sent]
+        return not any(request.waits_for(r) for r in self.requests[self.answered : self.sent])
 
     def _send(self) -> None:
         frame = self.requests[self.sent].frame((self.first + self.sent) % NUMBERS)
@@ -387,10 +392,11 @@ class _Exchange:
         else:
             value += f", {self.link._reader.bad_frames} damaged frames so far"
             fix = "check that the baud rate is the device's, and the cable, then try again"
-        seconds = self.transport.timeout + self.patience
-        return LinkError(
-            self.transport.describe(), f"answers every request within {seconds:.3g} s", value, fix
-        )
+        rule = f"answers every request within {self._allowed():.3g} s"
+        if came and request.op == Op.WAIT:
+            rule = f"ends its programs within {self._allowed():.3g} s"
+            fix = "reset the device and load the artefact again"
+        return LinkError(self.transport.describe(), rule, value, fix)
 
     def _refusal_error(self, request: Request, status: int) -> LinkError:
         known = {s.value: s.name for s in Status}
@@ -410,5 +416,10 @@ def _answers(header: Header, request: Request) -> bool:
         return False
     if header.status != Status.OK:
         return True
-    expected = {Op.READ: request.length, Op.STATUS: STATUS_BYTES, Op.IDENTIFY: IDENTITY_BYTES}
+    expected = {
+        Op.READ: request.length,
+        Op.STATUS: STATUS_BYTES,
+        Op.WAIT: STATUS_BYTES,
+        Op.IDENTIFY: IDENTITY_BYTES,
+    }
     return request.op not in expected or header.length == expected[request.op]

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 
 import serial
 
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import LinkError
 from drawbar.gen.protocol import MAX_FRAME
+from drawbar.gen.transfers import LinkRate, serial_rate
 from drawbar.sw.driver.transport import Transport
 
 BITS_PER_BYTE = 10  # start, eight data bits, stop
@@ -64,6 +66,9 @@ class SerialTransport(Transport):
 
     def close(self) -> None:
         self._serial.close()
+
+    def rate(self, config: EngineConfig) -> LinkRate:
+        return serial_rate(config, self.baud)
 
     def describe(self) -> str:
         return f"serial port {self.port} at {self.baud} baud"

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.transfers import STREAMS, LinkRate
 
 
 class Transport(ABC):
@@ -57,6 +58,12 @@ class Transport(ABC):
         own.
         """
         return time.monotonic()
+
+    def rate(self, config: EngineConfig) -> LinkRate:
+        """How fast bytes go both ways, in cycles of this engine: a byte a cycle, where a transport
+        knows no better.
+        """
+        return STREAMS
 
     def prepare(self, config: EngineConfig) -> bool:
         """Told the engine of an artefact that is about to be loaded. A simulated board without an

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from drawbar.gen import artefact as artefact_module
 from drawbar.gen import config as config_module
-from drawbar.gen.artefact import Artefact, LayerReport, TensorLayout
+from drawbar.gen.artefact import Artefact, Buffer, LayerReport, TensorLayout
 from drawbar.gen.config import PRESETS, EngineConfig
 from drawbar.gen.errors import ArtefactError, InputError
 
@@ -30,8 +30,14 @@ def make(config: EngineConfig = PRESETS["tiny"], seed: int = 1) -> Artefact:
         program=rng.integers(0, 1 << 32, 40, np.uint32),
         cores=rng.integers(low, high, (7, config.rows)),
         biases=rng.integers(-(1 << 35), 1 << 35, (3, config.lanes)),
-        input=TensorLayout(base=4, shape=(3, 4), strides=(8, 1), batch_stride=32, fraction_bits=12),
-        output=TensorLayout(base=99, shape=(5,), strides=(9,), batch_stride=64, fraction_bits=9),
+        buffers=tuple(
+            Buffer(
+                address=word,
+                input=TensorLayout(base, (3, 4), (8, 1), batch_stride=32, fraction_bits=12),
+                output=TensorLayout(base + 99, (5,), (9,), batch_stride=64, fraction_bits=9),
+            )
+            for word, base in ((0, 4), (20, 250))
+        ),
         batch=2,
         cycles=1234,
         layers=(

@@ -97,7 +97,9 @@ def test_a_header_with_another_sync_is_refused_even_with_a_good_check() -> None:
         (Op.WRITE | RESPONSE_FLAG, 8, False),
         (Op.READ | RESPONSE_FLAG, 8, True),
         (Op.READ | RESPONSE_FLAG, 0, False),
-        (Op.STATUS | RESPONSE_FLAG, 36, True),
+        (Op.STATUS | RESPONSE_FLAG, 40, True),
+        (Op.WAIT, 40, False),
+        (Op.WAIT | RESPONSE_FLAG, 40, True),
         (Op.IDENTIFY | RESPONSE_FLAG, 20, True),
         (Op.RUN | RESPONSE_FLAG, 8, False),
         (Op.NAK | RESPONSE_FLAG, 8, False),
@@ -193,11 +195,11 @@ def test_identity_byte_for_byte() -> None:
 
 
 def test_counters_byte_for_byte() -> None:
-    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 0xFFFFFFFF)
+    counters = Counters(1, 2, 3, 4, 5, 6, 7, 8, 9, 0xFFFFFFFF)
     packed = counters.pack()
-    assert len(packed) == protocol.STATUS_BYTES == 36
-    words = [int.from_bytes(packed[i : i + 4], "little") for i in range(0, 36, 4)]
-    assert words == [1, 2, 3, 4, 5, 6, 7, 8, 0xFFFFFFFF]
+    assert len(packed) == protocol.STATUS_BYTES == 40
+    words = [int.from_bytes(packed[i : i + 4], "little") for i in range(0, 40, 4)]
+    assert words == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0xFFFFFFFF]
     assert Counters.unpack(packed) == counters
 
 
@@ -208,6 +210,7 @@ def test_operations_and_status_codes_are_what_devices_in_the_field_speak() -> No
         "WRITE": 3,
         "READ": 4,
         "RUN": 5,
+        "WAIT": 6,
         "NAK": 0x7F,
     }
     assert [status.value for status in Status] == list(range(len(Status)))

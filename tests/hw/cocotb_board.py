@@ -13,13 +13,14 @@ from cocotb_bench import PERIOD_NS, Bench
 from random_stages import random_memories, random_program
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import Cycles
+from drawbar.gen.cycles import RUN_GAP, Cycles
 from drawbar.gen.program import encode
 from drawbar.gen.protocol import (
     CRC_BYTES,
     HEADER_BYTES,
     PROTOCOL_VERSION,
     RESPONSE_FLAG,
+    WAIT_IDLE,
     Counters,
     Header,
     Identity,
@@ -245,10 +246,11 @@ async def two_inferences(dut) -> None:
     for _ in range(2):
         total = sum(golden.run(address), start=Cycles())
         await session.ask(Op.RUN, address_of(Space.PROGRAM, address))
-        # A read waits for the end of the run by itself.
+        counters = Counters.unpack(await session.ask(Op.WAIT, WAIT_IDLE))
         got = await session.read(Space.WORK, 0, CONFIG.work_elements, 70)
         assert got.tolist() == golden.work.tolist()
-        counters = Counters.unpack(await session.ask(Op.STATUS))
+        assert counters == Counters.unpack(await session.ask(Op.STATUS))
+        assert counters.idle > RUN_GAP
         assert counters == Counters(
             running=0,
             cycles=total.total,
@@ -257,6 +259,7 @@ async def two_inferences(dut) -> None:
             stall_fetch=total.stall_fetch,
             flush=total.flush,
             stages=stages,
+            idle=counters.idle,
             crc_errors=0,
             sequence_errors=0,
         )

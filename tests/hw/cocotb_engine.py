@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import cocotb
 import numpy as np
 from cocotb_bench import Bench, signed
+from host_traffic import Traffic
 from random_stages import random_memories, random_program, random_stage
 from stage_model import plain_stage
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import Cycles
+from drawbar.gen.cycles import RUN_GAP, WORK_READ, Cycles
 from drawbar.gen.program import descriptor_words, encode
 from drawbar.gen.protocol import Space
 from drawbar.gen.schedule import schedule
 from drawbar.gen.stage import Loop, Stage
-from drawbar.hw.engine import HOST_READ
 from drawbar.sim.cocotb_runner import parameters
 from drawbar.sim.golden import GoldenEngine
 
@@ -66,8 +67,15 @@ class Host:
         self.bench = Bench(dut, cycles=1_000_000)
         self.config = config
         self.golden = GoldenEngine(config)
+        self.traffic: Traffic | None = None
+        self.ended = 0  # the first cycle without a program, after the latest one or reset
+
+    async def reset(self) -> None:
+        await self.bench.reset()
+        self.ended = self.bench.now
 
     async def write(self, space: Space, address: int, value: int) -> None:
+        """Without a program every write is taken at once."""
         self.bench.set(
             host__space=space,
             host__address=address,
@@ -82,17 +90,29 @@ class Host:
             await self.write(space, first + n, value)
 
     async def read(self, space: Space, addresses: Sequence[int]) -> list[int]:
-        """One item a cycle, each ``HOST_READ`` cycles after its address."""
+        """Items one after the other; neighbours in one vector of work memory are fetched at once.
+        The cycles of each are asserted.
+        """
+        bench, lanes = self.bench, self.config.lanes
         values = []
-        for n in range(len(addresses) + HOST_READ):
-            asked = n < len(addresses)
-            assert self.bench.get("host__read_valid") == (n >= HOST_READ)
-            if n >= HOST_READ:
-                values.append(signed(self.bench.get("host__read_data"), 64))
-            self.bench.set(host__read=asked, host__space=space)
-            self.bench.set(host__address=addresses[n] if asked else 0)
-            await self.bench.tick()
-        assert self.bench.get("host__read_valid") == 0
+        before = -2
+        for address in addresses:
+            latency = WORK_READ + 1
+            if space == Space.WORK:
+                follows = address == before + 1
+                if not follows:
+                    bench.set(host__read=0, host__refresh=1)
+                    await bench.tick()
+                latency = 1 if follows and address % lanes else WORK_READ + 2
+            before = address
+            bench.set(host__refresh=0, host__read=1, host__space=space, host__address=address)
+            for cycle in range(1, latency + 1):
+                await bench.tick()
+                assert bench.get("host__read_valid") == (cycle == latency)
+            values.append(signed(bench.get("host__read_data"), 64))
+            await bench.tick()
+            assert bench.get("host__read_valid") == 0
+        bench.set(host__read=0, host__address=0)
         return values
 
     async def load_memories(self, seed: int) -> None:
@@ -116,30 +136,51 @@ class Host:
         await self.write_all(Space.PROGRAM, words.tolist(), address)
 
     async def start(self, address: int) -> None:
-        assert self.bench.get("host__running") == 0
+        """The first cycle in which the program runs is the present one."""
+        assert self.states() == (0, 0)
         self.bench.set(host__start=1, host__start_address=address)
-        await self.bench.tick()
+        await self.cycle()
         self.bench.set(host__start=0, host__start_address=0)
+        assert self.states() == (0, 1)
+        await self.cycle()
+        assert self.states() == (1, 0)
+
+    def states(self) -> tuple[int, int]:
+        """Running and pending."""
+        return self.bench.get("host__running"), self.bench.get("host__pending")
 
     async def run(self, address: int) -> Cycles:
         """Runs to the end; checks the time and every counter against the cycle model."""
         expected = self.golden.run(address)
         total = sum(expected, start=Cycles())
         await self.start(address)
-        cycles = 0
-        while self.bench.get("host__running"):
-            cycles += 1
-            assert cycles <= total.total, "runs longer than the cycle model says"
-            await self.bench.tick()
-        assert cycles == total.total
-        wanted = [total.total, total.busy, total.stall_drain, total.stall_fetch, total.flush]
-        assert self.counters() == [*wanted, len(expected)]
+        await self.until_end(expected)
         return total
 
-    def counters(self) -> list[int]:
-        """Cycles, busy, stall_drain, stall_fetch, flush, stages."""
-        word = self.bench.get("counters")
-        return [word >> (32 * n) & 0xFFFFFFFF for n in range(6)]
+    async def until_end(self, expected: Sequence[Cycles]) -> None:
+        """From the first cycle of a program to the first one after it."""
+        total = sum(expected, start=Cycles())
+        start = self.bench.now
+        idle = start - self.ended
+        while self.bench.get("host__running"):
+            assert self.bench.now - start < total.total, "runs longer than the cycle model says"
+            await self.cycle()
+        self.ended = self.bench.now
+        assert self.ended - start == total.total
+        assert self.counters("finished_counters") == counted(expected, idle)
+        assert self.counters() == counted(expected, 0)
+
+    async def cycle(self) -> None:
+        """One cycle, with traffic if there is to be any."""
+        if self.traffic is None:
+            await self.bench.tick()
+        else:
+            await self.traffic.cycle()
+
+    def counters(self, port: str = "counters") -> list[int]:
+        """Cycles, busy, stall_drain, stall_fetch, flush, stages, idle."""
+        word = self.bench.get(port)
+        return [word >> (32 * n) & 0xFFFFFFFF for n in range(7)]
 
     async def check_work(self) -> None:
         """Every element of work memory."""
@@ -148,10 +189,18 @@ class Host:
         assert not len(wrong), f"{len(wrong)} work elements differ, first at {wrong[:8]}"
 
 
+def counted(stages: Sequence[Cycles], idle: int) -> list[int]:
+    """What the engine counts in a run of these stages."""
+    total = sum(stages, start=Cycles())
+    by_cause = [total.busy, total.stall_drain, total.stall_fetch, total.flush]
+    return [total.total, *by_cause, len(stages), idle]
+
+
 async def host_of(dut: Any, seed: int) -> Host:
     """A host of an engine after reset, with random memories."""
     host = Host(dut, EngineConfig(**parameters()["config"]))
     await host.bench.start()
+    host.ended = host.bench.now
     await host.load_memories(seed)
     return host
 
@@ -251,13 +300,95 @@ async def reset_in_the_middle_of_a_run(dut) -> None:
         await host.load_work(work)
         await host.start(0)
         await host.bench.tick(rng.randrange(min(total, 600)) if n else 1)
-        await host.bench.reset()
-        assert host.bench.get("host__running") == 0
-        assert host.counters() == [0] * 6
+        await host.reset()
+        assert host.states() == (0, 0)
+        assert host.counters() == host.counters("finished_counters") == [0] * 7
         # Work is whatever was written so far: core, bias and program are not loaded again.
         await host.load_work(work)
         await host.run(0)
         await host.check_work()
+
+
+@cocotb.test()
+async def transfers_cost_a_program_nothing(dut) -> None:
+    """Reads or writes, or both, in every cycle of a run: the same counters by cause, and bits, as
+    the cycle model and the golden engine have for one without; and all of them arrive.
+    """
+    host = await host_of(dut, 5)
+    config = host.config
+    rng = random.Random(5)
+    seen: Counter[str] = Counter()
+    for n in range(parameters()["programs"]):
+        if n % 2:
+            stages = random_program(rng, config, rng.randint(1, 2))
+        else:  # full tiles, one after the other: reads find few slots
+            k = max(config.rows, 5)
+            stages = [
+                plain_stage(config, k=k, rows=config.rows, columns=2, lane_count=config.lanes)
+            ]
+        words = len(stages) * descriptor_words(config)
+        address = rng.randint(0, config.program_depth - words)
+        await host.load_program(stages, address)
+        traffic = Traffic(host, stages, address, rng=rng, writes=rng.choice((0.0, 0.5, 1.0)))
+        host.traffic = traffic
+        for _ in range(2):
+            await host.run(address)
+        while traffic.busy:
+            await traffic.cycle(more=False)
+        await traffic.cycle(more=False)
+        host.traffic = None
+        await host.check_work()
+        for space in Space:
+            items = [item for kind, item in traffic.written if kind == space]
+            assert await host.read(space, items) == [traffic.written[space, i] for i in items]
+        seen += traffic.counts
+    for space in Space:
+        assert seen[f"write {space.name}"]
+    assert seen["read checked"]
+    assert seen["write waits"]
+
+
+@cocotb.test()
+async def a_pending_program_starts_by_itself(dut) -> None:
+    """Each run of a row on what the one before left, ``RUN_GAP`` cycles after its end."""
+    host = await host_of(dut, 6)
+    rng = random.Random(6)
+    stages = random_program(rng, host.config, 1)
+    await host.load_program(stages, 0)
+    host.traffic = Traffic(host, stages, 0, rng=rng, writes=0.5)
+    before = host.golden.run(0)
+    await host.start(0)
+    for n in range(6):
+        for _ in range(rng.choice((0, 0, 1, 5))):
+            await host.cycle()
+        host.bench.set(host__start=1)
+        await host.cycle()
+        host.bench.set(host__start=0)
+        start = host.bench.now
+        assert host.states() == (1, 1)
+        while host.states() == (1, 1):
+            await host.cycle()
+        assert host.states() == (0, 1)
+        ended = host.bench.now
+        assert ended > start
+        *run, idle = host.counters("finished_counters")
+        assert run == counted(before, 0)[:6]
+        assert n == 0 or idle == RUN_GAP
+        while host.states() == (0, 1):
+            await host.cycle()
+        assert host.states() == (1, 0)
+        assert host.bench.now - ended == RUN_GAP
+        before = host.golden.run(0)
+        # What runs now leaves the counters of the one before alone.
+        await host.cycle()
+        assert host.counters("finished_counters") == [*run, idle]
+        assert host.counters()[0] == 1
+    while host.bench.get("host__running"):
+        await host.cycle()
+    while host.traffic.busy:
+        await host.traffic.cycle(more=False)
+    await host.traffic.cycle(more=False)
+    await host.check_work()
 
 
 @cocotb.test()
@@ -266,9 +397,13 @@ async def counters_stay_until_the_next_start(dut) -> None:
     stage = plain_stage(host.config, k=2, rows=2, columns=1, lane_count=1)
     await host.load_program([stage], 0)
     await host.run(0)
-    before = host.counters()
+    before = host.counters("finished_counters")
     await host.bench.tick(50)
     await host.read(Space.WORK, [0, 1])
-    assert host.counters() == before
+    assert host.counters("finished_counters") == before
+    *run, idle = host.counters()
+    assert run == before[:6]
+    assert idle == host.bench.now - host.ended
     await host.start(0)
-    assert host.counters() == [0] * 6
+    assert host.counters() == [0] * 6 + [idle + 2]
+    assert host.counters("finished_counters") == before

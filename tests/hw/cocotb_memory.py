@@ -65,24 +65,25 @@ async def vector_address(dut, lanes: int) -> None:
         for start in range(1 << config.work_address_bits)
     ]
     rng.shuffle(cases)
+    plain = [rng.random() < 0.2 for _ in cases]
     for n in range(len(cases) + WORK_ACCESS):
         if n >= WORK_ACCESS:
             skew, start = cases[n - WORK_ACCESS]
             rows = [0] * lanes
-            for element in element_addresses(config, start, skew):
+            for element in element_addresses(config, start, 0 if plain[n - WORK_ACCESS] else skew):
                 rows[element % lanes] = element // lanes
             got = address.get("rows")
             assert got == pack(rows, config.work_row_bits), (skew, start)
             if lanes > 1:
                 assert address.get("offset") == start % lanes, (skew, start)
-        # A start goes with the skew of the cycle before it.
+        # A start goes with the skew of the cycle before it, unless it is plain.
         if n == 0:
             address.set(skew=cases[0][0])
             await address.tick()
         if n + 1 < len(cases):
             address.set(skew=cases[n + 1][0])
         if n < len(cases):
-            address.set(start=cases[n][1])
+            address.set(start=cases[n][1], plain=plain[n])
         await address.tick()
 
 
@@ -117,7 +118,8 @@ async def work_memory(dut, lanes: int) -> None:
                     assert got == f"{value:0{width}b}", (lane, due)
 
         start = rng.randrange(elements)
-        reads = element_addresses(config, start, read_skew)
+        plain = rng.random() < 0.3
+        reads = element_addresses(config, start, 0 if plain else read_skew)
         expected.append([content[e] if e < elements else None for e in reads])
 
         write_start = start if rng.random() < 0.3 else rng.randrange(elements)
@@ -132,6 +134,7 @@ async def work_memory(dut, lanes: int) -> None:
                 seen_together += e in reads
         work.set(
             read_start=start,
+            read_plain=plain,
             write_start=write_start,
             write_data=pack(vector, width),
             write_mask=pack(mask, 1),

@@ -8,7 +8,14 @@ from cocotb.triggers import Timer
 from cocotb_bench import Unit, for_each, unit
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import HANDOVER, WORK_ACCESS, Cycles, fetch_cycles, program_cycles
+from drawbar.gen.cycles import (
+    HANDOVER,
+    RUN_GAP,
+    WORK_ACCESS,
+    Cycles,
+    fetch_cycles,
+    program_cycles,
+)
 from drawbar.gen.program import descriptor_fields
 from drawbar.gen.stage import Loop, Stage
 from drawbar.hw.drain import ISSUE_TO_DRAIN, step_to_result, step_to_settled
@@ -17,7 +24,7 @@ CONFIGS = {
     "sequencer_1": EngineConfig(rows=1, lanes=1, k_loops=1, row_loops=1, column_loops=1),
     "sequencer_16": EngineConfig(rows=16, lanes=2),
 }
-COUNTERS = ("cycles", "busy", "stall_drain", "stall_fetch", "flush", "stages")
+COUNTERS = ("cycles", "busy", "stall_drain", "stall_fetch", "flush", "stages", "idle")
 
 
 def bits(config: EngineConfig, **values: int) -> int:
@@ -41,7 +48,7 @@ class Sides:
         self.config = config
         self.stages = stages
         self.now = 0
-        self.fetched_at = fetch_cycles(config)
+        self.fetched_at = 1 << 30
         self.taken = 0
         self.issuing: Stage | None = None
         self.starts = self.left = self.held_until = 0
@@ -76,6 +83,8 @@ class Sides:
         if s.get("drain_load"):
             shift = s.get("drain_descriptor") >> self.offset("shift") & 0x1F
             self.handed.append(shift)
+        if s.get("begin"):
+            self.fetched_at = self.now + fetch_cycles(self.config)
         load = s.get("issue_load")
         take = s.get("take")
         await s.tick()
@@ -112,13 +121,37 @@ class Sides:
             self.events[written].add("finished")
 
 
+async def started(sides: Sides) -> None:
+    """A program starts; the first cycle in which it runs is the present one."""
+    s = sides.sequencer
+    assert (s.get("running"), s.get("pending")) == (0, 0)
+    s.set(start=1)
+    await sides.cycle()
+    s.set(start=0)
+    await begun(sides)
+
+
+async def begun(sides: Sides) -> None:
+    """The pending program starts in the present cycle; the next one is the first of its run."""
+    s = sides.sequencer
+    assert (s.get("running"), s.get("pending"), s.get("begin")) == (0, 1, 1)
+    await sides.cycle()
+    assert (s.get("running"), s.get("pending")) == (1, 0)
+
+
 @for_each(name=list(CONFIGS))
 async def programs_take_the_cycles_of_the_model(dut, name: str) -> None:
-    """Back to back, no reset: every counter by cause, and stages handed over in order."""
+    """Back to back, pending or not, no reset: every counter by cause, the cycles between, and
+    stages handed over in order.
+    """
     config = CONFIGS[name]
     sequencer = await unit(dut, name)
+    bench = sequencer.bench
     rng = random.Random(name)
     seen = Cycles()
+    ended = bench.now
+    queued = False
+    gaps = []
     for _ in range(40):
         stages = [
             one_tile(
@@ -127,54 +160,77 @@ async def programs_take_the_cycles_of_the_model(dut, name: str) -> None:
             for _ in range(rng.randint(1, 6))
         ]
         sides = Sides(sequencer, config, stages)
-        assert sequencer.get("running") == 0
-        sequencer.set(start=1)
-        await sides.cycle()
-        sequencer.set(start=0)
-        while sequencer.get("running"):
-            await sides.cycle()
+        if queued:
+            await begun(sides)
+            gaps.append(bench.now - ended)
+        else:
+            sequencer.set(start_address=rng.randrange(config.program_depth))
+            await started(sides)
+        idle = bench.now - ended
         expected = sum(program_cycles(stages, config), Cycles())
-        found = sequencer.get("counters")
-        values = [found >> (32 * n) & 0xFFFFFFFF for n in range(len(COUNTERS))]
-        assert dict(zip(COUNTERS, values, strict=True)) == {
+        # The next program is given in any cycle of this one, the first and the last among them.
+        queued = rng.random() < 0.7
+        left = rng.choice((1, expected.total, rng.randint(1, expected.total))) if queued else 0
+        begin_address = sequencer.get("begin_address")
+        address = rng.randrange(config.program_depth)
+        while sequencer.get("running"):
+            left -= 1
+            sequencer.set(start=left == 0, start_address=address)
+            assert sequencer.get("pending") == (queued and left < 0)
+            await sides.cycle()
+            sequencer.set(start=0)
+        ended = bench.now
+        assert sequencer.get("pending") == queued
+        assert sequencer.get("begin_address") == (address if queued else begin_address)
+        wanted = {
             "cycles": expected.total,
             "busy": expected.busy,
             "stall_drain": expected.stall_drain,
             "stall_fetch": expected.stall_fetch,
             "flush": expected.flush,
             "stages": len(stages),
+            "idle": idle,
         }
+        assert counters(sequencer, "finished_counters") == wanted
+        assert counters(sequencer, "counters") == {**wanted, "idle": 0}
         assert sides.handed == list(range(1, len(stages) + 1))
         assert not sides.events
         seen += expected
     # A tile of one row has drained before the next stage's first one can end.
     assert seen.stall_drain or config.rows == 1
     assert seen.stall_fetch > 40 * fetch_cycles(config)
+    assert len(gaps) > 10
+    assert set(gaps) == {RUN_GAP}
+
+
+def counters(sequencer: Unit, port: str) -> dict[str, int]:
+    word = sequencer.get(port)
+    return {name: word >> (32 * n) & 0xFFFFFFFF for n, name in enumerate(COUNTERS)}
 
 
 @for_each(name=["sequencer_16"])
 async def reset_in_the_middle(dut, name: str) -> None:
-    """After a reset at any cycle the next program runs as the first one did."""
+    """After a reset at any cycle the next program runs as the first one did, and the pending one
+    does not.
+    """
     config = CONFIGS[name]
     sequencer = await unit(dut, name)
     stages = [one_tile(3, 16, 0), one_tile(5, 1, 4), one_tile(2, 2, 0)]
     total = sum(program_cycles(stages, config), Cycles()).total
     for cycles in range(1, total + 1, 3):
         sides = Sides(sequencer, config, stages)
+        await started(sides)
         sequencer.set(start=1)
-        await sides.cycle()
-        sequencer.set(start=0)
         for _ in range(cycles):
             await sides.cycle()
+            sequencer.set(start=0)
         sequencer.set(fetched=0, step=0, stalled=0, ended=0)
         sequencer.set(free=0, settled=0, written=0, finished=0)
         await sequencer.bench.reset()
-        assert sequencer.get("running") == 0
-        assert sequencer.get("counters") == 0
+        assert (sequencer.get("running"), sequencer.get("pending")) == (0, 0)
+        assert sequencer.get("counters") == sequencer.get("finished_counters") == 0
     sides = Sides(sequencer, config, stages)
-    sequencer.set(start=1)
-    await sides.cycle()
-    sequencer.set(start=0)
+    await started(sides)
     while sequencer.get("running"):
         await sides.cycle()
-    assert sequencer.get("counters") & 0xFFFFFFFF == total
+    assert counters(sequencer, "finished_counters")["cycles"] == total

@@ -17,6 +17,7 @@ from drawbar.gen.config import PRESETS, EngineConfig
 from drawbar.gen.protocol import Header, Op, Space, address_of, item_bytes, pack_frame
 from drawbar.hw.link import Link
 
+COUNTERS = ("cycles", "busy", "stall_drain", "stall_fetch", "flush", "stages", "idle")
 #: After so many cycles of silence the links of these tests drop an unfinished frame.
 IDLE_CYCLES = 60
 
@@ -89,6 +90,8 @@ class LinkBench:
     ---------
     rx_stall, tx_stall:
         Probability a cycle that the line pauses, and that it does not take a byte.
+    write_stall:
+        Probability a cycle that the engine does not take an item.
     latency:
         Least and most cycles of a read.
     run_cycles:
@@ -102,6 +105,7 @@ class LinkBench:
         seed: int,
         rx_stall: float = 0.0,
         tx_stall: float = 0.0,
+        write_stall: float = 0.0,
         latency: tuple[int, int] = (1, 1),
         run_cycles: int = 20,
     ) -> None:
@@ -110,6 +114,7 @@ class LinkBench:
         self.rng = random.Random(seed)
         self.rx_stall = rx_stall
         self.tx_stall = tx_stall
+        self.write_stall = write_stall
         self.latency = latency
         self.run_cycles = run_cycles
         self.received: list[int] = []
@@ -117,6 +122,7 @@ class LinkBench:
         self.writes: list[tuple[tuple[int, int], int]] = []
         self.starts: list[int] = []
         self.now = 0
+        self.answered = -2  # the cycle of the latest read_valid
         self.busy_until = 0  # the last cycle in which the device was seen at work
 
     def run(self, bench: Callable[[Any], Awaitable[None]], *, cycles: int) -> int:
@@ -157,15 +163,31 @@ class LinkBench:
             await ctx.tick()
 
     async def _engine(self, ctx: Any) -> None:
-        host = self.link.host
-        reads: list[tuple[int, int]] = []  # when it is answered, and with what
-        stop_at = -1
-        running = False
-        rng = random.Random(self.rng.random())
+        """Memories that answer late, and programs that only take time; what the link promises of
+        its strobes is asserted.
+        """
+        host, rng = self.link.host, random.Random(self.rng.random())
+        answer_at = -1  # when the read under way is answered
+        end_at = -1  # when the program that runs ends
+        pending: int | None = None
+        offered: tuple[int, ...] = ()  # a write that was not taken
         while True:
-            _, _, write, read, start, space, address, data, start_address = await ctx.tick().sample(
+            (
+                _,
+                _,
+                write,
+                ready,
+                read,
+                refresh,
+                start,
+                *item,
+                data,
+                start_address,
+            ) = await ctx.tick().sample(
                 host.write,
+                host.write_ready,
                 host.read,
+                host.refresh,
                 host.start,
                 host.space,
                 host.address,
@@ -173,36 +195,53 @@ class LinkBench:
                 host.start_address,
             )
             self.now += 1
-            assert not (running and (write or read or start)), "a strobe while a program runs"
-            assert write + read + start <= 1, "two strobes at once"
+            running = end_at >= 0
+            space, address = item
+            assert write + read + refresh + start <= 1, "two strobes at once"
+            assert not offered or (write, *item, data) == offered, "a write was taken back"
+            offered = (write, *item, data) if write and not ready else ()
             if write or read:
                 size = item_bytes(self.config, Space(space))
-                item = (space, address)
-            if write:
-                self.memory[item] = data & ((1 << 8 * size) - 1)
-                self.writes.append((item, self.memory[item]))
-            if read:
-                value = self.memory.get(item, 0)
+            if write and ready:
+                self.memory[space, address] = data & ((1 << 8 * size) - 1)
+                self.writes.append(((space, address), self.memory[space, address]))
+
+            valid = False
+            if answer_at >= 0:
+                assert read, "a read was taken back"
+                valid = self.now >= answer_at
+            elif read and self.answered != self.now - 1:
+                assert space == Space.WORK or not (running or pending is not None)
+                answer_at = self.now + rng.randint(*self.latency) - 1
+                valid = self.now >= answer_at
+                # Until it is valid it is rubbish; then it stays.
+                ctx.set(host.read_data, rng.getrandbits(64))
+            if valid:
+                value = self.memory.get((space, address), 0)
                 if space != Space.PROGRAM and value >> (8 * size - 1):
                     value -= 1 << 8 * size
-                at = self.now + rng.randint(*self.latency) - 1
-                reads.append((max([at] + [r[0] + 1 for r in reads]), value % (1 << 64)))
+                ctx.set(host.read_data, value % (1 << 64))
+                self.answered, answer_at = self.now, -1
+            ctx.set(host.read_valid, valid)
+            ctx.set(host.write_ready, rng.random() >= self.write_stall)
+
+            if running and self.now >= end_at:
+                end_at = -1
+                self._count(ctx, self.link.finished_counters, self.starts[-1])
+            if end_at < 0 and pending is not None:
+                self.starts.append(pending)
+                # Other values than those of the end.
+                self._count(ctx, self.link.counters, ~pending)
+                pending, end_at = None, self.now + self.run_cycles
             if start:
-                running = True
-                stop_at = self.now + self.run_cycles
-                self.starts.append(start_address)
-            elif running and self.now >= stop_at:
-                running = False
-                for field, value in zip(
-                    ("cycles", "busy", "stall_drain", "stall_fetch", "flush", "stages"),
-                    run_counters(self.starts[-1]),
-                    strict=True,
-                ):
-                    ctx.set(getattr(self.link.counters, field), value)
-            if running or reads or write:
+                assert pending is None, "a third program"
+                pending = start_address
+            ctx.set(host.running, end_at >= 0)
+            ctx.set(host.pending, pending is not None)
+            if end_at >= 0 or pending is not None or answer_at >= 0 or write or read:
                 self.busy_until = self.now
-            ctx.set(host.running, running)
-            answer = bool(reads) and reads[0][0] <= self.now
-            ctx.set(host.read_valid, answer)
-            # What is not valid is rubbish.
-            ctx.set(host.read_data, reads.pop(0)[1] if answer else rng.getrandbits(64))
+
+    @staticmethod
+    def _count(ctx: Any, counters: Any, start: int) -> None:
+        for field, value in zip(COUNTERS, run_counters(start), strict=True):
+            ctx.set(getattr(counters, field), value)

@@ -14,6 +14,8 @@ from drawbar.gen.protocol import (
     RESPONSE_FLAG,
     SPACE_SHIFT,
     SYNC,
+    WAIT_IDLE,
+    WAIT_PENDING,
     Counters,
     Header,
     Identity,
@@ -31,7 +33,7 @@ Memory = dict[tuple[int, int], int]
 
 def run_counters(start: int) -> list[int]:
     """What an engine of these tests counts in a run: anything that differs from run to run."""
-    return [(start * 0x01234567 + 0x89ABCDEF * index) & 0xFFFFFFFF for index in range(1, 7)]
+    return [(start * 0x01234567 + 0x89ABCDEF * index) & 0xFFFFFFFF for index in range(1, 8)]
 
 
 class DeviceModel:
@@ -120,8 +122,12 @@ class DeviceModel:
             elif not duplicate:
                 self.starts.append(start)
         elif header.op == Op.STATUS:
-            run = run_counters(self.starts[-1]) if self.starts else [0] * 6
-            answer = Counters(0, *run, self.crc_errors, self.sequence_errors).pack()
+            answer = self._counters()
+        elif header.op == Op.WAIT:
+            if header.address in (WAIT_IDLE, WAIT_PENDING):
+                answer = self._counters()
+            else:
+                status = Status.BAD_ADDRESS
         elif header.op == Op.IDENTIFY:
             config = self.config
             answer = Identity(PROTOCOL_VERSION, config.link_window, config.hash).pack()
@@ -131,6 +137,10 @@ class DeviceModel:
             header.op | RESPONSE_FLAG, header.seq, header.address, len(answer), status
         )
         return pack_frame(response, answer)
+
+    def _counters(self) -> bytes:
+        run = run_counters(self.starts[-1]) if self.starts else [0] * 7
+        return Counters(0, *run, self.crc_errors, self.sequence_errors).pack()
 
     def _check(self, header: Header) -> Status:
         if header.address >> SPACE_SHIFT >= len(Space):

@@ -35,11 +35,13 @@ NARROW = PRESETS["tiny-8bit"].replace(link_window=2, program_depth=70, core_dept
 
 def random_request(config: EngineConfig, seq: int, rng: random.Random) -> bytes:
     """Mostly sound; now and then a bad operation, space, range or length."""
-    op = rng.choice([Op.WRITE] * 4 + [Op.READ] * 4 + [Op.RUN, Op.STATUS])
+    op = rng.choice([Op.WRITE] * 4 + [Op.READ] * 4 + [Op.RUN, Op.STATUS, Op.WAIT])
     if rng.random() < 0.04:
-        return request(rng.choice([0, 6, 0x45, 0x84, 0xFF]), seq, rng.getrandbits(32), 4)
+        return request(rng.choice([0, 7, 0x45, 0x84, 0xFF]), seq, rng.getrandbits(32), 4)
     if op == Op.STATUS:
         return request(op, seq, rng.getrandbits(32), rng.getrandbits(16))
+    if op == Op.WAIT:
+        return request(op, seq, rng.choice([0, 0, 1, 1, 2, 0x10000001]), rng.getrandbits(16))
     if op == Op.RUN:
         top = rng.choice([0, 0, 0x70000000])
         return request(op, seq, top | rng.randrange(config.program_depth + 8))
@@ -78,9 +80,8 @@ def test_equals_the_model(config: EngineConfig, seed: int, burst: int, stall: fl
     so what STATUS says is certain.
     """
     rng = random.Random(seed)
-    bench = LinkBench(
-        config, seed=seed, rx_stall=stall, tx_stall=stall, latency=(1, 5), run_cycles=10
-    )
+    stalls = {"rx_stall": stall, "tx_stall": stall, "write_stall": stall}
+    bench = LinkBench(config, seed=seed, latency=(1, 5), run_cycles=10, **stalls)
     model = DeviceModel(config)
     burst = burst or config.link_window
     seen: Counter[tuple[int, int]] = Counter()
@@ -220,7 +221,7 @@ def test_latency_and_throughput() -> None:
         return first, last - first + 1
 
     async def host(ctx):
-        assert await cycles_of(ctx, request(Op.STATUS, 0)) == (8, 16 + 36 + 4)
+        assert await cycles_of(ctx, request(Op.STATUS, 0)) == (8, 16 + 40 + 4)
         # Two bytes of payload for each item, and an item every three cycles.
         first, length = await cycles_of(ctx, request(Op.READ, 1, address_of(Space.WORK, 0), 512))
         assert first == 9
@@ -230,6 +231,7 @@ def test_latency_and_throughput() -> None:
         frame = write(3, Space.WORK, 0, bytes(512))
         assert await cycles_of(ctx, frame) == (10 + 512, 16)
         assert await cycles_of(ctx, request(Op.RUN, 4)) == (9, 16)
+        assert await cycles_of(ctx, request(Op.WAIT, 5)) == (9, 16 + 40 + 4)
 
     bench.run(host, cycles=8000)
 
@@ -243,7 +245,11 @@ def test_behind_a_uart() -> None:
     m.submodules.host_uart = host_uart = Uart(clock_hz=408, baud=100)
     wiring.connect(m, uart.received, link.rx)
     wiring.connect(m, link.tx, uart.sent)
-    m.d.comb += [uart.rx.eq(host_uart.tx), host_uart.rx.eq(uart.tx)]
+    m.d.comb += [
+        uart.rx.eq(host_uart.tx),
+        host_uart.rx.eq(uart.tx),
+        link.host.write_ready.eq(1),
+    ]
     data = random.Random(1).randbytes(24)
     frames = [
         request(Op.IDENTIFY, 9),
@@ -255,7 +261,7 @@ def test_behind_a_uart() -> None:
 
     async def host(ctx):
         await send(ctx, host_uart.sent, b"".join(frames), random.Random(2))
-        while len(received) < 16 + 24 + 16 + 16 + 40 + 16:
+        while len(received) < 16 + 24 + 16 + 16 + 44 + 16:
             await ctx.tick()
 
     async def sink(ctx):

@@ -7,9 +7,13 @@ import random
 import pytest
 from amaranth_bench import idle
 from link_bench import IDLE_CYCLES, TINY, LinkBench, answers, corrupt, request, write
-from link_model import DeviceModel
+from link_model import DeviceModel, run_counters
 
 from drawbar.gen.protocol import (
+    PROTOCOL_VERSION,
+    RESPONSE_FLAG,
+    WAIT_IDLE,
+    WAIT_PENDING,
     Counters,
     Header,
     Identity,
@@ -79,9 +83,11 @@ class SlidingHost:
         """A frame to send now, or nothing. To be called once a cycle while nothing is sent."""
         limit = min(len(self.frames), self._base + self._window)
         self._next = max(self._next, self._base)
-        # A repeated READ is done anew, so nothing may change the memories before it is answered.
+        # A repeated READ or WAIT is done anew, so nothing may change what it sees before it is
+        # answered.
         blocked = self._next < limit and self.frames[self._next][2] in (Op.WRITE, Op.RUN)
-        blocked &= any(self.frames[i][2] == Op.READ for i in range(self._base, self._next))
+        before = [self.frames[i][2] for i in range(self._base, self._next)]
+        blocked &= Op.READ in before or Op.WAIT in before
         if self._next < limit and not blocked:
             self._next += 1
             self._quiet = 0
@@ -100,7 +106,9 @@ def test_every_request_is_done_exactly_once(seed: int) -> None:
     """Errors in both directions: the host's retries lead to the writes and runs of a sound line."""
     config = TINY
     rng = random.Random(seed)
-    bench = LinkBench(config, seed=seed, rx_stall=0.1, tx_stall=0.2, latency=(1, 4))
+    bench = LinkBench(
+        config, seed=seed, rx_stall=0.1, tx_stall=0.2, write_stall=0.2, latency=(1, 4)
+    )
     first = rng.randrange(256)
     frames, expected = [], []
     model = DeviceModel(config)
@@ -116,6 +124,7 @@ def test_every_request_is_done_exactly_once(seed: int) -> None:
                 write(seq, Space.WORK, item, payload),
                 request(Op.READ, seq, address_of(Space.WORK, item), 2 * rng.randint(1, 20)),
                 request(Op.RUN, seq, index),
+                request(Op.WAIT, seq, WAIT_IDLE),
             ]
         )
         frames.append(frame)
@@ -151,7 +160,11 @@ def test_every_request_is_done_exactly_once(seed: int) -> None:
         return data
 
     bench.run(line, cycles=100_000)
-    assert [host.answers[index] for index in range(len(frames))] == expected
+    # What a WAIT says of errors differs; nothing else does.
+    for index, (header, payload) in enumerate(expected):
+        got_header, got = host.answers[index]
+        errors_from = -8 if header.op == Op.WAIT | RESPONSE_FLAG else len(payload)
+        assert (got_header, got[:errors_from]) == (header, payload[:errors_from])
     assert bench.starts == model.starts
     assert bench.memory == model.memory
     writes = sum(len(f) > 16 and f[2] == Op.WRITE for f in frames)
@@ -160,54 +173,98 @@ def test_every_request_is_done_exactly_once(seed: int) -> None:
     assert host.retries > 5
 
 
-def test_requests_wait_for_the_end_of_a_run() -> None:
-    """STATUS answers during a run; what needs the memories waits; a full window stops the line."""
+def test_what_waits_and_what_does_not() -> None:
+    """Transfers, one more RUN, and STATUS go on during a run; a third RUN, the reads of other
+    spaces and WAITs wait, and a full window stops the line.
+    """
     bench = LinkBench(TINY, seed=1, run_cycles=600)
-    frames = [
+    core = address_of(Space.CORE, 0)
+    during = [
         request(Op.RUN, 0, 5),
         request(Op.STATUS, 1),
         write(2, Space.WORK, 0, b"\x01\x02"),
-        request(Op.READ, 3, address_of(Space.WORK, 0), 2),
-        request(Op.RUN, 4, 6),
-        request(Op.STATUS, 5),
-        request(Op.READ, 6, address_of(Space.WORK, 0), 2),
-        request(Op.STATUS, 7),
+        write(3, Space.CORE, 0, b"\x03\x04"),
+        request(Op.READ, 4, address_of(Space.WORK, 0), 2),
+        request(Op.RUN, 5, 6),
+        request(Op.STATUS, 6),
+        request(Op.RUN, 7, 8),  # waits for the end of the first run
+    ]
+    after = [
+        request(Op.WAIT, 8, WAIT_PENDING),
+        request(Op.STATUS, 9),
+        request(Op.READ, 10, core, 2),
+        request(Op.STATUS, 11),
+        request(Op.WAIT, 12, WAIT_IDLE),
     ]
 
     async def host(ctx):
-        await bench.send(ctx, b"".join(frames[:4]))
-        await bench.wait_for(ctx, 16 + 56)
-        assert bench.starts == [5]
-        assert Counters.unpack(answers(bench.received)[1][1]).running == 1
-        # Four more than the window holds: they wait on the line, and none is lost.
+        await bench.send(ctx, b"".join(during))
+        await bench.wait_for(ctx, 4 * 16 + 22 + 2 * 60)
+        assert bench.starts == [5], "the first run is still under way"
+        # More than the window holds: they wait on the line, and none is lost.
         before = bench.now
-        await bench.send(ctx, b"".join(frames[4:]))
+        await bench.send(ctx, b"".join(after))
         assert bench.now - before > 300, "the line was not stopped"
         await bench.quiet(ctx)
 
-    bench.run(host, cycles=4000)
+    bench.run(host, cycles=6000)
     got = answers(bench.received)
-    assert [h.seq for h, _ in got] == list(range(8))
+    assert [h.seq for h, _ in got] == list(range(13))
     assert all(h.status == Status.OK for h, _ in got)
-    assert got[3][1] == got[6][1] == b"\x01\x02"
-    assert bench.starts == [5, 6]
-    assert Counters.unpack(got[5][1]).running == 1
-    assert Counters.unpack(got[7][1]).running == 0
+    assert got[4][1] == b"\x01\x02"
+    assert got[10][1] == b"\x03\x04"
+    assert bench.starts == [5, 6, 8]
+
+    def counters(running: int, start: int) -> Counters:
+        return Counters(running, *run_counters(start), 0, 0)
+
+    seen = {h.seq: Counters.unpack(p) for h, p in got if h.op & 0x7F in (Op.STATUS, Op.WAIT)}
+    # A STATUS shows the run under way (the bench counts it from ~start), a WAIT the one that ended.
+    assert seen == {
+        1: counters(1, ~5),
+        6: counters(1, ~5),
+        8: counters(1, 6),
+        9: counters(1, ~8),
+        11: counters(0, 8),
+        12: counters(0, 8),
+    }
+
+
+def test_a_repeated_wait_waits_again() -> None:
+    """For what runs when it is repeated; a bad one is refused and waits for nothing."""
+    bench = LinkBench(TINY, seed=1, run_cycles=300)
+
+    async def host(ctx):
+        await bench.exchange(ctx, request(Op.RUN, 0, 1) + request(Op.WAIT, 1, WAIT_IDLE))
+        await bench.send(ctx, request(Op.RUN, 2, 3))
+        await bench.wait_for(ctx, 16 + 60 + 16)
+        before = bench.now
+        got = answers(await bench.exchange(ctx, request(Op.WAIT, 1, WAIT_IDLE)))
+        assert Counters.unpack(got[0][1]) == Counters(0, *run_counters(3), 0, 0)
+        assert bench.now - before > 250
+        await bench.send(ctx, request(Op.RUN, 3, 4))
+        await bench.wait_for(ctx, 3 * 16 + 2 * 60)
+        got = answers(await bench.exchange(ctx, request(Op.WAIT, 4, 2)))
+        assert got == [(Header(0x86, 4, 2, 0, Status.BAD_ADDRESS), b"")]
+        assert bench.starts == [1, 3, 4]
+
+    bench.run(host, cycles=4000)
 
 
 def test_repeat_of_a_waiting_request_is_ignored() -> None:
     """One answer, one execution; after it, a repeat is answered and still not done again."""
     bench = LinkBench(TINY, seed=1, run_cycles=500)
     run = request(Op.RUN, 0, 1)
-    frame = write(1, Space.BIAS, 0, bytes(range(16)))
+    wait = request(Op.WAIT, 1, WAIT_IDLE)
+    frame = write(2, Space.BIAS, 0, bytes(range(16)))
 
     async def host(ctx):
-        await bench.send(ctx, run + frame + frame + frame)
+        await bench.send(ctx, run + wait + frame + wait + frame + frame)
         await bench.quiet(ctx)
-        assert [h.seq for h, _ in answers(bench.received)] == [0, 1]
+        assert [h.seq for h, _ in answers(bench.received)] == [0, 1, 2]
         assert len(bench.writes) == 2
         got = answers(await bench.exchange(ctx, frame + run))
-        assert [(h.op, h.seq, h.status) for h, _ in got] == [(0x83, 1, 0), (0x85, 0, 0)]
+        assert [(h.op, h.seq, h.status) for h, _ in got] == [(0x83, 2, 0), (0x85, 0, 0)]
         assert len(bench.writes) == 2
         assert bench.starts == [1]
 
@@ -218,21 +275,22 @@ def test_waiting_payload_is_safe() -> None:
     """No repeat, skip or broken frame on the slot of a waiting WRITE changes its payload."""
     bench = LinkBench(TINY, seed=1, run_cycles=600)
     payload, other = bytes(range(1, 17)), bytes(range(101, 117))
-    skip = 1 + TINY.link_window
+    skip = 2 + TINY.link_window
 
     async def host(ctx):
-        await bench.send(ctx, request(Op.RUN, 0, 1) + write(1, Space.WORK, 0, payload))
-        broken = write(2, Space.WORK, 0, other)[:-1] + b"\0"
+        await bench.send(ctx, request(Op.RUN, 0, 1) + request(Op.WAIT, 1))
+        await bench.send(ctx, write(2, Space.WORK, 0, payload))
+        broken = write(3, Space.WORK, 0, other)[:-1] + b"\0"
         for frame in (
-            write(1, Space.WORK, 0, other),
+            write(2, Space.WORK, 0, other),
             write(skip, Space.WORK, 0, other),
-            write(1 - TINY.link_window + 256, Space.WORK, 0, other),
+            write(2 - TINY.link_window + 256, Space.WORK, 0, other),
             broken,
         ):
             await bench.send(ctx, frame)
         assert not bench.writes
         await bench.quiet(ctx)
-        got = answers(await bench.exchange(ctx, request(Op.READ, 2, address_of(Space.WORK, 0), 16)))
+        got = answers(await bench.exchange(ctx, request(Op.READ, 3, address_of(Space.WORK, 0), 16)))
         assert got[0][1] == payload
 
     bench.run(host, cycles=4000)
@@ -240,19 +298,19 @@ def test_waiting_payload_is_safe() -> None:
 
 def test_nak_frees_no_slot() -> None:
     """A NAK carries the number of a request that may wait by then; that one keeps its slot."""
-    bench = LinkBench(TINY, seed=1, run_cycles=500)
-    frame = write(2, Space.WORK, 0, b"\1\2")
+    bench = LinkBench(TINY, seed=1, write_stall=1.0)
+    frame = write(1, Space.WORK, 0, b"\1\2")
 
     async def host(ctx):
-        first = request(Op.RUN, 0, 1) + request(Op.RUN, 1, 2) + request(Op.STATUS, 99)
-        await bench.send(ctx, first + frame)
-        await bench.wait_for(ctx, 3 * 16)
+        await bench.send(ctx, request(Op.RUN, 0, 1) + request(Op.STATUS, 99) + frame)
+        await bench.wait_for(ctx, 2 * 16)
         await bench.send(ctx, frame)
+        bench.write_stall = 0.0
         await bench.quiet(ctx)
 
     bench.run(host, cycles=4000)
     got = [(h.op, h.seq) for h, _ in answers(bench.received)]
-    assert got == [(0x85, 0), (0x85, 1), (0xFF, 2), (0x83, 2)]
+    assert got == [(0x85, 0), (0xFF, 1), (0x83, 1)]
     assert len(bench.writes) == 1
 
 
@@ -327,7 +385,7 @@ def test_identity_and_numbers() -> None:
         assert [(h.op, h.seq, h.status) for h, _ in got] == [(0xFF, 0, Status.BAD_SEQUENCE)]
         got = answers(await bench.exchange(ctx, request(Op.IDENTIFY, 40)))
         assert got[0][0] == Header(0x81, 40, 0, 20, 0)
-        assert Identity.unpack(got[0][1]) == Identity(1, TINY.link_window, TINY.hash)
+        assert Identity.unpack(got[0][1]) == Identity(PROTOCOL_VERSION, TINY.link_window, TINY.hash)
         # Never executed: it must not be answered with OK.
         got = answers(await bench.exchange(ctx, write(39, Space.WORK, 0, b"\0\0")))
         assert [(h.op, h.seq, h.status) for h, _ in got] == [(0xFF, 41, Status.BAD_SEQUENCE)]

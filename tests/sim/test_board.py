@@ -20,6 +20,9 @@ from drawbar.gen.protocol import (
 from drawbar.sim import board as board_module
 from drawbar.sim.board import CYCLES_PER_SECOND, SimBoard
 
+#: Cycles from a byte's last on the line to the echo to its first on the line back, less one.
+ECHO_LATENCY = 1
+
 
 @pytest.fixture(scope="module")
 def built() -> None:
@@ -58,6 +61,36 @@ def test_same_calls_same_cycles(built: None) -> None:
             assert read_all(board, 500) == b"\x01" * 500
             counts.append(board.cycles)
     assert counts[0] == counts[1]
+
+
+def test_a_byte_takes_its_cycles_on_each_line(board: SimBoard) -> None:
+    """The first one ``pace`` cycles to the board, one in the echo, ``pace`` back; both lines carry
+    bytes at the same time.
+    """
+    for pace in (40, 7, 1):
+        board.pace(pace)
+        before = board.cycles
+        board.write(b"a")
+        assert board.cycles - before == pace
+        assert board.read(0.01) == b"b"
+        quiet = board_module.GAP_CYCLES + pace - 1
+        assert board.cycles - before == 2 * pace + ECHO_LATENCY + quiet
+        before = board.cycles
+        board.write(bytes(100))
+        assert board.cycles - before == 100 * pace
+        assert read_all(board, 100) == b"\x01" * 100
+        assert board.cycles - before == 101 * pace + ECHO_LATENCY + quiet
+    with pytest.raises(ValueError, match="cycles=0"):
+        board.pace(0)
+
+
+def test_a_paced_board_still_stalls(board: SimBoard) -> None:
+    board.pace(3)
+    board.stall(seed=1, rx=128, tx=128)
+    before = board.cycles
+    board.write(bytes(range(200)))
+    assert board.cycles - before > 700
+    assert read_all(board, 200) == bytes(range(1, 201))
 
 
 def test_silence_is_counted_in_cycles(board: SimBoard) -> None:

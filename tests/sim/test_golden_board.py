@@ -9,8 +9,11 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles
 from drawbar.gen.protocol import (
     MAX_PAYLOAD,
+    PROTOCOL_VERSION,
     RESPONSE_FLAG,
     SPACE_SHIFT,
+    WAIT_IDLE,
+    WAIT_PENDING,
     Counters,
     Header,
     Identity,
@@ -75,7 +78,9 @@ def test_identify_opens_with_any_number(wire: Wire) -> None:
     for number in (200, 3, 255, 0):
         header, payload = wire.ask(Op.IDENTIFY, number)
         assert header == Header(Op.IDENTIFY | RESPONSE_FLAG, number, length=len(payload))
-        assert Identity.unpack(payload) == Identity(1, CONFIG.link_window, CONFIG.hash)
+        assert Identity.unpack(payload) == Identity(
+            PROTOCOL_VERSION, CONFIG.link_window, CONFIG.hash
+        )
         assert wire.ask(Op.STATUS, (number + 1) % 256)[0].op == Op.STATUS | RESPONSE_FLAG
 
 
@@ -141,6 +146,8 @@ def test_a_bias_keeps_its_accumulator_bits(wire: Wire) -> None:
         (Op.WRITE, address_of(Space.WORK, 0), 0, Status.BAD_LENGTH),
         (Op.READ, 4 << SPACE_SHIFT, 2, Status.BAD_ADDRESS),
         (Op.RUN, address_of(Space.PROGRAM, 64), 0, Status.BAD_ADDRESS),
+        (Op.WAIT, 2, 0, Status.BAD_ADDRESS),
+        (Op.WAIT, address_of(Space.CORE, 0), 0, Status.BAD_ADDRESS),
     ],
 )
 def test_refusals_take_their_number(
@@ -155,11 +162,23 @@ def test_refusals_take_their_number(
 
 def test_counters_are_of_the_latest_run(wire: Wire) -> None:
     wire.ask(Op.IDENTIFY, 0)
-    assert wire.status(1) == Counters(*[0] * 9)
+    assert wire.status(1) == Counters(*[0] * 10)
     for number in (2, 4):
         assert wire.ask(Op.RUN, number, address_of(Space.PROGRAM, 5))[0].status == Status.OK
-        assert wire.status(number + 1) == Counters(0, 209, 110, 22, 33, 44, 2, 0, 0)
+        assert wire.status(number + 1) == Counters(0, 209, 110, 22, 33, 44, 2, 0, 0, 0)
     assert wire.engine.runs == [5, 5]
+
+
+@pytest.mark.parametrize("until", [WAIT_IDLE, WAIT_PENDING])
+def test_a_wait_is_answered_at_once_with_the_counters(wire: Wire, until: int) -> None:
+    wire.ask(Op.IDENTIFY, 0)
+    assert Counters.unpack(wire.ask(Op.WAIT, 1, until)[1]) == Counters(*[0] * 10)
+    wire.ask(Op.RUN, 2, address_of(Space.PROGRAM, 5))
+    header, payload = wire.ask(Op.WAIT, 3, until)
+    assert header == Header(Op.WAIT | RESPONSE_FLAG, 3, until, length=40)
+    assert Counters.unpack(payload) == Counters(0, 209, 110, 22, 33, 44, 2, 0, 0, 0)
+    assert wire.ask(Op.WAIT, 3, until) == (header, payload)
+    assert wire.engine.runs == [5]
 
 
 def test_a_repeated_request_is_answered_again_and_done_once(wire: Wire) -> None:

@@ -7,11 +7,20 @@ from collections import deque
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, TensorLayout
+from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.program import encode
-from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, Header, Op, has_payload
+from drawbar.gen.protocol import (
+    CRC_BYTES,
+    HEADER_BYTES,
+    SPACE_SHIFT,
+    Header,
+    Op,
+    Space,
+    has_payload,
+    item_bytes,
+)
 from drawbar.gen.stage import Loop, Stage
 from drawbar.sw.driver.frames import FrameReader
 from drawbar.sw.driver.transport import Transport
@@ -93,6 +102,12 @@ class FaultyTransport(Transport):
         return f"faulty {self.inner.describe()}"
 
 
+def _items(header: Header) -> range:
+    """Addresses, space included, of the items that a READ or WRITE moves in a device of CONFIG."""
+    size = item_bytes(CONFIG, Space(header.address >> SPACE_SHIFT))
+    return range(header.address, header.address + header.length // size)
+
+
 def _take_frame(stream: bytearray) -> bytes:
     """The first of the undamaged frames in a stream, or nothing where its end has not come yet."""
     if len(stream) < HEADER_BYTES:
@@ -111,9 +126,9 @@ class CountingTransport(Transport):
     """Passes requests on to ``inner`` only when somebody reads, one at a time, and checks the
     host's promises.
 
-    It asserts that no more than ``window`` requests are ever unanswered, and that no WRITE or RUN
-    comes while a READ or STATUS is unanswered. ``most`` is the most that were unanswered, ``ops``
-    every request in order.
+    It asserts that no more than ``window`` requests are ever unanswered, that no RUN comes while a
+    READ, STATUS or WAIT is unanswered, and no WRITE while a READ is that has an item in common with
+    it. ``most`` is the most that were unanswered, ``ops`` every request in order.
     """
 
     def __init__(self, inner: Transport, window: int) -> None:
@@ -123,16 +138,20 @@ class CountingTransport(Transport):
         self.most = 0
         self.ops: list[int] = []
         self._reader = FrameReader()
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting: deque[tuple[Header, bytes]] = deque()
 
     def write(self, data: bytes) -> None:
         frames = list(self._reader.feed(data))
         assert len(frames) == 1, "one frame in each write"
-        op = frames[0][0].op
-        if op in (Op.WRITE, Op.RUN):
-            assert not any(o in (Op.READ, Op.STATUS) for o, _ in self._waiting)
-        self.ops.append(op)
-        self._waiting.append((op, data))
+        header = frames[0][0]
+        before = [waiting for waiting, _ in self._waiting]
+        if header.op == Op.RUN:
+            assert not any(h.op in (Op.READ, Op.STATUS, Op.WAIT) for h in before)
+        if header.op == Op.WRITE:
+            read = {item for h in before if h.op == Op.READ for item in _items(h)}
+            assert read.isdisjoint(_items(header))
+        self.ops.append(header.op)
+        self._waiting.append((header, data))
         self.most = max(self.most, len(self._waiting))
         assert self.most <= self.window
 
@@ -225,8 +244,13 @@ def dense_artefact(
         program=encode([stage], config),
         cores=cores,
         biases=biases,
-        input=TensorLayout(x_base, (inputs,), (pitch,), 1, 4),
-        output=TensorLayout(y_base, (outputs,), (pitch,), 1, 3),
+        buffers=(
+            Buffer(
+                0,
+                TensorLayout(x_base, (inputs,), (pitch,), 1, 4),
+                TensorLayout(y_base, (outputs,), (pitch,), 1, 3),
+            ),
+        ),
         batch=batch,
         cycles=sum(program_cycles([stage], config), Cycles()).total,
         layers=(),

@@ -9,11 +9,16 @@ from collections.abc import Callable
 import pytest
 from driver_helpers import CONFIG, CountingTransport, FaultyTransport, SilentTransport
 
+from drawbar.gen.cycles import Cycles
 from drawbar.gen.errors import LinkError
 from drawbar.gen.protocol import (
     IDENTITY_BYTES,
     MAX_FRAME,
+    PROTOCOL_VERSION,
     RESPONSE_FLAG,
+    WAIT_IDLE,
+    WAIT_PENDING,
+    Counters,
     Header,
     Identity,
     Op,
@@ -22,7 +27,13 @@ from drawbar.gen.protocol import (
     pack_frame,
 )
 from drawbar.sim.golden_board import GoldenBoard
-from drawbar.sw.driver.frames import Request, read_requests, write_requests
+from drawbar.sw.driver.frames import (
+    Request,
+    read_requests,
+    run_request,
+    wait_request,
+    write_requests,
+)
 from drawbar.sw.driver.link import Link
 
 SIZE = CONFIG.element_bytes
@@ -31,7 +42,7 @@ WORK_BYTES = CONFIG.work_elements * SIZE
 
 def test_write_then_read() -> None:
     link = Link(GoldenBoard(CONFIG))
-    assert link.identity == Identity(1, CONFIG.link_window, CONFIG.hash)
+    assert link.identity == Identity(PROTOCOL_VERSION, CONFIG.link_window, CONFIG.hash)
     data = random.Random(1).randbytes(WORK_BYTES)
     link.write(Space.WORK, 0, data, SIZE)
     assert link.read(Space.WORK, 0, WORK_BYTES, SIZE) == data
@@ -55,7 +66,7 @@ def test_the_window_is_filled_and_never_exceeded() -> None:
         assert wire.most == min(window, -(-len(data) // 512))
 
 
-def test_nothing_changes_the_device_while_a_read_is_unanswered() -> None:
+def test_nothing_changes_what_is_read_while_a_read_is_unanswered() -> None:
     wire = CountingTransport(GoldenBoard(CONFIG), CONFIG.link_window)
     link = Link(wire)
     requests = []
@@ -66,6 +77,37 @@ def test_nothing_changes_the_device_while_a_read_is_unanswered() -> None:
     answers = link.exchange(requests)  # the wire asserts
     assert answers[1::3] == [bytes([value, 0]) for value in range(20)]
     assert wire.ops[1:] == [r.op for r in requests]
+
+
+def test_transfers_apart_go_side_by_side() -> None:
+    """Reads of some items and writes of others fill the window; as soon as they touch, they do
+    not.
+    """
+    data = bytes(range(20))
+    for item, most in ((10, 4), (11, 3), (39, 3), (40, 4)):
+        wire = CountingTransport(GoldenBoard(CONFIG), CONFIG.link_window)
+        link = Link(wire)
+        link.write(Space.WORK, 0, bytes(100), SIZE)
+        wire.most = 0
+        requests = []
+        for _ in range(5):
+            requests += read_requests(Space.WORK, item, 20, SIZE)
+            requests += write_requests(Space.WORK, 20, data + data, SIZE)
+            requests += read_requests(Space.BIAS, 0, 8, 8)
+        link.exchange(requests)
+        assert wire.most == most, item
+
+
+def test_a_run_waits_for_what_observes_and_nothing_waits_for_a_run() -> None:
+    for op, most in ((Op.READ, 1), (Op.STATUS, 1), (Op.WAIT, 1), (Op.RUN, 4)):
+        wire = CountingTransport(GoldenBoard(CONFIG), CONFIG.link_window)
+        wire.inner.memories.engine = CountingEngine(wire.inner)  # type: ignore[attr-defined]
+        link = Link(wire)
+        link.identify()
+        observer = Request(op, 0, 4 if op == Op.READ else 0, size=4)
+        link.exchange([r for _ in range(6) for r in (observer, run_request(0))])
+        # The next observer is sent beside the run before it.
+        assert wire.most == max(most, 2), op
 
 
 FAULTS = [
@@ -95,6 +137,16 @@ def test_a_bad_wire_costs_retries_and_no_data(faults: dict[str, float], seed: in
             requests += write_requests(Space.WORK, 4, bytes([value, 1]), SIZE)
         seen = [answer for answer in link.exchange(requests) if answer]
         assert seen == [data[8:10], *(bytes([value, 1]) for value in range(9))]
+        # The same where the window mixes reads with writes beside them.
+        requests = []
+        for value in range(10):
+            requests += read_requests(Space.WORK, 4, SIZE, SIZE)
+            requests += write_requests(Space.WORK, 5, bytes([value, 2]), SIZE)
+            requests += read_requests(Space.WORK, 6, SIZE, SIZE)
+            requests += write_requests(Space.WORK, 4, bytes([value, 3]), SIZE)
+        seen = [answer for answer in link.exchange(requests) if answer]
+        assert seen[::2] == [bytes([9, 1]), *(bytes([value, 3]) for value in range(9))]
+        assert seen[1::2] == [data[12:14]] * 10
     counts, statistics = wire.faults, link.statistics
     assert sum(counts.values()) > 5
     if counts["corrupt"] + counts["drop"] + counts["truncate"]:
@@ -114,9 +166,9 @@ class CountingEngine:
         self.program, self.core = inner.program, inner.core
         self.bias, self.work = inner.bias, inner.work
 
-    def run(self, address: int) -> list:
+    def run(self, address: int) -> list[Cycles]:
         self.work[0] += 1
-        return []
+        return [Cycles(busy=int(self.work[0]))]
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -128,6 +180,30 @@ def test_a_repeated_run_runs_once(seed: int) -> None:
     for done in range(1, 21):
         link.run(0)
         assert link.read(Space.WORK, 0, SIZE, SIZE) == done.to_bytes(SIZE, "little")
+    assert link.statistics.retries > 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_streamed_runs_over_a_bad_wire(seed: int) -> None:
+    """Runs, waits, and transfers beside them in one window: each run is done once, each wait and
+    each read sees what the runs before it left, and no later one.
+    """
+    board = GoldenBoard(CONFIG)
+    board.memories.engine = CountingEngine(board)
+    wire = FaultyTransport(board, seed, corrupt=0.1, drop=0.05, duplicate=0.2, truncate=0.05)
+    link = Link(wire, retries=20)
+    requests = []
+    for run in range(1, 41):
+        requests += [run_request(0), wait_request(run % 2)]
+        requests += read_requests(Space.WORK, 0, SIZE, SIZE)
+        requests += write_requests(Space.WORK, 1 + run % 4, bytes([run, 7]), SIZE)
+        requests += read_requests(Space.WORK, 1 + run % 4, SIZE, SIZE)
+    seen = [answer for answer in link.exchange(requests) if answer]
+    for run in range(1, 41):
+        counted, result, written = seen[3 * run - 3 : 3 * run]
+        assert Counters.unpack(counted).cycles == run
+        assert int.from_bytes(result, "little") == run
+        assert written == bytes([run, 7])
     assert link.statistics.retries > 0
 
 
@@ -384,31 +460,60 @@ class Old(GoldenBoard):
 
 
 def test_another_protocol_version_is_refused() -> None:
-    with pytest.raises(LinkError, match=r"speaks version 1 .* found version 9"):
+    with pytest.raises(LinkError, match=r"speaks version 2 .* found version 9"):
         Link(Old(CONFIG)).identify()
 
 
 class Busy(GoldenBoard):
-    """Says that a program runs for some looks at its counters."""
+    """Answers a WAIT so many seconds after it came; its own time passes only while it is read."""
 
-    def __init__(self, looks: int) -> None:
+    def __init__(self, seconds: float) -> None:
         super().__init__(CONFIG)
         self.timeout = 0.05
-        self.looks = looks
+        self.seconds = seconds
+        self.time = 0.0
+        self.held: list[tuple[float, Header, bytes]] = []
+        self.waits = 0
+
+    def now(self) -> float:
+        return self.time
 
     def _run(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
         return Status.OK, b""
 
-    def _status(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
-        status, answer = super()._status(header, payload, again)
-        self.looks -= 1
-        return status, bytes([self.looks >= 0]) + answer[1:]
+    def _answer(self, header: Header, payload: bytes = b"") -> None:
+        if header.op != Op.WAIT | RESPONSE_FLAG:
+            super()._answer(header, payload)
+        elif not self.held:  # the first copy's answer is on its way
+            self.waits += 1
+            self.held.append((self.time + self.seconds, header, payload))
+
+    def read(self, timeout: float) -> bytes:
+        if self.held and not self._answers:
+            end, header, payload = self.held[0]
+            self.time = min(self.time + timeout, end)
+            if self.time == end:
+                self.held.clear()
+                super()._answer(header, payload)
+        elif not self._answers:
+            self.time += timeout
+        return super().read(timeout)
 
 
-def test_run_waits_for_the_end() -> None:
-    board = Busy(5)
-    assert Link(board).run(0, patience=10.0).running == 0
-    assert board.looks == -1
+def test_a_wait_has_patience_of_its_own() -> None:
+    board = Busy(9.0)
+    link = Link(board)
+    assert link.run(0, patience=10.0).running == 0
+    assert (board.waits, link.statistics.timeouts) == (1, 0)
+    assert 9.0 <= board.time < 9.1
+    assert link.wait(WAIT_PENDING, patience=10.0) == link.status()
+    assert (board.waits, link.statistics.timeouts) == (2, 0)
+    # Nothing else has it: silence costs the transport's timeout and no more.
+    before = board.time
+    board._order = lambda header, payload: None  # type: ignore[method-assign]
+    with pytest.raises(LinkError, match="no answer to STATUS"):
+        link.status()
+    assert board.time - before == pytest.approx(4 * 0.05)
 
 
 class Slow(GoldenBoard):
@@ -438,6 +543,14 @@ def test_time_is_the_transports() -> None:
 
 
 def test_a_run_without_end_times_out() -> None:
-    message = r"RUN at PROGRAM 0: ends within 0.1 s; found still running"
-    with pytest.raises(LinkError, match=message):
-        Link(Busy(1 << 30)).run(0)
+    message = (
+        r"ends its programs within 0.25 s; found no answer to WAIT for the end of all programs"
+    )
+    with pytest.raises(LinkError, match=message) as caught:
+        Link(Busy(1e9)).run(0, patience=0.2)
+    assert "reset the device" in caught.value.fix
+
+
+def test_a_wait_says_what_for() -> None:
+    assert str(wait_request(WAIT_IDLE)) == "WAIT for the end of all programs"
+    assert str(wait_request(WAIT_PENDING)) == "WAIT for the end of all programs but the latest"

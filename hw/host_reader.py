@@ -1,0 +1,120 @@
+"""The host's reads of the engine's memories, beside a program that runs."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.protocol import Space
+from drawbar.hw.delay import delayed
+
+
+class HostReader(wiring.Component):
+    """Reads items for the host, those of work memory in slots that the program leaves free.
+
+    Slots are scarce while a program runs: a stage that fills the array takes one in every cycle. So
+    each fetches a whole vector, all lanes of one row of work memory, into a line of registers, and
+    the items that lie in it are answered from there.
+
+    Arguments
+    ---------
+    config:
+        The engine.
+    latency:
+        Cycles from the address of a vector of work memory to its data, at least 2; the other
+        memories answer sooner.
+
+    Members
+    -------
+    space, address, read, read_data, read_valid, refresh:
+        As in ``hw.interface.HostSignature``.
+    slot_free, fetch:
+        The host may give an address to work memory in this cycle; it does, of the row in which the
+        item lies.
+    program, core, bias, work:
+        What the memories answer to ``address``.
+
+    Latency: ``read_valid`` comes one cycle after ``read`` for an item that lies in the line,
+    ``latency + 2`` cycles after ``fetch`` for one that does not, and ``latency + 1`` cycles after
+    ``read`` for the other spaces.
+    """
+
+    def __init__(self, *, config: EngineConfig, latency: int) -> None:
+        if latency < 2:
+            raise ValueError(f"a memory answers in 2 cycles or more; found latency={latency!r}")
+        self.config = config
+        self.latency = latency
+        element = signed(config.data_width)
+        super().__init__(
+            {
+                "space": In(2),
+                "address": In(28),
+                "read": In(1),
+                "read_data": Out(64),
+                "read_valid": Out(1),
+                "refresh": In(1),
+                "slot_free": In(1),
+                "fetch": Out(1),
+                "program": In(32),
+                "core": In(data.ArrayLayout(element, config.rows)),
+                "bias": In(data.ArrayLayout(signed(config.acc_width), config.lanes)),
+                "work": In(data.ArrayLayout(element, config.lanes)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self.config
+        row = self.address[: config.row_bits]
+        lane = self.address[: config.lane_bits]
+
+        line = Signal.like(self.work)
+        in_line = Signal()  # so is the item at `address`, if it is one of work memory
+        left = Signal(range(self.latency))
+        of_work = self.space == Space.WORK
+
+        # A choice among many, a cycle ahead of the one among the spaces: the address stays.
+        program, core, bias = (
+            delayed(m, item, 1, name, reset_less=True)
+            for item, name in (
+                (self.program, "program"),
+                (self.core[row], "core"),
+                (self.bias[lane], "bias"),
+            )
+        )
+
+        def answer(item: Value) -> None:
+            m.d.sync += [self.read_data.eq(item), self.read_valid.eq(1)]
+
+        m.d.sync += self.read_valid.eq(0)
+        with m.FSM(name="read"):
+            with m.State("IDLE"):
+                m.d.sync += left.eq(self.latency - 1)
+                with m.If(self.read & ~self.read_valid):
+                    with m.If(of_work & in_line):
+                        answer(line[lane])
+                        m.d.sync += in_line.eq(lane != config.lanes - 1)
+                    with m.Elif(of_work):
+                        m.d.comb += self.fetch.eq(self.slot_free)
+                        with m.If(self.slot_free):
+                            m.next = "FETCH"
+                    with m.Else():
+                        m.next = "FETCH"
+            with m.State("FETCH"):
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
+                    m.next = "IDLE"
+                    with m.Switch(self.space):
+                        with m.Case(Space.PROGRAM):
+                            answer(program)
+                        with m.Case(Space.CORE):
+                            answer(core.as_signed())
+                        with m.Case(Space.BIAS):
+                            answer(bias.as_signed())
+                        with m.Case(Space.WORK):
+                            m.d.sync += [line.eq(self.work), in_line.eq(1)]
+        with m.If(self.refresh):
+            m.d.sync += in_line.eq(0)
+        return m

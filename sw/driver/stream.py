@@ -1,0 +1,167 @@
+"""The requests of many runs, one after the other, and the way from their answers to results.
+
+With two buffers the host fills one and reads its results while the engine runs the other::
+
+    WRITE x0, RUN 0, WRITE x1, RUN 1, WAIT until run 0 has ended,
+    READ y0 and WRITE x2, RUN 2, WAIT until run 1 has ended,
+    READ y1 and WRITE x3, RUN 3, ...
+
+``RUN 2`` is sent while run 1 is under way and starts when that ends. With one buffer each run waits
+for the end of the one before.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.protocol import Counters, Op, Space, address_of, item_bytes
+from drawbar.gen.transfers import LinkRate, Transfer, layout_span, row_of_runs
+from drawbar.sw.driver.frames import Request, run_request, wait_request
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A tensor in work memory: its first element, elements to its last, and where among these each
+    feature of each sample lies, ``(batch, features)``.
+    """
+
+    first: int
+    span: int
+    index: np.ndarray
+
+    @classmethod
+    def of(cls, layout: TensorLayout, batch: int) -> _Place:
+        first, span = layout_span(layout, batch)
+        return cls(first, span, layout.addresses(batch) - first)
+
+
+def _element(config: EngineConfig) -> np.dtype:
+    return np.dtype("<i1" if config.data_width == 8 else "<i2")
+
+
+class Places:
+    """Where an artefact's buffers lie; computed once for many runs."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        self.artefact = artefact
+        batch = artefact.batch
+        self.inputs = [_Place.of(buffer.input, batch) for buffer in artefact.buffers]
+        self.outputs = [_Place.of(buffer.output, batch) for buffer in artefact.buffers]
+
+
+class RunStream:
+    """The requests of all runs for some samples.
+
+    Arguments
+    ---------
+    places:
+        The loaded artefact's.
+    x:
+        Integers ``(samples, inputs)``, at least one; the rest of the last run is zeros.
+    rate:
+        Of the link: ``gen.transfers`` chooses the order of reads and writes for it.
+    first:
+        The buffer of the first run.
+
+    Members
+    -------
+    runs:
+        How many that takes.
+    requests:
+        In the order in which they are to be made.
+    """
+
+    def __init__(self, places: Places, x: np.ndarray, rate: LinkRate, first: int = 0) -> None:
+        artefact = places.artefact
+        turn = [(first + n) % len(artefact.buffers) for n in range(len(artefact.buffers))]
+        buffers = [artefact.buffers[n] for n in turn]
+        self._inputs = [places.inputs[n] for n in turn]
+        self._outputs = [places.outputs[n] for n in turn]
+        self._samples = len(x)
+        self._dtype = _element(artefact.config)
+        self._size = item_bytes(artefact.config, Space.WORK)
+        self.runs = -(-len(x) // artefact.batch)
+        self.requests: list[Request] = []
+
+        transfers = row_of_runs(
+            buffers,
+            artefact.config,
+            batch=artefact.batch,
+            cycles=artefact.cycles,
+            rate=rate,
+            runs=self.runs,
+        )
+        # Bytes written and read until the results of each run are there.
+        self._ends: list[int] = []
+        self._batch = artefact.batch
+        run = moved = got = 0
+        memory = self._image(run, x)
+        for transfer in transfers:
+            self.requests.append(self._request(transfer, run, memory, buffers))
+            if transfer.op == Op.RUN:
+                run += 1
+                memory = self._image(run, x)
+            elif transfer.op in (Op.READ, Op.WRITE):
+                moved += transfer.length
+                got += transfer.length if transfer.op == Op.READ else 0
+                if got == self._outputs[0].span * self._size:
+                    self._ends.append(moved)
+                    got = 0
+
+    def results(self, answers: Sequence[bytes]) -> np.ndarray:
+        """Integers ``(samples, outputs)`` from the answers to all requests."""
+        data = b"".join(self._answers(Op.READ, answers))
+        features = self._outputs[0].index.shape[1]
+        y = np.empty((self.runs * self._batch, features), np.int64)
+        start = 0
+        for run in range(self.runs):
+            place = self._outputs[run % len(self._outputs)]
+            memory = np.frombuffer(data, self._dtype, place.span, start)
+            y[run * self._batch : (run + 1) * self._batch] = memory[place.index]
+            start += place.span * self._size
+        return y[: self._samples]
+
+    def counters(self, answers: Sequence[bytes]) -> tuple[Counters, ...]:
+        """From the answer to each WAIT, one for each run: of that run, or of the one after it where
+        that had ended by then, too. The last is of the last run.
+        """
+        return tuple(Counters.unpack(answer) for answer in self._answers(Op.WAIT, answers))
+
+    def samples_done(self, moved: int) -> int:
+        """Samples whose results are there once so many bytes were written and read."""
+        return min(bisect_right(self._ends, moved) * self._batch, self._samples)
+
+    def _answers(self, op: Op, answers: Sequence[bytes]) -> Iterator[bytes]:
+        for request, answer in zip(self.requests, answers, strict=True):
+            if request.op == op:
+                yield answer
+
+    def _image(self, run: int, x: np.ndarray) -> bytes:
+        """What work memory holds of a run's input, from its first to its last element."""
+        place = self._inputs[run % len(self._inputs)]
+        samples = x[run * self._batch : (run + 1) * self._batch]
+        memory = np.zeros(place.span, self._dtype)
+        memory[place.index[: len(samples)]] = samples
+        return memory.tobytes()
+
+    def _request(
+        self, transfer: Transfer, run: int, memory: bytes, buffers: Sequence[Buffer]
+    ) -> Request:
+        place = address_of(Space.WORK, transfer.item)
+        match transfer.op:
+            case Op.READ:
+                return Request(Op.READ, place, transfer.length, size=self._size)
+            case Op.WRITE:
+                start = (transfer.item - self._inputs[run % len(buffers)].first) * self._size
+                payload = memory[start : start + transfer.length]
+                return Request(Op.WRITE, place, transfer.length, payload, self._size)
+            case Op.RUN:
+                return run_request(buffers[run % len(buffers)].address)
+            case _:
+                return wait_request(transfer.item)
