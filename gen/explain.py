@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from drawbar.gen.artefact import Artefact
+from drawbar.gen.bounds import operand_bound
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles, utilisation
 from drawbar.gen.order import Order, OrderSearch
@@ -116,7 +117,13 @@ class LostOrder:
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One layer: its order, and for a plan the orders that lost, best bound first."""
+    """One layer: its order, and for a plan the orders that lost, best bound first.
+
+    Members
+    -------
+    operand_bound:
+        Of a plan's layer: ``gen.bounds``; None for an artefact, which does not know other orders.
+    """
 
     name: str
     format: str
@@ -125,6 +132,7 @@ class LayerReport:
     ranks: tuple[int, ...]
     order: str
     cycles: int
+    operand_bound: int | None
     lost: tuple[LostOrder, ...]
 
 
@@ -343,9 +351,10 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
     for number, network in enumerate(plan.networks):
         chosen = tuple(s.step for s in plan.stages if s.layer == number)
         lost: tuple[LostOrder, ...] = ()
+        search = OrderSearch(network, config, plan.batch)
         if losers:
             lost = lost_orders(
-                OrderSearch(network, config, plan.batch),
+                search,
                 chosen,
                 config,
                 count=losers,
@@ -362,6 +371,7 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
                 ranks=tuple(layer.ranks),
                 order=plan.layer_text(number),
                 cycles=plan.layer_cycles(number),
+                operand_bound=operand_bound(search),
                 lost=_for_memory(lost) if plan.minimise == "memory" else lost,
             )
         )
@@ -401,6 +411,7 @@ def explain_artefact(artefact: Artefact) -> Explanation:
             ranks=layer.ranks,
             order=layer.plan,
             cycles=layer.cycles,
+            operand_bound=None,
             lost=(),
         )
         for layer in artefact.layers

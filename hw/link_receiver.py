@@ -116,17 +116,18 @@ class LinkReceiver(wiring.Component):
             crc.byte.eq(byte),
         ]
 
-        # What the header says, from the state after it on.
+        # What the header says, in registers, as comparisons are long. The part of it that is used
+        # is there six bytes before its end, and what is waited for changes only at a frame's end.
         slot = header.seq[: self._slot_bits]
         slot_taken = taken.bit_select(slot, 1)
         age = Signal(8)
         new = Signal()
         duplicate = Signal()
         has_payload = Signal()
-        m.d.comb += [
+        m.d.comb += age.eq(expected - 1 - header.seq)
+        m.d.sync += [
             new.eq((header.op == Op.IDENTIFY) | (header.seq == expected)),
-            age.eq(expected - 1 - header.seq),
-            duplicate.eq(~new & (age < history)),
+            duplicate.eq(age < history),
             has_payload.eq(
                 (header.op == Op.WRITE) & (header.length != 0) & (header.length <= MAX_PAYLOAD)
             ),

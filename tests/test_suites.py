@@ -8,8 +8,11 @@ import sys
 from math import prod
 
 import pytest
+from small_engines import ENGINES
+from typer.testing import CliRunner
 
 import drawbar
+from drawbar.gen.cli.main import app
 from drawbar.gen.config import PRESETS, load_config
 from drawbar.gen.errors import InputError
 from drawbar.layer_suites import (
@@ -22,7 +25,9 @@ from drawbar.layer_suites import (
     fitting_engine,
     run_layers,
 )
+from drawbar.streaming_suite import demo_like_model, stream_rows
 from drawbar.suites import SUITES, run_suite
+from drawbar.sw.compress.demo_model import RECIPES
 
 SMALL = Layer("small", (4, 5, 4), (2, 3, 4), (1, 3, 2, 1), known=(("ideal", 7),))
 
@@ -89,6 +94,53 @@ def test_an_enlarged_engine_says_so() -> None:
     assert config.name == "tiny, core_depth=256, work_depth=1024"
     assert (config.core_depth, config.work_depth) == (256, 1024)
     assert enlarged(PRESETS["tiny"]) == PRESETS["tiny"]
+
+
+def test_rows_say_what_bounds_a_layer_and_what_two_buffers_take() -> None:
+    (row,) = run_layers([SMALL], PRESETS["tiny"], batch=1, device="golden")
+    assert 0 < row["operand_bound"] <= row["cycles_measured"]
+    assert (row["buffers"], row["work_bytes_double"] > row["work_bytes_peak"]) == (2, True)
+
+
+def test_streams_are_predicted_to_the_cycle() -> None:
+    config = ENGINES[0]
+    rows = stream_rows([(SMALL.model(), config, pace) for pace in (1, 4)], runs=8)
+    assert [(row["byte_cycles"], row["buffers"]) for row in rows] == [
+        (1, 1), (1, 2), (4, 1), (4, 2),
+    ]  # fmt: skip
+    for row in rows:
+        assert row["mismatches"] == 0
+        assert row["cycles_measured"] == row["cycles_predicted"]
+        assert row["period_measured"] == row["period_predicted"]
+        assert row["idle"] == row["period_measured"] - row["cycles_measured"] >= row["gap_least"]
+        assert row["runs"] == 8
+    assert rows[0]["speed_up"] == rows[2]["speed_up"] == 1
+    assert min(rows[1]["speed_up"], rows[3]["speed_up"]) > 1
+    json.dumps(rows)
+
+
+def test_the_model_of_the_streaming_suite_is_the_demos() -> None:
+    recipe = RECIPES["mnist"]
+    layers = demo_like_model().layers
+    assert [layer.modes_in for layer in layers[:2]] == [recipe.modes_in, recipe.modes_1]
+    assert [layer.modes_out for layer in layers[:2]] == [recipe.modes_1, recipe.modes_2]
+    assert [layer.ranks[1:-1] for layer in layers[:2]] == [recipe.ranks_1, recipe.ranks_2]
+    assert layers[2].outputs == 10
+
+
+def test_wrong_periods_fail_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {
+        "model": "m", "byte_cycles": 1, "buffers": 2, "batch": 1, "cycles_predicted": 9,
+        "cycles_measured": 9, "cycles_in": 1, "cycles_out": 1, "period_predicted": 10,
+        "period_measured": 10.0, "idle": 1, "speed_up": 1.0, "mismatches": 0,
+    }  # fmt: skip
+    for change, code in (({}, 0), ({"period_measured": 11.0}, 3), ({"mismatches": 1}, 3)):
+        monkeypatch.setattr(drawbar, "bench", lambda *_, change=change, **__: [{**row, **change}])
+        for options in ([], ["--json"]):
+            assert (
+                CliRunner().invoke(app, ["bench", "--suite", "streaming", *options]).exit_code
+                == code
+            )
 
 
 @pytest.mark.parametrize("name", ["nonsense", "Tie"])

@@ -121,6 +121,7 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
     notes = []
     for row in rows:
         facts = [f"{what}: {exact(cycles)} cycles" for what, cycles in row["known"].items()]
+        facts.append(f"operand bound: {exact(row['operand_bound'])} cycles")
         facts.append(f"{row['compression']:,.0f}x fewer weights")
         if "error" in row:
             view.add_row(row["layer"], "does not fit")

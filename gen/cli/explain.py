@@ -258,6 +258,14 @@ def _show(found: Explanation) -> None:
         if found.proven
         else f"not proven optimal: no plan takes fewer than {exact(found.bound)}"
     )
+    for layer in found.layers:
+        if layer.operand_bound is not None:
+            console.print(
+                f"{layer.name}: {exact(layer.cycles)} cycles; any array of these multipliers that "
+                f"reads one vector of a core and one of the live tensor a cycle, and writes one of "
+                f"results, takes at least {exact(layer.operand_bound)}.",
+                soft_wrap=True,
+            )
     buffers = buffers_text(
         found.streaming.buffers, found.work_bytes_double, found.program_words, config
     )

@@ -101,7 +101,7 @@ class ReplayResult:
 
 
 def check_case(board: Device, artefact: Artefact, x: np.ndarray) -> Mismatch | None:
-    """Load an artefact and run it on integer inputs, batch after batch, back to back.
+    """Load an artefact and run it on integer inputs, batch after batch, and then all in one stream.
 
     Outputs must be the golden model's, and each run's cycles, cause by cause, the cycle model's.
     None where they are.
@@ -110,28 +110,31 @@ def check_case(board: Device, artefact: Artefact, x: np.ndarray) -> Mismatch | N
     predicted = sum(program_cycles(stages, artefact.config), start=Cycles())
     expected = run_artefact(artefact, x)
     board.load(artefact)
-    for start in range(0, len(x), artefact.batch):
-        piece = x[start : start + artefact.batch]
-        number = start // artefact.batch
+    parts = [
+        (start, x[start : start + artefact.batch]) for start in range(0, len(x), artefact.batch)
+    ]
+    for start, piece in [*parts, (0, x)]:
+        title = f"run {start // artefact.batch}" if len(piece) < len(x) else "all runs"
         try:
             found = board.run_integers(piece)
         except LinkError as error:
             counters = board.status()
             wrong = _wrong_cycles(predicted, counters)
             if wrong:
-                return Mismatch("cycles", f"run {number}: {wrong}")
-            return Mismatch("link", f"run {number}: {error}")
+                return Mismatch("cycles", f"{title}: {wrong}")
+            return Mismatch("link", f"{title}: {error}")
         report = board.last_run
         assert report is not None
-        wrong = _wrong_cycles(predicted, report.counters)
-        if wrong:
-            return Mismatch("cycles", f"run {number}: {wrong}")
+        for counters in report.waits:
+            wrong = _wrong_cycles(predicted, counters)
+            if wrong:
+                return Mismatch("cycles", f"{title}: {wrong}")
         bad = np.argwhere(found != expected[start : start + len(piece)])
         if len(bad):
             sample, output = (int(i) for i in bad[0])
             return Mismatch(
                 "bits",
-                f"run {number}: {len(bad)} of {found.size} outputs differ; sample {sample}, output "
+                f"{title}: {len(bad)} of {found.size} outputs differ; sample {sample}, output "
                 f"{output}: golden {int(expected[start + sample, output])}, "
                 f"hardware {int(found[sample, output])}",
             )

@@ -11,6 +11,7 @@ import numpy as np
 
 from drawbar import api
 from drawbar.gen.artefact import Artefact
+from drawbar.gen.bounds import operand_bound
 from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.cycles import utilisation
 from drawbar.gen.errors import FitError
@@ -212,6 +213,7 @@ def _row(layer: Layer, config: EngineConfig, batch: int) -> Row:
         "compression": network.dense_weights / network.core_weights,
         "core_bytes_available": config.core_bytes,
         "work_bytes_available": config.work_bytes,
+        "operand_bound": operand_bound(OrderSearch(network, config, batch)),
         "known": dict(layer.known),
     }
 
@@ -241,6 +243,8 @@ def run_layer(
         "utilisation": utilisation(multiplications, run.counters.cycles, config),
         "core_bytes": artefact.meta["core_bytes"],
         "work_bytes_peak": artefact.meta["work_bytes_peak"],
+        "work_bytes_double": artefact.meta["work_bytes_double"],
+        "buffers": len(artefact.buffers),
         "proven": artefact.meta["proven"],
         "mismatches": int(np.count_nonzero(found != run_artefact(artefact, x))),
         "plan": artefact.layers[0].plan,

@@ -101,6 +101,53 @@ def test_minimise_memory(workshop, command) -> None:
     assert "cycles, memory" in refused.json["rule"]
 
 
+def test_buffers(workshop, command) -> None:
+    arguments = ("net.safetensors", "--engine", "engine.toml")
+    made = ("--calibration", "calibration.npy", "-o", "b.drawbar")
+    cycles = set()
+    for buffers in (1, 2):
+        estimate = command("estimate", *arguments, "--buffers", buffers, "--json").json
+        compiled = command("compile", *arguments, *made, "--buffers", buffers, "--json").json
+        info = command("info", "b.drawbar", "--json").json
+        explained = command("explain", "b.drawbar", "--json").json
+        assert len(drawbar.Artefact.load("b.drawbar").buffers) == buffers
+        assert estimate["buffers"] == compiled["buffers"] == info["buffers"] == buffers
+        assert estimate["work_bytes_double"] == info["work_bytes_double"] > 0
+        stream = estimate["streaming"]
+        assert stream == compiled["streaming"] == info["streaming"] == explained["streaming"]
+        assert stream["cycles"] == estimate["cycles"]
+        assert stream["period"] >= max(stream["cycles"], stream["cycles_in"], stream["cycles_out"])
+        assert stream["limit"] in ("compute", "link in", "link out")
+        assert command("verify", "b.drawbar", "--device", "golden").code == 0
+        cycles.add(estimate["cycles"])
+        for answer in (
+            command("estimate", *arguments, "--buffers", buffers),
+            command("compile", *arguments, *made, "--buffers", buffers),
+            command("info", "b.drawbar"),
+            command("explain", "b.drawbar"),
+        ):
+            assert "two, so transfers go beside a run" in answer.out or buffers == 1
+            assert "one; two would need" in answer.out or buffers == 2
+    assert len(cycles) == 1
+    assert command("estimate", *arguments, "--json").json["buffers"] == 2
+    assert command("estimate", *arguments, "--minimise", "memory", "--json").json["buffers"] == 1
+    refused = command("estimate", *arguments, "--buffers", 3)
+    assert refused.code == 2
+
+    words = 2 * estimate["program_words"]
+    depth = workshop.artefact.config.program_depth
+    toml = Path("engine.toml").read_text()
+    Path("short.toml").write_text(
+        toml.replace(f"program_depth = {depth}", f"program_depth = {words - 1}")
+    )
+    one = command("estimate", "net.safetensors", "--engine", "short.toml")
+    assert "two would need 1 words more program memory" in " ".join(one.out.split())
+    error = workshop.refused(
+        "estimate", "net.safetensors", "--engine", "short.toml", "--buffers", 2
+    )
+    assert error["value"] == f"{words} words, 1 too many"
+
+
 def test_info(workshop, command) -> None:
     facts = command("info", "net.drawbar", "--json").json
     assert facts["config_hash"] == workshop.artefact.config.hash.hex()
@@ -140,7 +187,7 @@ def test_verify(workshop, command, device: str) -> None:
     facts = answer.json
     assert facts["passed"] is True
     assert facts["mismatches"] == 0
-    assert facts["compared"] == 8 * 5
+    assert facts["compared"] == 2 * 8 * 5  # in each buffer
     assert facts["first"] is None
     assert "passed" in command("verify", "net.drawbar", "--device", device).out
 
@@ -153,7 +200,7 @@ def test_verify_finds_a_wrong_bit(workshop, command) -> None:
     assert answer.code == 3
     facts = answer.json
     assert facts["passed"] is False
-    assert facts["mismatches"] == 1
+    assert facts["mismatches"] == 2  # in each buffer
     assert facts["first"][:3] == [3, 2, int(expected[3, 2])]
     plain = command("verify", "wrong.drawbar", "--device", "golden")
     assert plain.code == 3

@@ -22,6 +22,7 @@ from drawbar.gen.protocol import (
     item_bytes,
 )
 from drawbar.gen.stage import Loop, Stage
+from drawbar.sim.golden_board import GoldenBoard
 from drawbar.sw.driver.frames import FrameReader
 from drawbar.sw.driver.transport import Transport
 
@@ -166,6 +167,19 @@ class CountingTransport(Transport):
 
     def describe(self) -> str:
         return f"counting {self.inner.describe()}"
+
+
+class CountingEngine:
+    """Memories of the golden board, and a program that counts its runs in work element 0."""
+
+    def __init__(self, board: GoldenBoard) -> None:
+        inner = board.memories.engine
+        self.program, self.core = inner.program, inner.core
+        self.bias, self.work = inner.bias, inner.work
+
+    def run(self, address: int) -> list[Cycles]:
+        self.work[0] += 1
+        return [Cycles(busy=int(self.work[0]))]
 
 
 class SilentTransport(Transport):
