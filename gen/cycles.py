@@ -7,10 +7,14 @@ free when that next tile ends: so it ends ``max(K, n)`` cycles after its predece
 Stages overlap. When the last step of a stage is issued, the next one is latched if its descriptor
 is here; it waits for as long as its program says (``gen.schedule`` sees to it that every word is
 written before it is read), loads its address generators, and issues, while the stage before still
-drains. Its first tile may not end before the drain side has changed stages::
+drains. Its first tile leaves the drain side the time to change stages::
 
-    stage s    ... steps of the last tile | drain of the last tile ............ written
-    stage s+1                        latch| wait | load | step step ...... first tile ends
+    stage s    ... steps of the last tile | drain of the last tile | ............ written
+    stage s+1                     turn|latch| wait | load | step step ...... first tile ends
+
+The pipeline is long, so that its clock is fast; only the first and the last step of a program, and
+stages that wait for each other, ever see how long. Its lengths are stated here, once, for the model
+and for the hardware.
 
 Transfers cost no cycles: the host's reads and writes take only what the program leaves free. A
 program that is pending starts ``RUN_GAP`` cycles after the end of the one before.
@@ -25,19 +29,53 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
-#: Cycles from the issue of a tile's last step to the cycle at whose end its last row is written,
-#: besides one for each row.
-ISSUE_TO_WRITE = 13
+#: Cycles from the issue of a step to the address of its live vector.
+ISSUE_TO_ADDRESS = 1
+#: Work memory: cycles from the address of a vector to the one at whose end its banks are read or
+#: written, and to its data.
+WORK_ACCESS = 4
+WORK_READ = 8
+#: Core, bias and program memory: cycles from an address to its data.
+BANK_READ = 4
+#: Cycles from the operands of a tile's last step at the array to its first row, and from a row to
+#: its results, of the first lane group.
+ARRAY_TO_ROW = 4
+ROW_TO_RESULT = 6
+#: Lanes of a lane group. Each group works a cycle behind the one before, so that what all lanes
+#: share reaches them one group after the other.
+GROUP_LANES = 4
+#: Cycles from the issue of a step to its operands at the array, and to the one at whose end work
+#: memory is read for it.
+ISSUE_TO_ARRAY = ISSUE_TO_ADDRESS + WORK_READ
+ISSUE_TO_READ = ISSUE_TO_ADDRESS + WORK_ACCESS
+#: Cycles from the last step of a stage to the first one in which the next can be latched.
+STEP_TO_LATCH = 1
 #: Cycles from the latch of a stage to its first step, besides its wait.
-LATCH_TO_STEP = 2
-#: The first tile of a stage may end this many cycles before the last row of the stage before is
-#: written.
-HANDOVER = 5
+LATCH_TO_STEP = 3
+#: Cycles that the drain side needs to change stages: the first tile of a stage ends at least so
+#: many after the last one of the stage before, besides one for each row of that.
+HANDOVER = 3
+#: A stage can be latched this many cycles before the last row of the stage two before it is
+#: written, and no sooner.
+LATCH_BEFORE_WRITE = 7
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
 #: descriptor word.
-FETCH_LATENCY = 3
+FETCH_LATENCY = BANK_READ + 2
 #: Cycles without a program between the end of a run and the start of the one that was pending.
 RUN_GAP = 1
+
+
+def group_skew(config: EngineConfig) -> int:
+    """Cycles by which the last lane group is behind the first."""
+    return -(-config.lanes // GROUP_LANES) - 1
+
+
+def issue_to_write(config: EngineConfig) -> int:
+    """Cycles from the issue of a tile's last step to the cycle at whose end its last row is
+    written, besides one for each row.
+    """
+    to_row = ISSUE_TO_ARRAY + ARRAY_TO_ROW
+    return to_row + ROW_TO_RESULT + group_skew(config) + WORK_ACCESS - 1
 
 
 @dataclass(frozen=True)
@@ -89,6 +127,8 @@ class Tiling:
 
     Members
     -------
+    emptying:
+        Cycles from the last step to the write of the last row.
     group:
         Cycles from one group to the next.
     """
@@ -98,6 +138,7 @@ class Tiling:
     rows_last: int
     lane_tiles: int
     rows: int
+    emptying: int
 
     @property
     def group(self) -> int:
@@ -112,17 +153,13 @@ class Tiling:
         """Cycles from the first step to the last one, both included, if nothing else waits."""
         return self.k + self.lane_tiles * self.group - max(self.k, self.rows_last)
 
-    @property
-    def emptying(self) -> int:
-        """Cycles from the last step to the write of the last row."""
-        return ISSUE_TO_WRITE + self.rows_last
-
 
 def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
     """Tiles of a stage of ``rows`` result rows and reductions of ``k`` steps."""
     row_tiles = -(-rows // config.rows)
     rows_last = rows - (row_tiles - 1) * config.rows
-    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows)
+    emptying = issue_to_write(config) + rows_last
+    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying)
 
 
 def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
@@ -131,7 +168,7 @@ def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
 
 def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
     """The least that a stage of these sizes adds to a program: issue, drain stalls, a load."""
-    return tiling(rows, k, lane_tiles, config).issue + LATCH_TO_STEP - 1
+    return tiling(rows, k, lane_tiles, config).issue + STEP_TO_LATCH + LATCH_TO_STEP - 1
 
 
 def least_cycles(rows: int, k: int, lane_tiles: int, final: bool, config: EngineConfig) -> int:
@@ -146,37 +183,40 @@ def fetch_cycles(config: EngineConfig) -> int:
     return descriptor_words(config) + FETCH_LATENCY
 
 
+def program_bound(stages: int, config: EngineConfig) -> int:
+    """The least that a program takes whose stages take ``stages`` cycles by ``tile_cycles``."""
+    return fetch_cycles(config) - STEP_TO_LATCH + stages + issue_to_write(config) + 1
+
+
 def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles]:
     """Cycles of each stage of a program, from the last step of the stage before to its own last
     step; the last stage's also until its last result is written. Their sum is what the engine
     reports.
     """
     result = []
-    last_step = 0
+    last_step = turn = 0
     fetched = fetch_cycles(config)
     earliest_end = 0
-    handed = written = 0
+    written = written_before = 0
     for number, stage in enumerate(stages):
         tiles = stage_tiling(stage, config)
-        # A stage stays with the issue side until the drain side takes it.
-        latch = max(last_step, fetched, handed + 1)
+        latch = max(turn, fetched, written_before - LATCH_BEFORE_WRITE)
         first_step = latch + LATCH_TO_STEP + stage.wait
         held = max(0, earliest_end - (first_step + tiles.k - 1))
         end = first_step + tiles.issue - 1 + held
         cycles = Cycles(
             busy=tiles.busy,
             stall_drain=tiles.issue - tiles.busy + held,
-            stall_fetch=latch - last_step,
-            flush=LATCH_TO_STEP - 1 + stage.wait,
+            stall_fetch=latch - turn,
+            flush=turn - last_step + LATCH_TO_STEP - 1 + stage.wait,
         )
         if number == len(stages) - 1:
             cycles += Cycles(flush=tiles.emptying)
         result.append(cycles)
-        last_step = end
+        last_step, turn = end, end + STEP_TO_LATCH
         fetched = latch + fetch_cycles(config)
-        handed = max(latch + 1, written - HANDOVER + 3)
-        written = end + tiles.emptying
-        earliest_end = written - HANDOVER
+        earliest_end = end + tiles.rows_last + HANDOVER
+        written_before, written = written, end + tiles.emptying
     return result
 
 

@@ -18,7 +18,7 @@ from itertools import pairwise, product
 
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ISSUE_TO_WRITE, fetch_cycles, program_cycles
+from drawbar.gen.cycles import program_bound, program_cycles
 from drawbar.gen.errors import FitError
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model
@@ -99,7 +99,7 @@ def place(
         tensors=tuple(tensors),
         bases=(bases,),
         cycles=tuple(program_cycles([stage for _, stage in program], config)),
-        bound=fetch_cycles(config) + bound + ISSUE_TO_WRITE + 1,
+        bound=program_bound(bound, config),
         proven=proven,
         input=border(tensors[0], bases[0], networks[0].input),
         output=border(tensors[-1], bases[-1], networks[-1].output),

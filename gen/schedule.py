@@ -21,11 +21,15 @@ from math import factorial
 import numpy as np
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ISSUE_TO_WRITE, LATCH_TO_STEP, stage_tiling
+from drawbar.gen.cycles import (
+    ISSUE_TO_READ,
+    LATCH_TO_STEP,
+    STEP_TO_LATCH,
+    issue_to_write,
+    stage_tiling,
+)
 from drawbar.gen.stage import Loop, Stage
 
-#: Cycles from the issue of a step to the one at whose end work memory is read for it.
-ISSUE_TO_READ = 3
 #: Stages of more columns x k, or columns x rows, keep the order of their loops: trying costs time.
 LARGE = 1 << 17
 #: Column orders tried for each stage.
@@ -74,7 +78,7 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
     group = _groups(stage, config)[:, None]
     row_tile, row = np.divmod(np.arange(stage.rows), config.rows)
     ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * max(tiles.k, tiles.rows)
-    times = ends - (tiles.issue - 1) + ISSUE_TO_WRITE + 1 + row[None, :]
+    times = ends - (tiles.issue - 1) + issue_to_write(config) + 1 + row[None, :]
     addresses = (
         stage.y_base + _columns(stage, "y")[:, None] + _spread(stage.row_loops, "y")[None, :]
     )
@@ -98,7 +102,7 @@ def _least_wait(written: tuple[np.ndarray, np.ndarray], read: tuple[np.ndarray, 
     np.maximum.at(ready, written[0] - base, written[1])
     # A word is there for reads from the cycle after its write on.
     first_step = ready[read[0] - base] + 1 - ISSUE_TO_READ - read[1]
-    return max(0, int(first_step.max()) - LATCH_TO_STEP)
+    return max(0, int(first_step.max()) - STEP_TO_LATCH - LATCH_TO_STEP)
 
 
 def _orders(stage: Stage) -> list[tuple[int, ...]]:

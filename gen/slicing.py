@@ -34,8 +34,8 @@ def stage_cycles(
     if not step.sliced:
         return cycles
     tiles = tiling(rows, k, lane_tiles, config)
-    # The first tile may only end once the stage before is nearly written.
-    handed_on = tiles.emptying - HANDOVER + tiles.issue - k
+    # The first tile leaves the drain side the time to change stages.
+    handed_on = tiles.rows_last + HANDOVER + tiles.issue - k
     return step.slices * max(cycles, handed_on)
 
 

@@ -17,7 +17,15 @@ import numpy as np
 
 from drawbar.gen.artefact import Artefact, Buffer
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ISSUE_TO_WRITE, RUN_GAP, program_cycles, stage_tiling
+from drawbar.gen.cycles import (
+    ISSUE_TO_ADDRESS,
+    RUN_GAP,
+    WORK_ACCESS,
+    WORK_READ,
+    issue_to_write,
+    program_cycles,
+    stage_tiling,
+)
 from drawbar.gen.planned import Plan
 from drawbar.gen.program import decode
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, WAIT_PENDING, Op, Space, item_bytes
@@ -32,14 +40,10 @@ SETTLE = (2, 1)
 TAKE_TO_ACT = 3
 #: Cycles from the fetch of a line of work memory to the first byte of an item in it, and the least
 #: from one item of a line to the next.
-FETCH_TO_BYTE = 8
+FETCH_TO_BYTE = WORK_READ + 4
 ITEM_TO_ITEM = 3
 #: A run starts this many cycles after the executor acts on its RUN, if nothing runs.
 ACT_TO_START = 2
-#: Cycles from a step to its read of work memory, and from the last step of a tile to the write of
-#: its first row, where they take the memory's address.
-STEP_TO_READ = 1
-STEP_TO_WRITE = ISSUE_TO_WRITE - 1
 #: Runs after which they repeat, and the last ones of them that are averaged: both buffers alike.
 STEADY_RUNS = 8
 AVERAGED = 4
@@ -68,9 +72,11 @@ class Slots:
             between = np.maximum(tiles.k, rows[:-1])
             ends = first_step + issue - 1 - np.append(np.cumsum(between[::-1])[::-1], 0)
             steps = np.append(first_step, ends[:-1] + 1)[:, None] + np.arange(tiles.k - 1)
-            reading[np.append(steps.reshape(-1), ends) + STEP_TO_READ] = True
+            # A write takes the memory's address when its way there begins.
+            to_write = issue_to_write(config) + 1 - WORK_ACCESS
+            reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True
             for row in range(tiles.rows):
-                writing[ends[rows > row] + STEP_TO_WRITE + row] = True
+                writing[ends[rows > row] + to_write + row] = True
         self.reading = _Free(reading)
         self.writing = _Free(writing)
 

@@ -52,8 +52,14 @@ def module_name(config: EngineConfig) -> str:
     return "drawbar_" + _NOT_IDENTIFIER.sub("_", config.name)
 
 
-def to_verilog(component: Component, name: str) -> str:
+def to_verilog(component: Component, name: str, platform: object = None) -> str:
     """Verilog of ``component`` as module ``name``.
+
+    Arguments
+    ---------
+    platform:
+        What it is elaborated for: an FPGA family's primitives (``hw.vendor``), such as ``Ecp5()``;
+        by default plain Verilog for anything.
 
     Raises
     ------
@@ -71,7 +77,9 @@ def to_verilog(component: Component, name: str) -> str:
     # the time.
     gc.disable()
     try:
-        return verilog.convert(component, name=name, emit_src=False, strip_internal_attrs=True)
+        return verilog.convert(
+            component, name=name, platform=platform, emit_src=False, strip_internal_attrs=True
+        )
     except YosysError as error:
         raise ToolError(
             "yosys", "writes the Verilog", error, "pip install 'drawbar[hdl]' brings one that does"

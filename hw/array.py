@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import GROUP_LANES
+from drawbar.hw.delay import delayed
+from drawbar.hw.vendor.portable import PRODUCT_LATENCY, Portable, primitives
 
 
 class MacArray(wiring.Component):
     """``acc[r][c] += core[r] * live[c]`` each cycle; a finished tile moves to the drain registers
     as a whole.
 
-    Steps k and k + 1 are the last two of a tile here; the first step of the next one follows::
+    Step k is the last one of a tile here, of the first lane group; the first step of the next tile
+    follows::
 
-        cycle    0       1          2            3             4          5
-        valid    step k  step k+1   next step
-        last             high
-        product          product k  product k+1  next product
-        acc                         ... + k      ... + k+1     next tile
-        loaded                                   high
-        shift                                                  high       high
-        row                                                    row 0      row 1
+        cycle    0       1     2     3             4           5
+        valid    step k  next
+        last     high
+        product                      product k     next
+        acc                          all but k     0           next tile
+        row                                        row 0       row 1
+        turn                         high          high
+
+    Lane group g (``gen.cycles.GROUP_LANES`` lanes) does the same g cycles later: its ``live`` is
+    delayed here, and its rows come later. What all lanes share, the core vector and the control,
+    goes from group to group; so no register has to reach all of the array in one cycle.
 
     Members
     -------
-    core, live, valid, first, last:
-        One reduction step: a core vector, a live vector, and whether the step begins or ends a
-        tile. Without ``valid`` the others mean nothing.
-    loaded:
-        The tile whose last step came two cycles ago is complete, and moves to the drain registers
-        at the end of this cycle.
-    shift:
-        The next row of the tile, from the next cycle. ``loaded`` wins.
+    core, live, valid, last:
+        One reduction step: a core vector, a live vector, and whether the step ends a tile. Without
+        ``valid`` the others mean nothing.
+    turn:
+        From the next cycle but one on, the next row of the tile. It says nothing in the cycle
+        before a tile's row 0 comes.
     row:
-        One row of accumulators: row 0 from three cycles after the tile's last step, one row further
-        after each ``shift``; undefined when all rows are shifted out.
+        One row of accumulators: row 0 from ``gen.cycles.ARRAY_TO_ROW`` cycles after the tile's last
+        step, one row further two cycles after each ``turn``; undefined when all rows have turned.
 
     Throughput: one step a cycle. A tile overwrites what is left of the one before, so its last step
     comes at least as many cycles after that one's as that one has rows to drain. There is no
     back-pressure: the issue side keeps that distance. Accumulation is exact modulo
-    ``2**acc_width``. Reset clears all registers.
+    ``2**acc_width``. Two cycles after a reset the array is empty.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -51,43 +56,68 @@ class MacArray(wiring.Component):
                 "core": In(data.ArrayLayout(signed(config.data_width), config.rows)),
                 "live": In(data.ArrayLayout(signed(config.data_width), config.lanes)),
                 "valid": In(1),
-                "first": In(1),
                 "last": In(1),
-                "loaded": Out(1),
-                "shift": In(1),
+                "turn": In(1),
                 "row": Out(data.ArrayLayout(signed(config.acc_width), config.lanes)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        vendor = primitives(platform)
         rows, lanes = self.config.rows, self.config.lanes
-        data_width, acc_width = self.config.data_width, self.config.acc_width
-
-        valid_1 = Signal()
-        first_1 = Signal()
-        last_1 = Signal()
-        m.d.sync += [
-            valid_1.eq(self.valid),
-            first_1.eq(self.first),
-            last_1.eq(self.valid & self.last),
-            self.loaded.eq(last_1),
-        ]
-        drain = [
-            [Signal(signed(acc_width), name=f"drain_{r}_{c}") for c in range(lanes)]
-            for r in range(rows)
-        ]
-        for r in range(rows):
-            for c in range(lanes):
-                product = Signal(signed(2 * data_width), name=f"product_{r}_{c}")
-                acc = Signal(signed(acc_width), name=f"acc_{r}_{c}")
-                m.d.sync += product.eq(self.core[r] * self.live[c])
-                with m.If(valid_1):
-                    m.d.sync += acc.eq(Mux(first_1, 0, acc) + product)
-                with m.If(self.loaded):
-                    m.d.sync += drain[r][c].eq(acc)
-                if r + 1 < rows:
-                    with m.Elif(self.shift):
-                        m.d.sync += drain[r][c].eq(drain[r + 1][c])
-        m.d.comb += [self.row[c].eq(drain[0][c]) for c in range(lanes)]
+        core: list[Value] = [self.core[r] for r in range(rows)]
+        # One cycle less than the products take, for the copies.
+        ahead = PRODUCT_LATENCY - 1
+        step = delayed(m, self.valid, ahead, "step")
+        # A reset looks like the end of a tile, so that it clears the accumulators.
+        ends: Value = Signal(init=1)
+        m.d.sync += ends.eq(delayed(m, self.valid & self.last, ahead - 1, "ends"))
+        turn: Value = self.turn
+        for group, first in enumerate(range(0, lanes, GROUP_LANES)):
+            inside = range(first, min(first + GROUP_LANES, lanes))
+            if group:
+                core = [
+                    delayed(m, value, 1, f"core_{first}_{r}", reset_less=True)
+                    for r, value in enumerate(core)
+                ]
+                step = delayed(m, step, 1, f"step_{first}")
+                ends = delayed(m, ends, 1, f"ends_{first}")
+                turn = delayed(m, turn, 1, f"turn_{first}")
+            live = [delayed(m, self.live[c], group, f"live_{c}", reset_less=True) for c in inside]
+            products = vendor.products(m, core, live, first_lane=first)
+            self._accumulate(m, vendor, inside, products, step, ends, turn)
         return m
+
+    def _accumulate(
+        self,
+        m: Module,
+        vendor: Portable,
+        lanes: range,
+        products: list[list[Value]],
+        step: Value,
+        ends: Value,
+        turn: Value,
+    ) -> None:
+        """Accumulators and drain registers of a lane group; control is one cycle ahead."""
+        rows, shape, first = self.config.rows, signed(self.config.acc_width), lanes[0]
+        # A tile's last sum goes to the drain registers and clears the accumulators: so a step needs
+        # no multiplexer in front of its adder.
+        adds = vendor.copies(m, step, rows, f"adds_{first}")
+        clears = vendor.copies(m, ends, rows, f"clears_{first}", init=1)
+        loads = vendor.copies(m, ends, rows, f"loads_{first}")
+        moves = vendor.copies(m, ends | turn, rows, f"moves_{first}")
+        for c in lanes:
+            drain = [Signal(shape, name=f"drain_{r}_{c}", reset_less=True) for r in range(rows)]
+            for r in range(rows):
+                acc = Signal(shape, name=f"acc_{r}_{c}", reset_less=True)
+                total = Signal(shape, name=f"sum_{r}_{c}")
+                m.d.comb += total.eq(acc + products[r][c - first])
+                with m.If(clears[r]):
+                    m.d.sync += acc.eq(0)
+                with m.Elif(adds[r]):
+                    m.d.sync += acc.eq(total)
+                with m.If(moves[r]):
+                    after = drain[r + 1] if r + 1 < rows else total
+                    m.d.sync += drain[r].eq(Mux(loads[r], total, after))
+            m.d.comb += self.row[c].eq(drain[0])

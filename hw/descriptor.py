@@ -7,6 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import BANK_READ
 from drawbar.gen.program import descriptor_fields, descriptor_words
 from drawbar.hw.loops import AddressGenerator
 
@@ -38,9 +39,10 @@ class DescriptorFetch(wiring.Component):
         Takes it, while it is ``valid``; the fetch of the next one in memory begins, unless this one
         ends its program.
     address, word:
-        Read port of program memory; ``word`` comes two cycles after ``address``.
+        Read port of program memory; ``word`` comes ``gen.cycles.BANK_READ`` cycles after
+        ``address``.
 
-    Latency: ``valid`` comes ``descriptor_words + 3`` cycles after ``start`` or ``take``.
+    Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start`` or ``take``.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -62,29 +64,32 @@ class DescriptorFetch(wiring.Component):
         words = descriptor_words(self.config)
         to_ask = Signal(range(words + 1))
         to_get = Signal(range(words + 1))
-        asked = Signal(2)
+        asked = Signal(BANK_READ)
         buffer = Signal(32 * words)
         m.d.comb += self.descriptor.as_value().eq(buffer)
 
-        m.d.sync += asked.eq(Cat(to_ask != 0, asked[0]))
+        m.d.sync += asked.eq(Cat(to_ask != 0, asked[:-1]))
         with m.If(to_ask != 0):
             m.d.sync += [self.address.eq(self.address + 1), to_ask.eq(to_ask - 1)]
-        with m.If(asked[1]):
+        with m.If(asked[-1]):
             m.d.sync += [
                 buffer.eq(Cat(buffer[32:], self.word)),
                 to_get.eq(to_get - 1),
                 self.valid.eq(to_get == 1),
             ]
+        # A cycle of its own, as it is known late who takes the descriptor before.
+        fetch = Signal()
+        m.d.sync += fetch.eq(self.take & ~self.descriptor.last)
+        with m.If(fetch):
+            m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.take):
             m.d.sync += self.valid.eq(0)
-            with m.If(~self.descriptor.last):
-                m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.start):
             m.d.sync += [
                 self.valid.eq(0),
                 self.address.eq(self.start_address),
-                to_ask.eq(words),
-                to_get.eq(words),
+                fetch.eq(1),
+                to_ask.eq(0),
                 asked.eq(0),
             ]
         return m

@@ -9,22 +9,35 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import (
+    ARRAY_TO_ROW,
+    BANK_READ,
+    ISSUE_TO_ARRAY,
+    LATCH_BEFORE_WRITE,
+    ROW_TO_RESULT,
+    WORK_ACCESS,
+    group_skew,
+)
 from drawbar.gen.program import drain_levels
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import descriptor_layout, stream_deltas
 from drawbar.hw.loops import AddressGenerator, LoopNest
 
-#: Cycles from the step of the drain's loops to the row's arrival at the requantiser, and at work
-#: memory.
-STEP_TO_ROW = 3
-STEP_TO_RESULT = 7
-#: Cycles from the step of a stage's last row to the cycle from which a tile of the next stage may
-#: end (it begins to drain four cycles later), and to the one at whose end the descriptor may
-#: change.
-STEP_TO_CLOSING = 4
-STEP_TO_FREE = 7
-#: Cycles from a result's arrival at work memory to the cycle at whose end it is written.
-RESULT_TO_WRITE = 2
+#: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
+#: addressed and read.
+STEP_TO_ROW = 1 + BANK_READ
+#: Cycles from the issue of a tile's last step to the begin of its drain.
+ISSUE_TO_DRAIN = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW - 1
+
+
+def step_to_result(config: EngineConfig) -> int:
+    """Cycles from the step of the drain's loops to the row's results at work memory."""
+    return STEP_TO_ROW + ROW_TO_RESULT + group_skew(config)
+
+
+def step_to_settled(config: EngineConfig) -> int:
+    """Cycles from the step of a stage's last row to ``settled``."""
+    return step_to_result(config) + WORK_ACCESS - LATCH_BEFORE_WRITE - 1
 
 
 class Drain(wiring.Component):
@@ -35,26 +48,29 @@ class Drain(wiring.Component):
     descriptor, load:
         The stage; constant from ``load`` until its ``free``, in that cycle included. ``load`` comes
         at the earliest in the cycle after the ``free`` of the stage before, and at the latest in
-        that of the stage's first ``begin``.
+        that before the stage's first ``begin``.
     begin, row_tile_last:
         A tile's rows are stepped through from the next cycle on: all rows of the array, or those of
         the last row tile. Each ``begin`` comes at least as many cycles after the one before as that
         one's tile has rows. ``row_tile_last`` means nothing without ``begin``.
     bias_address:
         Bias vector of the row. Cycle 1 after the step.
-    shift:
-        The row is used by the requantiser in this cycle (3 after the step); the array turns to the
+    bias_enable, shift, activation:
+        How the row is requantised; ``STEP_TO_ROW`` after the step, as the row.
+    turn:
+        The row is used by the requantiser in the next cycle; after that the array turns to the
         next one.
-    result_address, result_mask:
-        Element address and valid lanes of the requantised row. Cycle 7 after the step.
-    closing:
-        From this cycle on (4 after the step of the stage's last row), the last step of a tile of
-        the next stage may be issued.
+    result_address, result_mask, result_skew:
+        Element address, valid lanes and skew of the requantised row, ``step_to_result`` after the
+        step; the skew one cycle sooner.
     free:
-        The descriptor may change at the end of this cycle (7 after that step).
+        The descriptor may change at the end of this cycle, the one after the step of the stage's
+        last row.
+    settled:
+        The stage after the next one may be latched from the next cycle on: this one's results are
+        written before it reads (``LATCH_BEFORE_WRITE``).
     written, finished:
-        The stage's last result, or the program's, is written at the end of this cycle (9 after the
-        step).
+        The stage's last result, or the program's, is written at the end of this cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -66,11 +82,15 @@ class Drain(wiring.Component):
                 "begin": In(1),
                 "row_tile_last": In(1),
                 "bias_address": Out(config.bias_address_bits),
-                "shift": Out(1),
+                "bias_enable": Out(1),
+                "shift": Out(config.shift_bits),
+                "activation": Out(1),
+                "turn": Out(1),
                 "result_address": Out(config.work_address_bits),
                 "result_mask": Out(config.lanes),
-                "closing": Out(1),
+                "result_skew": Out(config.work_row_bits),
                 "free": Out(1),
+                "settled": Out(1),
                 "written": Out(1),
                 "finished": Out(1),
             }
@@ -106,39 +126,52 @@ class Drain(wiring.Component):
         stream_deltas(m, bias, descriptor, "bias")
         stream_deltas(m, result, descriptor, "y")
 
-        step_1 = delayed(m, step, 1, "step")
-        advance_1 = delayed(m, nest.advance, 1, "advance")
-        step_7 = delayed(m, step_1, STEP_TO_RESULT - 1, "late_step")
+        to_result = step_to_result(config)
         m.d.comb += [
-            bias.step.eq(step_1),
-            bias.advance.eq(advance_1),
+            bias.step.eq(step),
+            bias.advance.eq(nest.advance),
             self.bias_address.eq(bias.address),
-            self.shift.eq(delayed(m, step_1, STEP_TO_ROW - 1, "row_step")),
-            result.step.eq(step_7),
-            result.advance.eq(delayed(m, advance_1, STEP_TO_RESULT - 1, "late_advance")),
-            self.result_address.eq(result.address),
+            result.step.eq(step),
+            result.advance.eq(nest.advance),
+            self.turn.eq(delayed(m, step, STEP_TO_ROW - 1, "row_step")),
+            self.result_address.eq(
+                delayed(m, result.address, to_result - 1, "result_address", reset_less=True)
+            ),
         ]
+        # The descriptor may change long before the row arrives, so its share travels along.
+        fields = ("bias_enable", "shift", "activation")
+        travelled = delayed(
+            m,
+            Cat(descriptor[name] for name in fields),
+            STEP_TO_ROW,
+            "requantisation",
+            reset_less=True,
+        )
+        m.d.comb += Cat(getattr(self, name) for name in fields).eq(travelled)
+        m.d.comb += self.result_skew.eq(
+            delayed(m, descriptor.y_skew, to_result - 1, "result_skew", reset_less=True)
+        )
 
         # Valid lanes: all of them, or those of a ragged last lane tile. Made a cycle early, to be a
         # register.
-        lanes_last = Cat(descriptor.lanes_last >= lane for lane in range(config.lanes))
-        lane_tile_last = delayed(
-            m, nest.at_last[config.row_loops], STEP_TO_RESULT - 1, "lane_tile_last"
-        )
-        step_6 = delayed(m, step, STEP_TO_RESULT - 1, "mask_step")
+        lane_tile_last = nest.at_last[config.row_loops]
+        most = Signal.like(descriptor.lanes_last)
+        m.d.comb += most.eq(Mux(lane_tile_last, descriptor.lanes_last, config.lanes - 1))
+        most_late = delayed(m, most, to_result - 1, "lanes", reset_less=True)
+        step_late = delayed(m, step, to_result - 1, "result_step")
         m.d.sync += self.result_mask.eq(
-            Mux(step_6, Mux(lane_tile_last, lanes_last, ~0), 0)[: config.lanes]
+            Cat(step_late & (most_late >= lane) for lane in range(config.lanes))
         )
-        ended = step & nest.ended
-        step_to_write = STEP_TO_RESULT + RESULT_TO_WRITE
-        closing = delayed(m, ended, STEP_TO_CLOSING, "closing")
-        free = delayed(m, closing, STEP_TO_FREE - STEP_TO_CLOSING, "free")
+
+        ended = delayed(m, step & nest.ended[-1], 1, "ended")
+        to_written = to_result + WORK_ACCESS
+        settled = delayed(m, ended, step_to_settled(config) - 1, "settled")
         # The descriptor changes before the last write, so the end of the program travels along.
-        last = delayed(m, ended & descriptor.last, step_to_write, "last")
+        last = delayed(m, step & nest.ended[-1] & descriptor.last, to_written, "last")
         m.d.comb += [
-            self.closing.eq(closing),
-            self.free.eq(free),
-            self.written.eq(delayed(m, free, step_to_write - STEP_TO_FREE, "written")),
+            self.free.eq(ended),
+            self.settled.eq(settled),
+            self.written.eq(delayed(m, settled, to_written - step_to_settled(config), "written")),
             self.finished.eq(last),
         ]
         return m

@@ -1,10 +1,11 @@
 """The engine: sequencer, memories, array and requantiser. It runs stages and knows nothing else.
 
-Cycles of one reduction step, counted from its issue::
+Cycles of one reduction step, counted from its issue, in the first lane group; each further group
+is one cycle behind from the operands on, and they meet again at the results::
 
-    0        1        2..4            5        6        7      8         9..11      12      14
-    issue -> address  rotate, read -> operands product  acc -> drain row requantise result  written
-             3: core address          5: step of the drain's loops, 6: bias address
+    0        1         5..8             9          12        13          14..18      19       23
+    issue -> address   read, rotate ->  operands   product   drain row  requantise  result   written
+             5: core address            8: step of the drain's loops, 9: bias address
 """
 
 from __future__ import annotations
@@ -14,23 +15,18 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import ISSUE_TO_ADDRESS, ISSUE_TO_ARRAY, WORK_READ, group_skew
 from drawbar.gen.protocol import Space
 from drawbar.hw.array import MacArray
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import DescriptorFetch
-from drawbar.hw.drain import Drain
+from drawbar.hw.drain import ISSUE_TO_DRAIN, Drain
 from drawbar.hw.host_reader import HostReader
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.issue import Issue
 from drawbar.hw.memory import BankedMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
 from drawbar.hw.sequencer import Sequencer
-
-#: Cycles from the issue of a step to its address at work memory, to its operands at the array, and
-#: to the begin of its tile's drain.
-ISSUE_TO_ADDRESS = 1
-ISSUE_TO_ARRAY = 5
-ISSUE_TO_DRAIN = 4
 
 
 class Engine(wiring.Component):
@@ -81,7 +77,10 @@ class Engine(wiring.Component):
             banks=config.rows, depth=config.core_depth, width=config.data_width
         )
         m.submodules.bias = bias = BankedMemory(
-            banks=config.lanes, depth=config.bias_depth, width=config.acc_width
+            banks=config.lanes,
+            depth=config.bias_depth,
+            width=config.acc_width,
+            groups=group_skew(config) + 1,
         )
         m.submodules.work = work = WorkMemory(config=config)
         m.submodules.sequencer = sequencer = Sequencer(config=config)
@@ -103,14 +102,13 @@ class Engine(wiring.Component):
             fetch.take.eq(sequencer.take),
             issue.descriptor.eq(sequencer.issue_descriptor),
             issue.load.eq(sequencer.issue_load),
-            issue.drain_ready.eq(sequencer.drain_ready),
             sequencer.step.eq(issue.step),
             sequencer.stalled.eq(issue.stalled),
             sequencer.ended.eq(issue.ended),
             drain.descriptor.eq(sequencer.drain_descriptor),
             drain.load.eq(sequencer.drain_load),
-            sequencer.closing.eq(drain.closing),
             sequencer.free.eq(drain.free),
+            sequencer.settled.eq(drain.settled),
             sequencer.written.eq(drain.written),
             sequencer.finished.eq(drain.finished),
             self.counters.eq(sequencer.counters),
@@ -126,21 +124,18 @@ class Engine(wiring.Component):
             array.core.eq(core.read_data),
             array.live.eq(work.read_data),
             array.valid.eq(delayed(m, issue.step, ISSUE_TO_ARRAY, "step")),
-            array.first.eq(delayed(m, issue.first, ISSUE_TO_ARRAY, "first")),
             array.last.eq(delayed(m, issue.last, ISSUE_TO_ARRAY, "last")),
-            array.shift.eq(drain.shift),
+            array.turn.eq(drain.turn),
             requantise.i.eq(array.row),
             requantise.bias.eq(bias.read_data),
-            requantise.bias_enable.eq(drain.descriptor.bias_enable),
-            requantise.shift.eq(drain.descriptor.shift),
-            requantise.activation.eq(drain.descriptor.activation),
+            requantise.bias_enable.eq(drain.bias_enable),
+            requantise.shift.eq(drain.shift),
+            requantise.activation.eq(drain.activation),
             work.read_skew.eq(issue.descriptor.x_skew),
-            work.write_skew.eq(drain.descriptor.y_skew),
+            work.write_skew.eq(drain.result_skew),
         ]
 
-        m.submodules.reader = reader = HostReader(
-            config=config, latency=ISSUE_TO_ARRAY - ISSUE_TO_ADDRESS
-        )
+        m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
         m.d.comb += [
             reader.space.eq(host.space),
             reader.address.eq(host.address),
@@ -163,18 +158,23 @@ class Engine(wiring.Component):
         ):
             bank = host.address[:bank_bits]
             m.d.comb += [
-                memory.read_address.eq(host.address[bank_bits:]),
+                *(read.eq(host.address[bank_bits:]) for read in memory.read_address),
                 memory.write_address.eq(host.address[bank_bits:]),
                 memory.write_data.eq(host.write_data[: memory.width].as_signed()),
             ]
             for b in range(memory.banks):
                 chosen = host.write & (host.space == space) & (bank == b)
                 m.d.comb += memory.write_mask[b].eq(chosen)
+        # Each lane group's row comes a cycle after that of the one before.
+        bias_addresses = [
+            delayed(m, drain.bias_address, group, f"bias_address_{group}", reset_less=True)
+            for group in range(bias.groups)
+        ]
         with m.If(sequencer.running):
             m.d.comb += [
-                program.read_address.eq(fetch.address),
-                core.read_address.eq(issue.core_address),
-                bias.read_address.eq(drain.bias_address),
+                program.read_address[0].eq(fetch.address),
+                core.read_address[0].eq(issue.core_address),
+                *(bias.read_address[g].eq(address) for g, address in enumerate(bias_addresses)),
             ]
 
         # A slot of work memory is the engine's where a step's address or a result takes it, and

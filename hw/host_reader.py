@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import Space
+from drawbar.hw.delay import delayed
 
 
 class HostReader(wiring.Component):
@@ -23,7 +24,7 @@ class HostReader(wiring.Component):
         The engine.
     latency:
         Cycles from the address of a vector of work memory to its data, at least 2; the other
-        memories answer no later.
+        memories answer sooner.
 
     Members
     -------
@@ -74,6 +75,16 @@ class HostReader(wiring.Component):
         left = Signal(range(self.latency))
         of_work = self.space == Space.WORK
 
+        # A choice among many, a cycle ahead of the one among the spaces: the address stays.
+        program, core, bias = (
+            delayed(m, item, 1, name, reset_less=True)
+            for item, name in (
+                (self.program, "program"),
+                (self.core[row], "core"),
+                (self.bias[lane], "bias"),
+            )
+        )
+
         def answer(item: Value) -> None:
             m.d.sync += [self.read_data.eq(item), self.read_valid.eq(1)]
 
@@ -97,11 +108,11 @@ class HostReader(wiring.Component):
                     m.next = "IDLE"
                     with m.Switch(self.space):
                         with m.Case(Space.PROGRAM):
-                            answer(self.program)
+                            answer(program)
                         with m.Case(Space.CORE):
-                            answer(self.core[row])
+                            answer(core.as_signed())
                         with m.Case(Space.BIAS):
-                            answer(self.bias[lane])
+                            answer(bias.as_signed())
                         with m.Case(Space.WORK):
                             m.d.sync += [line.eq(self.work), in_line.eq(1)]
         with m.If(self.refresh):

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import BANK_READ, HANDOVER, ISSUE_TO_ARRAY
 from drawbar.gen.program import issue_levels
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import descriptor_layout, stream_deltas
@@ -21,13 +22,11 @@ class Issue(wiring.Component):
     descriptor:
         The stage; constant from ``load`` until its ``ended``, in that cycle included.
     load:
-        Start the stage; the first step is in the next cycle. At the earliest in the cycle after the
+        Start the stage; the first step is two cycles later. At the earliest two cycles after the
         ``ended`` of the stage before.
-    drain_ready:
-        The last step of a tile may be issued: the drain side will be at this stage in time.
-    step, first, last, row_tile_last:
-        A reduction step is issued; it begins or ends a tile; the tile is the last one of its
-        columns. Cycle 0. Without ``step`` the others mean nothing.
+    step, last, row_tile_last:
+        A reduction step is issued; it ends a tile; the tile is the last one of its columns. Cycle
+        0. Without ``step`` the others mean nothing.
     stalled:
         The stage is not at its end and no step is issued, as the drain side is still in use.
     ended:
@@ -35,10 +34,12 @@ class Issue(wiring.Component):
     live_address:
         Element address of the live vector. Cycle 1.
     core_address:
-        Core vector. Cycle 3, as core memory answers two cycles sooner than work memory.
+        Core vector. Cycle ``ISSUE_TO_ARRAY - BANK_READ``, as core memory answers sooner than work
+        memory.
 
     A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
-    last step waits until ``n`` cycles after its own. Throughput: otherwise one step a cycle.
+    last step waits until ``n`` cycles after its own, and ``HANDOVER`` more if it is of the next
+    stage. Throughput: otherwise one step a cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -47,9 +48,7 @@ class Issue(wiring.Component):
             {
                 "descriptor": In(descriptor_layout(config)),
                 "load": In(1),
-                "drain_ready": In(1),
                 "step": Out(1),
-                "first": Out(1),
                 "last": Out(1),
                 "row_tile_last": Out(1),
                 "stalled": Out(1),
@@ -70,32 +69,36 @@ class Issue(wiring.Component):
         )
 
         active = Signal()
-        held = Signal(range(config.rows + 1))
+        held = Signal(range(config.rows + HANDOVER))
+        blocked = Signal()  # held != 0
+        rows = Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1)
+        hold = Signal.like(held)
         m.d.comb += [
-            self.last.eq(nest.at_last[:k_loops].all()),
+            self.last.eq(nest.ended[k_loops - 1]),
             self.row_tile_last.eq(nest.at_last[k_loops]),
-            self.step.eq(active & ~(self.last & ((held != 0) | ~self.drain_ready))),
+            self.step.eq(active & ~(self.last & blocked)),
             self.stalled.eq(active & ~self.step),
-            self.ended.eq(self.step & nest.ended),
+            self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
             nest.step.eq(self.step),
         ]
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
-        with m.If(self.load):
-            m.d.sync += [active.eq(1), self.first.eq(1)]
-        with m.Elif(self.step):
-            m.d.sync += [active.eq(~nest.ended), self.first.eq(self.last)]
+        with m.If(delayed(m, self.load, 1, "loaded")):
+            m.d.sync += active.eq(1)
+        with m.Elif(self.ended):
+            m.d.sync += active.eq(0)
+        m.d.comb += hold.eq(rows + Mux(nest.ended[-1], HANDOVER, 0))
         with m.If(self.step & self.last):
-            m.d.sync += held.eq(Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1))
-        with m.Elif(held != 0):
-            m.d.sync += held.eq(held - 1)
+            m.d.sync += [held.eq(hold), blocked.eq(hold != 0)]
+        with m.Elif(blocked):
+            m.d.sync += [held.eq(held - 1), blocked.eq(held != 1)]
 
         step_1 = delayed(m, self.step, 1, "step")
         m.d.comb += [
             live.load.eq(self.load),
             live.base.eq(descriptor.x_base),
-            live.step.eq(step_1),
-            live.advance.eq(delayed(m, nest.advance, 1, "advance")),
+            live.step.eq(self.step),
+            live.advance.eq(nest.advance),
             self.live_address.eq(live.address),
         ]
         stream_deltas(m, live, descriptor, "x")
@@ -115,5 +118,8 @@ class Issue(wiring.Component):
             m.d.sync += core_address.eq(core_address + 1)
             with m.If(onward):
                 m.d.sync += matrix.eq(core_address + 1)
-        m.d.comb += self.core_address.eq(delayed(m, core_address, 2, "core_address"))
+        ahead = ISSUE_TO_ARRAY - BANK_READ - 1
+        m.d.comb += self.core_address.eq(
+            delayed(m, core_address, ahead, "core_address", reset_less=True)
+        )
         return m

@@ -18,7 +18,8 @@ class LoopNest(wiring.Component):
     """Counters of nested loops, level 0 innermost.
 
     Every counter counts down from its loop's count minus one; its zero flag is a register of its
-    own, so that no comparison lies between the counters and what they steer.
+    own. The counters are an iteration ahead of the outputs, which are registers too: neither a
+    comparison nor the chain of levels lies between the nest and what it steers.
 
     Arguments
     ---------
@@ -40,10 +41,12 @@ class LoopNest(wiring.Component):
         Of the current iteration, one-hot: the loop that advances at its end; all zero at the very
         last one.
     ended:
-        The current iteration is the very last one.
+        Of the current iteration: bit j is set while the loops 0..j are all in their last
+        repetition; so the last bit is set in the very last iteration.
 
-    Latency: outputs follow ``load`` and ``step`` by one cycle. Throughput: one iteration a cycle.
-    ``load`` wins over ``step``. After the very last iteration the nest wraps around to the first.
+    Latency: outputs follow ``step`` by one cycle, and ``load`` by two; between the two they, and a
+    ``step``, mean nothing. Throughput: one iteration a cycle. ``load`` wins over ``step``. After
+    the very last iteration the nest wraps around to the first.
     """
 
     def __init__(self, *, levels: int) -> None:
@@ -57,32 +60,36 @@ class LoopNest(wiring.Component):
                 "step": In(1),
                 "at_last": Out(levels),
                 "advance": Out(levels),
-                "ended": Out(1),
+                "ended": Out(levels),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        inner_ended = Const(1, 1)
+        loaded = Signal()
+        go = Signal()
+        m.d.sync += loaded.eq(self.load)
+        m.d.comb += go.eq(self.step | loaded)
+        zeros = Signal(self.levels)
         for j in range(self.levels):
             count = Signal(COUNT_BITS, name=f"count_{j}")
-            zero = Signal(name=f"zero_{j}")
             top = Signal(COUNT_BITS, name=f"top_{j}")
             turn = Signal(name=f"turn_{j}")
-            m.d.comb += [
-                top.eq(self.counts[j]),
-                turn.eq(self.step & inner_ended),
-                self.at_last[j].eq(zero),
-                self.advance[j].eq(inner_ended & ~zero),
-            ]
+            zero = zeros[j]
+            # All at once, and not one level after the other.
+            inner_ended = zeros[:j].all()
+            m.d.comb += [top.eq(self.counts[j]), turn.eq(go & inner_ended)]
+            with m.If(go):
+                m.d.sync += [
+                    self.advance[j].eq(inner_ended & ~zero),
+                    self.ended[j].eq(zeros[: j + 1].all()),
+                ]
             with m.If(self.load | (turn & zero)):
                 m.d.sync += [count.eq(top), zero.eq(top == 0)]
             with m.Elif(turn):
                 m.d.sync += [count.eq(count - 1), zero.eq(count == 1)]
-            ended = Signal(name=f"ended_{j}")
-            m.d.comb += ended.eq(inner_ended & zero)
-            inner_ended = ended
-        m.d.comb += self.ended.eq(inner_ended)
+        with m.If(go):
+            m.d.sync += self.at_last.eq(zeros)
         return m
 
 
@@ -97,13 +104,14 @@ class AddressGenerator(wiring.Component):
     Members
     -------
     load, base:
-        Start over at ``base``.
+        Start over at ``base``. Not together with ``step``.
     step, advance:
         Add the delta of the loop in the one-hot ``advance``.
     deltas:
-        One for each loop; constant from ``load`` on.
+        One for each loop, valid with ``step``.
     address:
-        Latency: one cycle after ``load`` and ``step``. Throughput: one address a cycle.
+        Latency: two cycles after ``load`` and ``step``: the delta is chosen, and added. A base is
+        chosen like a delta, and added to 0. Throughput: one address a cycle.
     """
 
     def __init__(self, *, levels: int, address_bits: int) -> None:
@@ -127,9 +135,9 @@ class AddressGenerator(wiring.Component):
         for j in range(self.levels):
             mask = self.advance[j].replicate(self.address_bits)
             chosen = chosen | (self.deltas[j] & mask)
-        m.d.comb += delta.eq(chosen)
+        m.d.sync += [delta.eq(0), self.address.eq(self.address + delta)]
         with m.If(self.load):
-            m.d.sync += self.address.eq(self.base)
+            m.d.sync += [delta.eq(self.base), self.address.eq(0)]
         with m.Elif(self.step):
-            m.d.sync += self.address.eq(self.address + delta)
+            m.d.sync += delta.eq(chosen)
         return m

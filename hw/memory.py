@@ -8,18 +8,19 @@ from collections.abc import Sequence
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
+from drawbar.hw.delay import delayed
+from drawbar.hw.vendor.portable import MEMORY_LATENCY, primitives
 
 
-def rotate_up(values: Sequence[Value], amount: Value) -> list[Value]:
+def rotate_up(values: Sequence[Value], amount: Value, bits: range | None = None) -> list[Value]:
     """``result[(i + amount) mod n] = values[i]``, for ``n = 2**len(amount)`` values: a logarithmic
-    rotator.
+    rotator. With ``bits``, only by these bits of the amount, to do the others elsewhere.
     """
     result = list(values)
-    for bit in range(clog2(len(result))):
+    for bit in range(clog2(len(result))) if bits is None else bits:
         turned = result[-(1 << bit) :] + result[: -(1 << bit)]
         result = [
             Mux(amount[bit], after, before) for before, after in zip(result, turned, strict=True)
@@ -27,9 +28,38 @@ def rotate_up(values: Sequence[Value], amount: Value) -> list[Value]:
     return result
 
 
-def rotate_down(values: Sequence[Value], amount: Value) -> list[Value]:
+def rotate_down(values: Sequence[Value], amount: Value, bits: range | None = None) -> list[Value]:
     """``result[i] = values[(i + amount) mod n]``: undoes ``rotate_up``."""
-    return rotate_up(values[::-1], amount)[::-1]
+    return rotate_up(values[::-1], amount, bits)[::-1]
+
+
+class Rotator(wiring.Component):
+    """``rotate_up`` or ``rotate_down`` of ``2**n`` values. Latency: two cycles, half of the bits in
+    each. Throughput: one vector a cycle. No reset.
+    """
+
+    def __init__(self, *, width: int, bits: int, down: bool = False) -> None:
+        self.width = width
+        self.bits = bits
+        self.down = down
+        vector = data.ArrayLayout(width, 1 << bits)
+        super().__init__({"i": In(vector), "amount": In(bits), "o": Out(vector)})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        rotate = rotate_down if self.down else rotate_up
+        half = self.bits // 2
+        amount_1 = delayed(m, self.amount, 1, "amount", reset_less=True)
+        values: list[Value] = [self.i[j] for j in range(1 << self.bits)]
+        for n, (amount, bits) in enumerate(
+            ((self.amount, range(half)), (amount_1, range(half, self.bits))), 1
+        ):
+            values = [
+                delayed(m, value, 1, f"turned_{n}_{j}", reset_less=True)
+                for j, value in enumerate(rotate(values, amount, bits))
+            ]
+        m.d.comb += [self.o[j].eq(value) for j, value in enumerate(values)]
+        return m
 
 
 class BankedMemory(wiring.Component):
@@ -40,25 +70,29 @@ class BankedMemory(wiring.Component):
     ---------
     banks, depth, width:
         Number of banks; vectors; bits of an element.
+    groups:
+        Read addresses: each serves as many banks as the others, but for the last one.
 
     Members
     -------
     read_address, read_data:
-        Latency: two cycles (address register of the memory, output register). Throughput: one
+        Latency: ``gen.cycles.BANK_READ``, of which one cycle each are the registers of the address,
+        of the memory, of its output, and of the data before their way to the array. Throughput: one
         vector a cycle.
     write_address, write_data, write_mask:
         Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
-        of the same vector in the same cycle gets the old value.
+        of the same element in the same cycle gets anything.
     """
 
-    def __init__(self, *, banks: int, depth: int, width: int) -> None:
+    def __init__(self, *, banks: int, depth: int, width: int, groups: int = 1) -> None:
         self.banks = banks
         self.depth = depth
         self.width = width
+        self.groups = groups
         vector = data.ArrayLayout(signed(width), banks)
         super().__init__(
             {
-                "read_address": In(clog2(depth)),
+                "read_address": In(data.ArrayLayout(clog2(depth), groups)),
                 "read_data": Out(vector),
                 "write_address": In(clog2(depth)),
                 "write_data": In(signed(width)),
@@ -68,17 +102,27 @@ class BankedMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        vendor = primitives(platform)
+        in_group = -(-self.banks // self.groups)
+        read = [
+            delayed(m, self.read_address[g], 1, f"read_address_{g}", reset_less=True)
+            for g in range(self.groups)
+        ]
+        write = delayed(m, self.write_address, 1, "write_address", reset_less=True)
+        element = delayed(m, self.write_data, 1, "write_data", reset_less=True)
+        mask = delayed(m, self.write_mask, 1, "write_mask")
         for b in range(self.banks):
-            memory = Memory(shape=signed(self.width), depth=self.depth, init=[])
-            m.submodules[f"bank_{b}"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            m.d.comb += [
-                read.addr.eq(self.read_address),
-                write.addr.eq(self.write_address),
-                write.data.eq(self.write_data),
-                write.en.eq(self.write_mask[b]),
-            ]
-            m.d.sync += self.read_data[b].eq(read.data)
+            word = vendor.memory(
+                m,
+                name=f"bank_{b}",
+                width=self.width,
+                depth=self.depth,
+                read_address=read[b // in_group],
+                write_address=write,
+                write_data=element,
+                write_enable=mask[b],
+            )
+            m.d.comb += self.read_data[b].eq(delayed(m, word, 1, f"word_{b}", reset_less=True))
         return m
 
 
@@ -100,8 +144,8 @@ class VectorAddress(wiring.Component):
     plain:
         With ``start``: a skew of 0 for this one vector, whatever ``skew`` says.
     rows, offset:
-        Row in each bank, and the bank of lane 0. Latency: two cycles. Throughput: one vector a
-        cycle.
+        Row in each bank, and the bank of lane 0. Latency: ``gen.cycles.WORK_ACCESS`` cycles.
+        Throughput: one vector a cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -119,23 +163,38 @@ class VectorAddress(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         lanes, row_bits = self.config.lanes, self.config.work_row_bits
-        # Products of the skew and every lane number: registers that settle once a stage.
-        products = [Signal(row_bits, name=f"product_{lane}") for lane in range(lanes)]
-        for lane, product in enumerate(products):
-            # Shifts and sums, as a product would take a hardware multiplier away from the array.
-            shifted = [self.skew << bit for bit in range(lane.bit_length()) if lane >> bit & 1]
-            m.d.sync += product.eq(sum(shifted, Const(0)))
+        lane_bits = self.config.lane_bits
 
-        offset = self.start[: self.config.lane_bits]
-        start_row = Signal(row_bits)
-        offset_1 = Signal(self.config.lane_bits)
-        m.d.sync += [start_row.eq(self.start[self.config.lane_bits :]), offset_1.eq(offset)]
-        m.d.sync += self.offset.eq(offset_1)
-        for b, product in enumerate(rotate_up(products, offset)):
-            turned = Signal(row_bits, name=f"turned_{b}")
-            m.d.sync += turned.eq(Mux(self.plain, 0, product))
-            wrapped = b < offset_1 if self.config.lane_bits else Const(0)
-            m.d.sync += self.rows[b].eq(start_row + turned + wrapped)
+        # Products of the skew and every lane number, which settle once a stage: first of the lower
+        # and of the upper bits of the lane number, then their sums. Shifts and sums, as a product
+        # would take a hardware multiplier away from the array.
+        def multiple(number: int, name: str) -> Signal:
+            shifted = [self.skew << bit for bit in range(number.bit_length()) if number >> bit & 1]
+            result = Signal(row_bits, name=name, reset_less=True)
+            m.d.sync += result.eq(sum(shifted, Const(0)))
+            return result
+
+        plain_1 = delayed(m, self.plain, 1, "plain", reset_less=True)
+        half = lane_bits // 2
+        lower = [multiple(n, f"lower_{n}") for n in range(1 << half)]
+        upper = [multiple(n << half, f"upper_{n}") for n in range(1 << (lane_bits - half))]
+        m.submodules.turn = turn = Rotator(width=row_bits, bits=lane_bits)
+        for lane in range(lanes):
+            product = Signal(row_bits, name=f"product_{lane}", reset_less=True)
+            m.d.sync += product.eq(lower[lane % (1 << half)] + upper[lane >> half])
+            m.d.comb += turn.i[lane].eq(Mux(plain_1, 0, product))
+
+        # The products follow the skew by two cycles, and the start is given one after the skew.
+        start_1 = delayed(m, self.start, 1, "start", reset_less=True)
+        m.d.comb += turn.amount.eq(start_1[:lane_bits])
+        start_3 = delayed(m, start_1, 2, "late_start", reset_less=True)
+        offset, start_row = start_3[:lane_bits], start_3[lane_bits:]
+        m.d.comb += self.offset.eq(delayed(m, offset, 1, "offset", reset_less=True))
+        for b in range(lanes):
+            wrapped = b < offset if lane_bits else Const(0)
+            row = Signal(row_bits, name=f"row_{b}", reset_less=True)
+            m.d.sync += row.eq(start_row + turn.o[b] + wrapped)
+            m.d.comb += self.rows[b].eq(row)
         return m
 
 
@@ -145,23 +204,23 @@ class WorkMemory(wiring.Component):
     Members
     -------
     read_skew, read_start, read_plain, read_data:
-        Latency: four cycles from ``read_start`` to ``read_data``; lanes past the end of the memory
-        read anything. Throughput: one vector a cycle.
+        Latency: ``gen.cycles.WORK_READ`` cycles from ``read_start`` to ``read_data``; lanes past
+        the end of the memory read anything. Throughput: one vector a cycle.
     write_skew, write_start, write_data, write_mask:
-        Lanes in the mask are written, two cycles after ``write_start``; none of them may lie past
-        the end of the memory. Throughput: one vector a cycle.
+        Lanes in the mask are written, ``gen.cycles.WORK_ACCESS`` cycles after ``write_start``; none
+        of them may lie past the end of the memory. Throughput: one vector a cycle.
 
-    The skews are those of ``VectorAddress``: set one cycle before the start, but a ``read_plain``
-    comes with its start. Reads and writes reach
-    the banks in step::
+    The skews are those of ``VectorAddress``: set one cycle before the start; but ``read_plain``
+    comes with its start. Reads and writes reach the banks in step::
 
-        cycle        0          1        2             3       4
-        write_start  vector A            A written
-        read_start   reads old  reads A
-        read_data                                              old     A (in cycle 5)
+        cycle        0          1         2  3  4          5       6      7..8
+        write_start  vector A                   A written
+        read_start   before     reads A         reads      reads
+        banks                                   before     A       register, rotate
+        read_data                                                         8: before, 9: A
 
-    A read sees the writes whose starts came before its own. Where both start in the same cycle it
-    gets the old value; programs never depend on it. Reset leaves the contents.
+    A read sees the writes whose starts came before its own. Of a word that is written by the write
+    that starts with it, it gets anything; programs never depend on it. Reset leaves the contents.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -182,11 +241,14 @@ class WorkMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self.config
-        lanes, width = config.lanes, config.data_width
+        config, vendor = self.config, primitives(platform)
+        lanes, lane_bits, width = config.lanes, config.lane_bits, config.data_width
 
         m.submodules.read_address = read_address = VectorAddress(config=config)
         m.submodules.write_address = write_address = VectorAddress(config=config)
+        # An element and its mark turn together.
+        m.submodules.to_banks = to_banks = Rotator(width=width + 1, bits=lane_bits)
+        m.submodules.to_lanes = to_lanes = Rotator(width=width, bits=lane_bits, down=True)
         m.d.comb += [
             read_address.skew.eq(self.read_skew),
             read_address.start.eq(self.read_start),
@@ -195,34 +257,27 @@ class WorkMemory(wiring.Component):
             write_address.start.eq(self.write_start),
         ]
 
-        # Lanes turn to banks while the addresses are made: two cycles, as those.
-        write_offset = self.write_start[: config.lane_bits]
-        elements = [self.write_data[lane].as_unsigned() for lane in range(lanes)]
-        marks = [self.write_mask[lane] for lane in range(lanes)]
-        turned = [Signal(width, name=f"turned_{b}") for b in range(lanes)]
-        turned_mask = Signal(lanes)
-        bank_data = [Signal(width, name=f"bank_data_{b}") for b in range(lanes)]
-        bank_mask = Signal(lanes)
-        for b, element in enumerate(rotate_up(elements, write_offset)):
-            m.d.sync += [turned[b].eq(element), bank_data[b].eq(turned[b])]
-        m.d.sync += turned_mask.eq(Cat(*rotate_up(marks, write_offset)))
-        m.d.sync += bank_mask.eq(turned_mask)
-
-        banks = []
+        # Lanes turn to banks while the addresses are made, and take as long.
+        offset_1 = delayed(m, self.write_start[:lane_bits], 1, "write_offset", reset_less=True)
+        m.d.comb += to_banks.amount.eq(offset_1)
+        for lane in range(lanes):
+            marked = Cat(self.write_data[lane], self.write_mask[lane])
+            m.d.comb += to_banks.i[lane].eq(delayed(m, marked, 1, f"written_{lane}"))
         for b in range(lanes):
-            memory = Memory(shape=width, depth=config.work_depth, init=[])
-            m.submodules[f"bank_{b}"] = memory
-            write, read = memory.write_port(), memory.read_port()
-            m.d.comb += [
-                read.addr.eq(read_address.rows[b]),
-                write.addr.eq(write_address.rows[b]),
-                write.data.eq(bank_data[b]),
-                write.en.eq(bank_mask[b]),
-            ]
-            banks.append(read.data)
-
-        read_offset = Signal(config.lane_bits)
-        m.d.sync += read_offset.eq(read_address.offset)
-        for lane, element in enumerate(rotate_down(banks, read_offset)):
-            m.d.sync += self.read_data[lane].eq(element)
+            element = delayed(m, to_banks.o[b], 1, f"to_bank_{b}")
+            word = vendor.memory(
+                m,
+                name=f"bank_{b}",
+                width=width,
+                depth=config.work_depth,
+                read_address=read_address.rows[b],
+                write_address=write_address.rows[b],
+                write_data=element[:width],
+                write_enable=element[width],
+            )
+            m.d.comb += to_lanes.i[b].eq(word)
+        m.d.comb += to_lanes.amount.eq(
+            delayed(m, read_address.offset, MEMORY_LATENCY, "read_offset", reset_less=True)
+        )
+        m.d.comb += [self.read_data[lane].eq(to_lanes.o[lane]) for lane in range(lanes)]
         return m

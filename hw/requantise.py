@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import GROUP_LANES, ROW_TO_RESULT, group_skew
+from drawbar.hw.delay import delayed
 
 
 class AddBias(wiring.Component):
@@ -32,11 +34,11 @@ class AddBias(wiring.Component):
 
 
 class RoundShift(wiring.Component):
-    """Arithmetic shift right with round-half-to-even: ``o = round(i / 2**shift)``. Latency: two
-    cycles.
+    """Arithmetic shift right with round-half-to-even: ``o = round(i / 2**shift)``. Latency: three
+    cycles; throughput: one value a cycle.
 
-    ``shift`` and ``below`` stay for a whole stage; ``below`` masks the bits that lie under the
-    half, so its bit j is set for ``j + 1 < shift``.
+    ``below`` masks the bits that lie under the half, so its bit j is set for ``j + 1 < shift``.
+    Both go with ``i``.
     """
 
     def __init__(self, *, acc_width: int, shift_bits: int) -> None:
@@ -54,15 +56,22 @@ class RoundShift(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         width = self.acc_width + 1
-        # One more bit below the point keeps the half.
+        # By multiples of 8 first, then by the rest. One more bit below the point keeps the half.
+        fine_bits = min(3, self.shift_bits)
         doubled = Signal(signed(width + 1))
-        shifted = Signal(signed(width + 1))
-        sticky = Signal()
+        coarse = Signal(signed(width + 1), reset_less=True)
+        shifted = Signal(signed(width + 1), reset_less=True)
         m.d.comb += doubled.eq(Cat(Const(0, 1), self.i).as_signed())
+        fine_1 = delayed(m, self.shift[:fine_bits], 1, "fine", reset_less=True)
         m.d.sync += [
-            shifted.eq(doubled >> self.shift),
-            sticky.eq((self.i[: self.acc_width] & self.below).any()),
+            coarse.eq(doubled >> Cat(Const(0, fine_bits), self.shift[fine_bits:])),
+            shifted.eq(coarse >> fine_1),
         ]
+        # Is anything set under the half? Eight bits at a time first.
+        under = self.i[: self.acc_width] & self.below
+        parts = Cat(under[n : n + 8].any() for n in range(0, self.acc_width, 8))
+        sticky_1 = delayed(m, parts, 1, "sticky_part", reset_less=True)
+        sticky = delayed(m, sticky_1.any(), 1, "sticky", reset_less=True)
         half = shifted[0]
         whole = shifted[1:].as_signed()
         m.d.sync += self.o.eq(whole + (half & (sticky | whole[0])))
@@ -70,7 +79,9 @@ class RoundShift(wiring.Component):
 
 
 class Saturate(wiring.Component):
-    """Saturation to ``data_width`` bits, then the activation. Latency: one cycle."""
+    """Saturation to ``data_width`` bits, then the activation. Latency: two cycles; throughput: one
+    value a cycle. ``relu`` comes one cycle after its value.
+    """
 
     def __init__(self, *, acc_width: int, data_width: int) -> None:
         self.acc_width = acc_width
@@ -86,30 +97,36 @@ class Saturate(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         top = self.i[self.data_width - 1 :]
-        negative = self.i[-1]
-        fits = Signal()
+        fits, negative = Signal(reset_less=True), Signal(reset_less=True)
+        low = Signal(self.data_width, reset_less=True)
+        m.d.sync += [
+            fits.eq(top.all() | ~top.any()),
+            negative.eq(self.i[-1]),
+            low.eq(self.i[: self.data_width]),
+        ]
         most = Const((1 << (self.data_width - 1)) - 1, self.data_width)
         least = Const(1 << (self.data_width - 1), self.data_width)
-        m.d.comb += fits.eq(top.all() | ~top.any())
         with m.If(negative & self.relu):
             m.d.sync += self.o.eq(0)
         with m.Elif(fits):
-            m.d.sync += self.o.eq(self.i[: self.data_width].as_signed())
+            m.d.sync += self.o.eq(low.as_signed())
         with m.Else():
             m.d.sync += self.o.eq(Mux(negative, least, most).as_signed())
         return m
 
 
 class Requantise(wiring.Component):
-    """One lane vector a cycle through bias, rounding shift, saturation and activation. Latency:
-    four cycles.
+    """One row vector a cycle through bias, rounding shift, saturation and activation.
+
+    Lane group g comes g cycles after the first, as from the array; the results come together.
+    Latency, of the first group: ``gen.cycles.ROW_TO_RESULT + group_skew`` cycles.
 
     Members
     -------
     i, bias:
         Accumulators and their biases.
     bias_enable, shift, activation:
-        Of the stage; constant from two cycles before its first vector until its last one is out.
+        Of the row, with its first lane group.
     o:
         Activations.
     """
@@ -129,11 +146,26 @@ class Requantise(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self.config
-        # A thermometer of the shift, once for all lanes and for a whole stage.
-        below = Signal(config.acc_width)
-        m.d.sync += [below[j].eq(self.shift > j + 1) for j in range(config.acc_width)]
+        config, skew = self.config, group_skew(self.config)
+        # Each group has registers of its own: those of the group before, a cycle later.
+        enable: Value = self.bias_enable
+        shift_1: Value = delayed(m, self.shift, 1, "shift", reset_less=True)
+        # A thermometer of the shift, once for all lanes of a group.
+        below = Cat(self.shift > j + 1 for j in range(config.acc_width))
+        below_1: Value = delayed(m, below[:], 1, "below", reset_less=True)
+        relu_5: Value = delayed(m, self.activation, ROW_TO_RESULT - 1, "relu", reset_less=True)
         for lane in range(config.lanes):
+            group = lane // GROUP_LANES
+            if group and lane % GROUP_LANES == 0:
+                enable, shift_1, below_1, relu_5 = (
+                    delayed(m, value, 1, f"{name}_{lane}", reset_less=True)
+                    for name, value in (
+                        ("enable", enable),
+                        ("shift", shift_1),
+                        ("below", below_1),
+                        ("relu", relu_5),
+                    )
+                )
             add = AddBias(acc_width=config.acc_width)
             shift = RoundShift(acc_width=config.acc_width, shift_bits=config.shift_bits)
             saturate = Saturate(acc_width=config.acc_width, data_width=config.data_width)
@@ -143,12 +175,14 @@ class Requantise(wiring.Component):
             m.d.comb += [
                 add.i.eq(self.i[lane]),
                 add.bias.eq(self.bias[lane]),
-                add.enable.eq(self.bias_enable),
+                add.enable.eq(enable),
                 shift.i.eq(add.o),
-                shift.shift.eq(self.shift),
-                shift.below.eq(below),
+                shift.shift.eq(shift_1),
+                shift.below.eq(below_1),
                 saturate.i.eq(shift.o),
-                saturate.relu.eq(self.activation),
-                self.o[lane].eq(saturate.o),
+                saturate.relu.eq(relu_5),
+                self.o[lane].eq(
+                    delayed(m, saturate.o, skew - group, f"result_{lane}", reset_less=True)
+                ),
             ]
         return m

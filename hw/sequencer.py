@@ -17,14 +17,14 @@ class Sequencer(wiring.Component):
 
     ::
 
-        cycle         e     e+1 ... e+wait   e+wait+1  e+wait+2
-        stage s       last step      ... still drains ...
-        stage s + 1   take  queued, wait     load      first step
+        cycle         e           e+1    e+2 ... e+1+wait   e+2+wait   e+4+wait
+        stage s       last step          ... still drains ...
+        stage s + 1               take   queued, wait       load       first step
 
-    The issue side takes the next stage in the cycle of its last step ``e``, or once the stage is
+    The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
     fetched. The drain side takes it over in the cycle of ``free``, or at once when it is idle;
-    until then the stage is queued, and no further one is taken. A queued stage may end a tile once
-    the drain side is closing.
+    until then the stage is queued. No further one is taken while a stage is queued, or while two
+    are with the drain side whose results are not ``settled``.
 
     One program runs, and one may be pending, which starts without anybody's help::
 
@@ -42,9 +42,9 @@ class Sequencer(wiring.Component):
         end the program's last result is written.
     fetched, fetched_descriptor, take:
         From the descriptor fetch.
-    issue_descriptor, issue_load, drain_ready, step, stalled, ended:
+    issue_descriptor, issue_load, step, stalled, ended:
         To and from the issue side.
-    drain_descriptor, drain_load, closing, free, written, finished:
+    drain_descriptor, drain_load, free, settled, written, finished:
         To and from the drain side.
     counters:
         Of the program that runs, by cause: ``gen.cycles``. Without one, they are those of the one
@@ -69,14 +69,13 @@ class Sequencer(wiring.Component):
                 "take": Out(1),
                 "issue_descriptor": Out(layout),
                 "issue_load": Out(1),
-                "drain_ready": Out(1),
                 "step": In(1),
                 "stalled": In(1),
                 "ended": In(1),
                 "drain_descriptor": Out(layout),
                 "drain_load": Out(1),
-                "closing": In(1),
                 "free": In(1),
+                "settled": In(1),
                 "written": In(1),
                 "finished": In(1),
                 "counters": Out(EngineCounters),
@@ -94,13 +93,17 @@ class Sequencer(wiring.Component):
             m.d.sync += self.pending.eq(0)
 
         program_ends = Signal()
+        # A register between the issue side's last step and all that follows from it.
+        ended = Signal()
+        m.d.sync += ended.eq(self.ended)
         # The issue side's stage is not yet the drain side's.
         queued = Signal()
         left = Signal(WAIT_BITS)
         fetching, flushing, may_take = (
             Signal(name=name) for name in ("fetching", "flushing", "may_take")
         )
-        m.d.comb += may_take.eq(self.fetched & ~queued)
+        unsettled = Signal(2)
+        m.d.comb += may_take.eq(self.fetched & ~queued & ~unsettled[1])
 
         def take() -> None:
             m.d.comb += self.take.eq(1)
@@ -119,40 +122,34 @@ class Sequencer(wiring.Component):
                 with m.If(may_take):
                     take()
             with m.State("WAIT"):
-                m.d.comb += flushing.eq(1)
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 1):
                     m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.comb += [flushing.eq(1), self.issue_load.eq(1)]
+                m.d.comb += self.issue_load.eq(1)
                 m.next = "ISSUE"
-            with m.State("ISSUE"), m.If(self.ended):
+            with m.State("ISSUE"), m.If(ended):
                 with m.If(self.issue_descriptor.last):
                     m.next = "FLUSH"
                 with m.Elif(may_take):
                     take()
                 with m.Else():
                     m.next = "FETCH"
-            with m.State("FLUSH"):
-                m.d.comb += flushing.eq(1)
-                with m.If(self.finished):
-                    m.d.comb += program_ends.eq(1)
-                    m.d.sync += self.running.eq(0)
-                    m.next = "IDLE"
+            with m.State("FLUSH"), m.If(self.finished):
+                m.d.comb += program_ends.eq(1)
+                m.d.sync += self.running.eq(0)
+                m.next = "IDLE"
         with m.If(self.take):
             m.d.sync += [self.issue_descriptor.eq(self.fetched_descriptor), queued.eq(1)]
 
         # The drain side.
         draining = Signal()
-        closed = Signal()
         hand_over = Signal()
-        m.d.comb += [
-            hand_over.eq(queued & (~draining | self.free)),
-            self.drain_ready.eq(~queued | closed | self.closing),
+        m.d.comb += hand_over.eq(queued & (~draining | self.free))
+        m.d.sync += [
+            self.drain_load.eq(hand_over),
+            unsettled.eq(unsettled + hand_over - self.settled),
         ]
-        m.d.sync += self.drain_load.eq(hand_over)
-        with m.If(self.closing):
-            m.d.sync += closed.eq(1)
         with m.If(self.free):
             m.d.sync += draining.eq(0)
         with m.If(hand_over):
@@ -160,8 +157,10 @@ class Sequencer(wiring.Component):
                 self.drain_descriptor.eq(self.issue_descriptor),
                 queued.eq(0),
                 draining.eq(1),
-                closed.eq(0),
             ]
+
+        # Whatever is none of the others is the pipeline's.
+        m.d.comb += flushing.eq(self.running & ~(self.step | self.stalled | fetching))
 
         for name, event, clear in (
             ("cycles", self.running, self.begin),

@@ -7,7 +7,7 @@ from itertools import pairwise
 import naive
 import numpy as np
 
-from drawbar.gen.cycles import ISSUE_TO_WRITE, fetch_cycles, program_cycles, tile_cycles
+from drawbar.gen.cycles import fetch_cycles, program_bound, program_cycles, tile_cycles
 from drawbar.gen.plan import Plan, core_matrix
 from drawbar.gen.program import decode, encode
 
@@ -121,10 +121,11 @@ def check_plan(plan: Plan) -> None:
     if len(plan.program) > len(plan.stages):
         assert not plan.proven
     else:
-        least = fetch_cycles(config) + ISSUE_TO_WRITE + 1
+        least = 0
         for planned, stage in zip(plan.stages, stages, strict=True):
             issue = tile_cycles(stage.rows, stage.k, stage.lane_tiles(config), config)
             least += issue if planned.ends_layer else max(issue, fetch_cycles(config))
+        least = program_bound(least, config)
         assert plan.total.total >= least >= plan.bound
         assert plan.proven == (least == plan.bound)
     layers = range(len(plan.networks))

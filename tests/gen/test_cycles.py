@@ -14,8 +14,12 @@ from random_stages import random_config, random_stage
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import (
     FETCH_LATENCY,
-    ISSUE_TO_WRITE,
+    HANDOVER,
+    LATCH_BEFORE_WRITE,
+    LATCH_TO_STEP,
+    STEP_TO_LATCH,
     Cycles,
+    issue_to_write,
     program_cycles,
     stage_tiling,
     tile_cycles,
@@ -57,61 +61,44 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
     fetch = descriptor_words(config) + FETCH_LATENCY
     fetched_at = fetch
     spent: list[Counter[str]] = [Counter() for _ in stages]
-    now = 0
-    # Of the stage that the drain side is at: the cycle in which its last row is written.
-    writes: list[int | None] = [None] * len(stages)
-    handed: list[int | None] = [None] * len(stages)
+    now = rows_left = 0
+    # Of each stage: the cycle of its last step, and that at whose end its last row is written.
+    ended: list[int] = []
+    writes: list[int] = []
     for number, stage in enumerate(stages):
         tiles = tile_rows(stage.rows, stage.lane_tiles(config), config.rows)
-
-        def hand_over(cycle: int, number: int = number) -> None:
-            """The drain side takes the stage before, when it is free, two cycles before its end."""
-            before = number - 1
-            if before < 0 or handed[before] is not None:
-                return
-            busy_until = writes[before - 1] if before > 0 else None
-            if busy_until is None or cycle >= busy_until - 2:
-                handed[before] = cycle
-
-        # Latch: as soon as the last step is issued, the descriptor here, and the drain side has the
-        # stage before.
         cycle = now
-        while True:
-            if number and cycle > now:
-                hand_over(cycle)
-            if cycle >= fetched_at and (
-                number == 0 or (handed[number - 1] is not None and handed[number - 1] < cycle)
-            ):
-                break
+        if number:
+            cycle += STEP_TO_LATCH
+            spent[number]["flush"] += STEP_TO_LATCH
+        # Latch: the descriptor is here, and the stage two before will be written in time.
+        while cycle < fetched_at or (
+            number >= 2 and cycle < writes[number - 2] - LATCH_BEFORE_WRITE
+        ):
             cycle += 1
             spent[number]["fetch"] += 1
         fetched_at = cycle + fetch
-        for _ in range(stage.wait + 1):
-            cycle += 1
-            spent[number]["flush"] += 1
-            if number:
-                hand_over(cycle)
+        cycle += stage.wait + LATCH_TO_STEP - 1
+        spent[number]["flush"] += stage.wait + LATCH_TO_STEP - 1
         draining = 0
         for size in tiles:
             step = 0
             while step < stage.k:
                 cycle += 1
-                last = step == stage.k - 1
-                before = writes[number - 1] if number else None
-                ready = before is None or cycle >= before - 5
-                if last and (draining > 1 or not ready):
+                # The drain side is still in use, or changes stages.
+                changing = number and cycle < ended[-1] + rows_left + HANDOVER
+                if step == stage.k - 1 and (draining > 1 or changing):
                     spent[number]["drain"] += 1
                 else:
                     spent[number]["busy"] += 1
                     step += 1
                 draining = max(0, draining - 1)
             draining = size
-        # The stage itself is handed over at the first chance after its latch.
-        start = fetched_at - fetch + 1
-        handed[number] = max(start, (writes[number - 1] or 0) - 2) if number else start
-        writes[number] = cycle + ISSUE_TO_WRITE + tiles[-1]
+        rows_left = tiles[-1]
+        ended.append(cycle)
+        writes.append(cycle + issue_to_write(config) + rows_left)
         now = cycle
-    spent[-1]["flush"] += ISSUE_TO_WRITE + tile_rows(stages[-1].rows, 1, config.rows)[-1]
+    spent[-1]["flush"] += writes[-1] - now
     return spent
 
 
@@ -126,17 +113,17 @@ def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int) -> None:
     tiles = tiling(rows, k, lane_tiles, config)
     busy, stall = simulate(rows, k, lane_tiles, array_rows)
     assert (tiles.busy, tiles.issue) == (busy, busy + stall)
-    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + 1
+    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + STEP_TO_LATCH + 2
 
 
 def test_by_hand() -> None:
     config = EngineConfig(rows=4)
-    # One tile: 3 steps, and then the pipeline of 13 and 2 rows.
+    # One tile: 3 steps, and then the pipeline of 23 (8 lanes are two groups) and 2 rows.
     one = tiling(2, 3, 1, config)
-    assert (one.issue, one.emptying) == (3, 15)
+    assert (one.issue, one.emptying) == (3, 25)
     # Tiles of 4, 1, 4, 1 rows with one step each: the second and the fourth wait 3 cycles.
     two = tiling(5, 1, 2, config)
-    assert (two.busy, two.issue, two.emptying) == (4, 10, 14)
+    assert (two.busy, two.issue, two.emptying) == (4, 10, 24)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -168,7 +155,7 @@ def test_a_stage_alone() -> None:
     tiles = stage_tiling(stage, config)
     (cycles,) = program_cycles([stage], config)
     fetch = descriptor_words(config) + FETCH_LATENCY
-    assert cycles.total == fetch + 1 + stage.wait + tiles.issue + tiles.emptying
+    assert cycles.total == fetch + LATCH_TO_STEP - 1 + stage.wait + tiles.issue + tiles.emptying
 
 
 def test_utilisation() -> None:

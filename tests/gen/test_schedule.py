@@ -10,8 +10,15 @@ import pytest
 from random_stages import random_config, random_stage
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ISSUE_TO_WRITE, LATCH_TO_STEP, program_cycles, stage_tiling
-from drawbar.gen.schedule import ISSUE_TO_READ, least_wait, schedule
+from drawbar.gen.cycles import (
+    ISSUE_TO_READ,
+    LATCH_TO_STEP,
+    STEP_TO_LATCH,
+    issue_to_write,
+    program_cycles,
+    stage_tiling,
+)
+from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Loop, Stage
 
 
@@ -46,7 +53,7 @@ def walk(stage: Stage, config: EngineConfig) -> tuple[dict[int, int], dict[int, 
                     offset = sum(at * loop.y for at, loop in zip(row, stage.row_loops, strict=True))
                     for lane in lanes:
                         written[y + offset + lane * stage.lane_y] = (
-                            now + ISSUE_TO_WRITE + 1 + number
+                            now + issue_to_write(config) + 1 + number
                         )
                 free = now + len(tile)
     return first_read, {element: cycle - now for element, cycle in written.items()}
@@ -71,9 +78,10 @@ def test_waits_are_just_long_enough(seed: int) -> None:
         wait = least_wait(before, after, config)
         _, written = walk(before, config)
         read, _ = walk(after, config)
-        # The first step comes LATCH_TO_STEP + wait cycles after the last one of the stage before.
+        # The first step comes that many cycles after the last one of the stage before.
+        to_step = STEP_TO_LATCH + LATCH_TO_STEP + wait
         slack = [
-            LATCH_TO_STEP + wait + read[element] + ISSUE_TO_READ - written[element] - 1
+            to_step + read[element] + ISSUE_TO_READ - written[element] - 1
             for element in read.keys() & written.keys()
         ]
         assert all(cycles >= 0 for cycles in slack)

@@ -9,12 +9,15 @@ import numpy as np
 from cocotb_bench import for_each, pack, unit, unpack
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import ARRAY_TO_ROW, GROUP_LANES
 from drawbar.sim.golden import accumulate
 
 CONFIGS = {
     "array_1x1": EngineConfig(rows=1, lanes=1, data_width=16, acc_width=36),
     "array_3x4": EngineConfig(rows=3, lanes=4, data_width=8, acc_width=20),
     "array_4x2": EngineConfig(rows=4, lanes=2, data_width=16, acc_width=40),
+    # Four lane groups.
+    "array_2x16": EngineConfig(rows=2, lanes=16, data_width=8, acc_width=20),
 }
 
 
@@ -25,9 +28,8 @@ class Cycle:
     core: list[int]
     live: list[int]
     valid: int = 0
-    first: int = 0
     last: int = 0
-    shift: int = 0
+    turn: int = 0
 
 
 @dataclass
@@ -51,8 +53,7 @@ class Script:
     def idle(self) -> None:
         """A cycle without a step: everything else is there, and must not count."""
         core, live = self.vector(self.config.rows, 0.5), self.vector(self.config.lanes, 0.5)
-        first, last = self.rng.getrandbits(1), self.rng.getrandbits(1)
-        self.cycles.append(Cycle(core, live, 0, first, last))
+        self.cycles.append(Cycle(core, live, 0, self.rng.getrandbits(1)))
 
     def tile(self, k: int, *, gap: float = 0.0, value: int | None = None) -> None:
         """``k`` steps, with idle cycles between them, of random values or of one value only."""
@@ -63,45 +64,53 @@ class Script:
                 self.idle()
             core = self.vector(rows, 0.2) if value is None else [value] * rows
             live = self.vector(lanes, 0.2) if value is None else [value] * lanes
-            self.cycles.append(Cycle(core, live, 1, step == 0, step == k - 1))
+            self.cycles.append(Cycle(core, live, 1, step == k - 1))
             core_steps.append(core)
             live_steps.append(live)
         result = accumulate(np.array(core_steps).T, np.array(live_steps).T, self.config.acc_width)
         self.tiles.append((len(self.cycles) - 1, result.T))
 
     async def play(self, dut, name: str) -> int:
-        """Checks ``loaded`` and ``row`` in every cycle; returns the number of rows compared."""
+        """Checks ``row`` in every cycle; returns the number of rows compared.
+
+        A group's row is checked when it comes, behind that of the group before.
+        """
         array = await unit(dut, name)
-        for _ in range(8 + self.config.rows):
+        lanes, width = self.config.lanes, self.config.acc_width
+        for _ in range(12 + self.config.rows):
             self.idle()
-        loaded_in = {last + 2: result for last, result in self.tiles}
+        comes = {last + ARRAY_TO_ROW: result for last, result in self.tiles}
         shown: np.ndarray | None = None
         row = compared = 0
+        # Lane group: what it shows, by cycle.
+        due: dict[int, list[tuple[int, list[int]]]] = {}
         for now, cycle in enumerate(self.cycles):
-            assert array.get("loaded") == (now in loaded_in), now
+            if now in comes:  # wins over a turn
+                shown, row = comes[now], 0
+            elif now >= 2:
+                row += self.cycles[now - 2].turn
             if shown is not None and row < self.config.rows:
-                got = unpack(array.get("row"), self.config.acc_width, self.config.lanes)
-                assert got == shown[row].tolist(), (now, row)
+                for group, first in enumerate(range(0, lanes, GROUP_LANES)):
+                    part = shown[row].tolist()[first : first + GROUP_LANES]
+                    due.setdefault(now + group, []).append((first, part))
                 compared += 1
+            got = unpack(array.get("row"), width, lanes)
+            for first, part in due.pop(now, []):
+                assert got[first : first + len(part)] == part, (now, first)
             array.set(
                 core=pack(cycle.core, self.config.data_width),
                 live=pack(cycle.live, self.config.data_width),
                 valid=cycle.valid,
-                first=cycle.first,
                 last=cycle.last,
-                shift=cycle.shift,
+                turn=cycle.turn,
             )
-            if now in loaded_in:  # wins over a shift
-                shown, row = loaded_in[now], 0
-            else:
-                row += cycle.shift
             await array.tick()
         return compared
 
 
-def shift_always(script: Script) -> None:
+def turn_always(script: Script) -> None:
     for cycle in script.cycles:
-        cycle.shift = 1
+        cycle.turn = 1
 
 
 @for_each(name=list(CONFIGS))
@@ -111,30 +120,30 @@ async def tiles_back_to_back(dut, name: str) -> None:
     script = Script(config, random.Random(name))
     for _ in range(60):
         script.tile(script.rng.choice((config.rows, config.rows + 1, config.rows + 5)))
-    shift_always(script)
+    turn_always(script)
     assert await script.play(dut, name) >= 60 * config.rows
 
 
 @for_each(name=list(CONFIGS))
 async def tiles_of_one_step(dut, name: str) -> None:
-    """A new tile in every cycle: ``loaded`` stays, and wins over ``shift``."""
+    """A new tile in every cycle: it wins over ``turn``."""
     script = Script(CONFIGS[name], random.Random(name))
     for _ in range(100):
         script.tile(1)
-    shift_always(script)
+    turn_always(script)
     assert await script.play(dut, name) >= 100
 
 
 @for_each(name=list(CONFIGS))
 async def anything_anywhere(dut, name: str) -> None:
-    """Idle cycles within and between tiles, shifts at random."""
+    """Idle cycles within and between tiles, turns at random."""
     script = Script(CONFIGS[name], random.Random(name))
     for _ in range(150):
         script.tile(script.rng.choice((1, 1, 2, 3, 7)), gap=script.rng.choice((0.0, 0.0, 0.5)))
         while script.rng.random() < 0.5:
             script.idle()
     for cycle in script.cycles:
-        cycle.shift = script.rng.getrandbits(1)
+        cycle.turn = script.rng.getrandbits(1)
     assert await script.play(dut, name) >= 150
 
 
@@ -149,7 +158,7 @@ async def extremes_wrap(dut, name: str) -> None:
         script.tile(k, value=config.data_max)
     wrapped = sum(int(result.min()) < 0 for _, result in script.tiles)
     assert (wrapped > 0) == (to_limit < 100)
-    shift_always(script)
+    turn_always(script)
     await script.play(dut, name)
 
 
@@ -158,11 +167,12 @@ async def reset_ends_a_tile(dut, name: str) -> None:
     """What was under way before a reset is gone after it."""
     config = CONFIGS[name]
     array = await unit(dut, name)
-    array.set(core=pack([1] * config.rows, config.data_width), live=1, valid=1, first=1, last=1)
-    await array.tick()
-    await array.bench.reset()
-    array.set(valid=0)
-    for _ in range(4):
+    for cycles in range(1, 6):
+        array.set(core=pack([1] * config.rows, config.data_width), live=1, valid=1, last=0)
+        await array.tick(cycles)
+        await array.bench.reset()
+        array.set(core=pack([3] * config.rows, config.data_width), live=1, valid=1, last=1)
         await array.tick()
-        assert array.get("loaded") == 0
-        assert array.get("row") == 0
+        array.set(valid=0)
+        await array.tick(ARRAY_TO_ROW - 1)
+        assert unpack(array.get("row"), config.acc_width, config.lanes)[0] == 3

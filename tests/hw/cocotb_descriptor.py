@@ -7,6 +7,7 @@ import random
 from cocotb_bench import Unit, for_each, unit
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import BANK_READ, fetch_cycles
 from drawbar.gen.program import descriptor_fields, descriptor_words
 
 CONFIGS = {
@@ -16,12 +17,12 @@ CONFIGS = {
 
 
 class ProgramMemory:
-    """Words, two cycles after their address."""
+    """Words, ``BANK_READ`` cycles after their address."""
 
     def __init__(self, fetch: Unit, words: list[int]) -> None:
         self.fetch = fetch
         self.words = words
-        self.on_the_way = [0, 0]
+        self.on_the_way = [0] * BANK_READ
 
     async def tick(self) -> None:
         address = self.fetch.get("address")
@@ -65,7 +66,7 @@ async def one_after_another(dut, name: str) -> None:
         await memory.tick()
         fetch.set(start=0, start_address=rng.randrange(64))
         for number in range(4):
-            for _ in range(size + 2):
+            for _ in range(fetch_cycles(config) - 1):
                 assert fetch.get("valid") == 0
                 await memory.tick()
             expected = descriptor_at(words, base + number * size, config)
@@ -99,7 +100,7 @@ async def start_wins_at_any_time(dut, name: str) -> None:
         fetch.set(start=1, start_address=address, take=fetch.get("valid") and phase % 2)
         await memory.tick()
         fetch.set(start=0, take=0)
-        for _ in range(size + 2):
+        for _ in range(fetch_cycles(config) - 1):
             assert fetch.get("valid") == 0, phase
             await memory.tick()
         assert fetch.get("valid") == 1, phase

@@ -7,13 +7,9 @@ import random
 from cocotb_bench import for_each, unit
 from stage_model import CONFIGS, Row, descriptor_bits, drain_tiles, issue_steps, stages
 
-from drawbar.hw.drain import (
-    RESULT_TO_WRITE,
-    STEP_TO_CLOSING,
-    STEP_TO_FREE,
-    STEP_TO_RESULT,
-    STEP_TO_ROW,
-)
+from drawbar.gen.cycles import WORK_ACCESS
+from drawbar.gen.program import ACTIVATION_CODES, descriptor_values
+from drawbar.hw.drain import STEP_TO_ROW, step_to_result, step_to_settled
 
 
 @for_each(name=list(CONFIGS))
@@ -22,8 +18,8 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
     config = CONFIGS[name]
     drain = await unit(dut, f"drain_{name}")
     rng = random.Random(name)
-    latency = STEP_TO_RESULT + RESULT_TO_WRITE
-    assert (STEP_TO_ROW, STEP_TO_CLOSING, STEP_TO_FREE, STEP_TO_RESULT, latency) == (3, 4, 7, 7, 9)
+    to_result = step_to_result(config)
+    latency = to_result + WORK_ACCESS
     for number, stage in enumerate(stages(config, rng, 20)):
         tiles = drain_tiles(stage, config)
         ends = [step.cycle for step in issue_steps(stage, config) if step.last]
@@ -38,6 +34,7 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
             rows |= {end + late + 1 + n: row for n, row in enumerate(tile)}
         finish = max(rows)
         last_stage = rng.getrandbits(1)
+        skew = descriptor_values(stage, config, last=True)["y_skew"]
         bits = descriptor_bits(stage, config)  # of a last stage: bit 0 says so
         drain.set(load=1, descriptor=bits & ~1 | last_stage)
         await drain.tick()
@@ -45,17 +42,23 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
         for now in range(1, finish + latency + 3):
             if (row := rows.get(now - 1)) is not None:
                 assert drain.get("bias_address") == row.bias_address, now
-            assert drain.get("shift") == (now - STEP_TO_ROW in rows), now
-            row = rows.get(now - STEP_TO_RESULT)
+            assert drain.get("turn") == (now + 1 - STEP_TO_ROW in rows), now
+            if now - STEP_TO_ROW in rows:
+                assert drain.get("bias_enable") == (stage.bias_base is not None), now
+                assert drain.get("shift") == stage.shift, now
+                assert drain.get("activation") == ACTIVATION_CODES[stage.activation], now
+            if now + 1 - to_result in rows:
+                assert drain.get("result_skew") == skew, now
+            row = rows.get(now - to_result)
             assert drain.get("result_mask") == (row.mask if row else 0), now
             if row is not None:
                 assert drain.get("result_address") == row.result_address, now
-            assert drain.get("closing") == (now == finish + STEP_TO_CLOSING), now
-            assert drain.get("free") == (now == finish + STEP_TO_FREE), now
+            assert drain.get("free") == (now == finish + 1), now
+            assert drain.get("settled") == (now == finish + step_to_settled(config)), now
             assert drain.get("written") == (now == finish + latency), now
             # A descriptor that changes when it may is not asked again whether it is the last.
             assert drain.get("finished") == (last_stage and now == finish + latency), now
-            if now == finish + STEP_TO_FREE + 1:
+            if now == finish + 2:
                 drain.set(descriptor=rng.getrandbits(64))
             begin = now in begins
             # Between tiles the flag is whatever the issue side says of its next steps.
@@ -76,6 +79,6 @@ async def reset_empties_the_pipeline(dut, name: str) -> None:
         drain.set(begin=0)
         await drain.tick(cycles)
         await drain.bench.reset()
-        for _ in range(14):
-            assert drain.get("shift") == drain.get("result_mask") == drain.get("written") == 0
+        for _ in range(20):
+            assert drain.get("turn") == drain.get("result_mask") == drain.get("written") == 0
             await drain.tick()

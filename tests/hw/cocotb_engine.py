@@ -15,17 +15,13 @@ from random_stages import random_memories, random_program, random_stage
 from stage_model import plain_stage
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import RUN_GAP, Cycles
+from drawbar.gen.cycles import RUN_GAP, WORK_READ, Cycles
 from drawbar.gen.program import descriptor_words, encode
 from drawbar.gen.protocol import Space
 from drawbar.gen.schedule import schedule
 from drawbar.gen.stage import Loop, Stage
-from drawbar.hw.engine import ISSUE_TO_ADDRESS, ISSUE_TO_ARRAY
 from drawbar.sim.cocotb_runner import parameters
 from drawbar.sim.golden import GoldenEngine
-
-#: Cycles from the address of a vector of work memory to its data.
-READ_LATENCY = ISSUE_TO_ARRAY - ISSUE_TO_ADDRESS
 
 #: Engines of every kind: one multiplier, ragged rows, tall, wide, odd depths, few loops and many.
 CONFIGS = {
@@ -101,13 +97,13 @@ class Host:
         values = []
         before = -2
         for address in addresses:
-            latency = READ_LATENCY + 1
+            latency = WORK_READ + 1
             if space == Space.WORK:
                 follows = address == before + 1
                 if not follows:
                     bench.set(host__read=0, host__refresh=1)
                     await bench.tick()
-                latency = 1 if follows and address % lanes else READ_LATENCY + 2
+                latency = 1 if follows and address % lanes else WORK_READ + 2
             before = address
             bench.set(host__refresh=0, host__read=1, host__space=space, host__address=address)
             for cycle in range(1, latency + 1):

@@ -7,6 +7,7 @@ import random
 from cocotb_bench import for_each, pack, signed, unit, unpack
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import BANK_READ, WORK_ACCESS, WORK_READ
 
 #: Banks, depth and width of every banked memory.
 BANKED = {"program": (1, 6, 32), "core": (3, 5, 8), "bias": (4, 8, 20)}
@@ -22,7 +23,7 @@ def work_config(lanes: int) -> EngineConfig:
 
 @for_each(name=list(BANKED))
 async def banked_memory(dut, name: str) -> None:
-    """Two cycles to the data; a write is seen by a read of the next cycle, not of the same one."""
+    """``BANK_READ`` cycles to the data; a write is seen by a read of the next cycle."""
     banks, depth, width = BANKED[name]
     memory = await unit(dut, name)
     rng = random.Random(name)
@@ -30,7 +31,7 @@ async def banked_memory(dut, name: str) -> None:
     for address in range(depth):
         memory.set(write_address=address, write_data=0, write_mask=(1 << banks) - 1)
         await memory.tick()
-    expected: list[list[int] | None] = [None, None]
+    expected: list[list[int] | None] = [None] * BANK_READ
     for _ in range(600):
         due = expected.pop(0)
         if due is not None:
@@ -65,11 +66,11 @@ async def vector_address(dut, lanes: int) -> None:
     ]
     rng.shuffle(cases)
     plain = [rng.random() < 0.2 for _ in cases]
-    for n in range(len(cases) + 2):
-        if n >= 2:
-            skew, start = cases[n - 2]
+    for n in range(len(cases) + WORK_ACCESS):
+        if n >= WORK_ACCESS:
+            skew, start = cases[n - WORK_ACCESS]
             rows = [0] * lanes
-            for element in element_addresses(config, start, 0 if plain[n - 2] else skew):
+            for element in element_addresses(config, start, 0 if plain[n - WORK_ACCESS] else skew):
                 rows[element % lanes] = element // lanes
             got = address.get("rows")
             assert got == pack(rows, config.work_row_bits), (skew, start)
@@ -90,8 +91,8 @@ async def vector_address(dut, lanes: int) -> None:
 async def work_memory(dut, lanes: int) -> None:
     """A vector in and one out in every cycle, of any skew and start.
 
-    Data comes four cycles after its start. A read sees the writes that started before it, and not
-    the one that starts with it.
+    Data comes ``WORK_READ`` cycles after its start. A read sees the writes that started before it,
+    and in simulation not the one that starts with it.
     """
     config = work_config(lanes)
     width, elements = config.data_width, config.work_elements
@@ -104,7 +105,7 @@ async def work_memory(dut, lanes: int) -> None:
         await work.tick()
 
     read_skew = write_skew = 0
-    expected: list[list[int | None] | None] = [None] * 4
+    expected: list[list[int | None] | None] = [None] * WORK_READ
     seen_together = 0
     for _ in range(1200):
         due = expected.pop(0)
@@ -156,9 +157,9 @@ async def work_memory_survives_reset(dut, lanes: int) -> None:
         work.set(write_start=element, write_data=element + 1, write_mask=1)
         await work.tick()
     work.set(write_mask=0)
-    await work.tick(2)
+    await work.tick(WORK_ACCESS)
     await work.bench.reset()
     for element in range(config.work_elements):
         work.set(read_start=element)
-        await work.tick(4)
+        await work.tick(WORK_READ)
         assert work.get("read_data") % (1 << config.data_width) == element + 1

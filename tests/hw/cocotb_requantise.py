@@ -15,6 +15,7 @@ import numpy as np
 from cocotb_bench import Unit, for_each, pack, signed, unit, unpack
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import GROUP_LANES, ROW_TO_RESULT, group_skew
 from drawbar.sim.golden import add_bias, round_shift, saturate
 
 #: Accumulator and shift widths.
@@ -25,6 +26,8 @@ SATURATE = {"saturate_8": (10, 8), "saturate_16": (36, 16), "saturate_same": (15
 CONFIGS = {
     "requantise_8": EngineConfig(lanes=4, data_width=8, acc_width=20),
     "requantise_16": EngineConfig(lanes=1, data_width=16, acc_width=36),
+    # Four lane groups.
+    "requantise_groups": EngineConfig(lanes=16, data_width=8, acc_width=24),
 }
 
 
@@ -96,7 +99,7 @@ async def round_shift_rounds_half_to_even(dut, name: str) -> None:
         ties += sum(Fraction(v, 1 << shift).denominator == 2 for v in values)
         shifter.set(shift=shift, below=(1 << max(0, shift - 1)) - 1)
         cases = [{"i": v & ((1 << (acc_width + 1)) - 1)} for v in values]
-        await compare(shifter, cases, expected, 2, acc_width + 1)
+        await compare(shifter, cases, expected, 3, acc_width + 1)
     assert ties > 100
 
 
@@ -121,36 +124,53 @@ async def saturate_clips_and_activates(dut, name: str) -> None:
             expected.append(int(saturate(np.array(value), data_width, activation)))
             floor = 0 if relu else -(1 << (data_width - 1))
             assert expected[-1] == max(floor, min(value, (1 << (data_width - 1)) - 1))
-    await compare(await unit(dut, name), cases, expected, 1, data_width)
+    # The activation comes a cycle after its value.
+    late = [0, *(case.pop("relu") for case in cases)]
+    for case, relu in zip(cases, late, strict=False):
+        case["relu"] = relu
+    cases.append({"relu": late[-1]})
+    expected.append(expected[-1])
+    await compare(await unit(dut, name), cases, expected, 2, data_width)
 
 
 @for_each(name=list(CONFIGS))
-async def requantise_a_stage(dut, name: str) -> None:
-    """Every shift, with and without bias and ReLU: a vector a cycle, out four cycles later."""
+async def requantise_rows(dut, name: str) -> None:
+    """Every shift, with and without bias and ReLU, another in each cycle; lane groups one cycle
+    after the other, and all results together.
+    """
     config = CONFIGS[name]
-    acc, lanes = config.acc_width, config.lanes
+    acc, lanes, width = config.acc_width, config.lanes, config.data_width
     requantise = await unit(dut, name)
     rng = random.Random(name)
+    skew = group_skew(config)
+    latency = ROW_TO_RESULT + skew
     clipped = 0
-    shifts = [*range(config.acc_width + 1), 0, config.acc_width, 3]
-    for shift in shifts:
+    due = []
+    # What the lanes get of the rows of this cycle and those before.
+    given: list[tuple[list[int], list[int]]] = [([0] * lanes, [0] * lanes)] * (skew + 1)
+    shifts = [*range(acc + 1)] * 12
+    rng.shuffle(shifts)
+    for n, shift in enumerate(shifts):
+        if n >= latency:
+            assert unpack(requantise.get("o"), width, lanes) == due[n - latency], n
         enable, relu = rng.getrandbits(1), rng.getrandbits(1)
-        requantise.set(bias_enable=enable, shift=shift, activation=relu)
-        await requantise.tick(2)
-        due = []
-        for n in range(24 + 4):
-            if n >= 4:
-                got = unpack(requantise.get("o"), config.data_width, lanes)
-                assert got == due[n - 4], (shift, enable, relu)
-            values = [signed(rng.getrandbits(acc), acc) >> rng.randrange(acc) for _ in range(lanes)]
-            biases = [signed(rng.getrandbits(acc), acc) >> rng.randrange(acc) for _ in range(lanes)]
-            result = add_bias(np.array(values), np.array(biases) if enable else None)
-            result = round_shift(result, shift)
-            final = saturate(result, config.data_width, "relu" if relu else "none")
-            clipped += int((final != result).sum())
-            due.append(final.tolist())
-            requantise.set(i=pack(values, acc), bias=pack(biases, acc))
-            await requantise.tick()
+        values = [signed(rng.getrandbits(acc), acc) >> rng.randrange(acc) for _ in range(lanes)]
+        biases = [signed(rng.getrandbits(acc), acc) >> rng.randrange(acc) for _ in range(lanes)]
+        given = [(values, biases), *given[:-1]]
+        result = add_bias(np.array(values), np.array(biases) if enable else None)
+        result = round_shift(result, shift)
+        final = saturate(result, width, "relu" if relu else "none")
+        clipped += int((final != result).sum())
+        due.append(final.tolist())
+        late = [given[lane // GROUP_LANES] for lane in range(lanes)]
+        requantise.set(
+            bias_enable=enable,
+            shift=shift,
+            activation=relu,
+            i=pack([row[0][lane] for lane, row in enumerate(late)], acc),
+            bias=pack([row[1][lane] for lane, row in enumerate(late)], acc),
+        )
+        await requantise.tick()
     assert clipped > 50
 
 

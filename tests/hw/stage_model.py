@@ -81,21 +81,20 @@ class Step:
     """One reduction step: cycles after the load, and what is issued."""
 
     cycle: int
-    first: bool
     last: bool
     row_tile_last: bool
     live_address: int
     core_address: int
 
 
-def issue_steps(stage: Stage, config: EngineConfig) -> list[Step]:
-    """All reduction steps. The first is one cycle after the load.
+def issue_steps(stage: Stage, config: EngineConfig, free: int = 0) -> list[Step]:
+    """All reduction steps. The first is two cycles after the load.
 
-    The last step of a tile comes as many cycles after that of the tile before as that one has rows.
+    The last step of a tile comes as many cycles after that of the tile before as that one has rows;
+    that of the first tile not before the cycle ``free``.
     """
     steps: list[Step] = []
-    cycle = 0
-    free = 0
+    cycle = 1
     lane_tiles = -(-stage.lane_count // config.lanes)
     row_tiles = stage.row_tiles(config)
     columns = offsets(stage.column_loops, "x")
@@ -111,7 +110,6 @@ def issue_steps(stage: Stage, config: EngineConfig) -> list[Step]:
                     steps.append(
                         Step(
                             cycle=cycle,
-                            first=k == 0,
                             last=last,
                             row_tile_last=row_tile == row_tiles - 1,
                             live_address=stage.x_base + column + lane + inner,

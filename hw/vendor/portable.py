@@ -1,0 +1,111 @@
+"""The primitives of the engine in plain registers: the twin that simulation and any other flow use.
+
+A family of FPGAs has a subclass of ``Portable`` in a file of its own, whose methods make the same
+values with the same latency out of the family's blocks. Which one a component uses is decided by
+the platform that it is elaborated for (``primitives``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from amaranth.hdl import Module, Shape, Signal, Value, signed
+from amaranth.lib.memory import Memory
+
+from drawbar.hw.delay import delayed
+
+#: Cycles from the operands of a product to the product: registers before, in and behind a
+#: multiplier.
+PRODUCT_LATENCY = 3
+#: Cycles from an address to the data: the memory's own, and its output register.
+MEMORY_LATENCY = 2
+
+
+class Portable:
+    """Products, memories and copies of control that any synthesis understands."""
+
+    def products(
+        self, m: Module, core: Sequence[Value], live: Sequence[Value], *, first_lane: int
+    ) -> list[list[Value]]:
+        """Signed products ``[row][lane]`` of every core element with every live element, for the
+        lanes from ``first_lane`` on. Latency: ``PRODUCT_LATENCY``.
+        """
+        before = PRODUCT_LATENCY - 1
+        core = [
+            delayed(m, value, before, f"core_{first_lane}_{row}", reset_less=True).as_signed()
+            for row, value in enumerate(core)
+        ]
+        live = [
+            delayed(m, value, before, f"live_{first_lane + lane}", reset_less=True).as_signed()
+            for lane, value in enumerate(live)
+        ]
+        result = []
+        for row, a in enumerate(core):
+            result.append([])
+            for lane, b in enumerate(live, first_lane):
+                product = Signal(
+                    signed(len(a) + len(b)), name=f"product_{row}_{lane}", reset_less=True
+                )
+                m.d.sync += product.eq(a * b)
+                result[row].append(product)
+        return result
+
+    def memory(
+        self,
+        m: Module,
+        *,
+        name: str,
+        width: int,
+        depth: int,
+        read_address: Value,
+        write_address: Value,
+        write_data: Value,
+        write_enable: Value,
+    ) -> Value:
+        """Data of a memory with one write and one read port. Latency: ``MEMORY_LATENCY``; a write
+        is seen by reads of the next cycle.
+
+        What a read of a word gets that is written in the same cycle is not defined in hardware; in
+        simulation it is the old word. The contents at first are 0.
+        """
+        # The schedule of a program keeps reads and writes of a word apart, and so does the host:
+        # programs never depend on such a read, so nothing needs to catch it.
+        memory = Memory(shape=width, depth=depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules[name] = memory
+        write, read = memory.write_port(), memory.read_port()
+        data = Signal(width, name=f"{name}_data", reset_less=True)
+        m.d.comb += [
+            read.addr.eq(read_address),
+            write.addr.eq(write_address),
+            write.data.eq(write_data),
+            write.en.eq(write_enable),
+        ]
+        m.d.sync += data.eq(read.data)
+        return data
+
+    def copies(
+        self, m: Module, value: Value, count: int, name: str, *, init: int = 0
+    ) -> list[Value]:
+        """``value`` a cycle later, for ``count`` consumers far apart. Synthesis would merge plain
+        registers of the same value, so this is one for all.
+
+        No reset: ``init`` is what it powers up with.
+        """
+        copy = Signal(Shape.cast(value.shape()), name=name, init=init, reset_less=True)
+        m.d.sync += copy.eq(value)
+        return [copy] * count
+
+
+_PORTABLE = Portable()
+
+
+def primitives(platform: object) -> Portable:
+    """The primitives of what is elaborated for: ``platform`` itself, or its attribute
+    ``primitives``, where it has them.
+    """
+    if isinstance(platform, Portable):
+        return platform
+    found = getattr(platform, "primitives", _PORTABLE)
+    if not isinstance(found, Portable):
+        raise TypeError(f"primitives must be a Portable, not {found!r}")
+    return found
