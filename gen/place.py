@@ -33,6 +33,11 @@ class NoBuffers(FitError):
     """Two buffers do not fit."""
 
 
+def least_program(bound: int, config: EngineConfig) -> int:
+    """The least cycles of a program whose layers have lower bounds of this sum."""
+    return fetch_cycles(config) + bound + ISSUE_TO_WRITE + 1
+
+
 def place(
     model: Model,
     config: EngineConfig,
@@ -99,7 +104,7 @@ def place(
         tensors=tuple(tensors),
         bases=(bases,),
         cycles=tuple(program_cycles([stage for _, stage in program], config)),
-        bound=fetch_cycles(config) + bound + ISSUE_TO_WRITE + 1,
+        bound=least_program(bound, config),
         proven=proven,
         input=border(tensors[0], bases[0], networks[0].input),
         output=border(tensors[-1], bases[-1], networks[-1].output),
