@@ -6,9 +6,9 @@ beam search gives each of their stages a lane block and each tensor a layout (``
 search of a layer stops when no further order can beat what was found. A plan whose cycles equal the
 sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
 
-Where no such plan fits work memory, and to save work memory, orders also run in slices
-(``gen.slicing``). Two buffers for inputs and outputs are a matter of addresses (``gen.place``), but
-where they do not fit, of another plan.
+Where no such plan fits work memory or reaches its bound, and to save work memory, orders also run
+in slices (``gen.slicing``). Two buffers for inputs and outputs are a matter of addresses
+(``gen.place``), but where they do not fit, of another plan.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import replace
 from itertools import islice, product
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import Cycles, program_cycles
+from drawbar.gen.cycles import Cycles, program_bound, program_cycles
 from drawbar.gen.errors import FitError, InputError
-from drawbar.gen.fit import NoLayout, NoRoom, shortages
+from drawbar.gen.fit import NoLayout, NoRoom, share_core, shortages
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.place import NoBuffers, double, least_double
@@ -57,7 +57,8 @@ def plan_model(
     batch:
         Samples that one run of the program takes.
     minimise:
-        "cycles": the fastest plan that fits; it runs in slices only where nothing else fits.
+        "cycles": the fastest plan that fits; it runs in slices only where nothing else fits, or is
+        as fast.
         "memory": the plan that takes the least work memory among those found that take at most
         ``MOST_EXTRA_CYCLES`` more cycles than the fastest one would with work memory without end;
         if none of these fits, the fastest one that does.
@@ -125,6 +126,29 @@ def _doubled(plan: Plan, searches: Sequence[OrderSearch], *, at_any_price: bool)
 
 
 def _fastest(
+    model: Model, config: EngineConfig, batch: int, searches: Sequence[OrderSearch]
+) -> Plan:
+    plan = _fastest_that_fits(model, config, batch, searches)
+    # What the best orders would take with work memory without end.
+    fronts = [search.prices(ENDLESS) for search in searches]
+    bound = program_bound(share_core(fronts, config.core_depth)[0], config)
+    if plan.proven and plan.bound <= bound:
+        return plan
+    # A faster order, or the paddings of a faster layout, do not fit work memory; in slices they
+    # may.
+    for goal in GOALS[:2]:
+        with suppress(FitError):
+            most = plan.total.total - 1
+            planner = Planner(
+                model, config, batch, goal, slicing=True, most_cycles=most, searches=searches
+            )
+            found = planner.plan()
+            if found.total.total <= most:
+                return found
+    return plan
+
+
+def _fastest_that_fits(
     model: Model, config: EngineConfig, batch: int, searches: Sequence[OrderSearch]
 ) -> Plan:
     missing: FitError | None = None

@@ -212,7 +212,7 @@ class Device:
         artefact = self._need().artefact
         x = np.asarray(artefact.test_input, np.int64)
         expected = np.asarray(artefact.test_output, np.int64)
-        mismatches, first = 0, None
+        compared, mismatches, first = 0, 0, None
         for buffer in range(len(artefact.buffers)):
             found = self._run(self._checked(x), first=buffer)
             if found.shape != expected.shape:
@@ -223,6 +223,7 @@ class Device:
                     "compile the model again",
                 )
             wrong = np.argwhere(found != expected)
+            compared += found.size
             mismatches += len(wrong)
             if len(wrong) and first is None:
                 sample, output = (int(i) for i in wrong[0])
@@ -230,7 +231,7 @@ class Device:
         return VerifyReport(
             artefact=artefact.name,
             samples=len(expected),
-            compared=expected.size * len(artefact.buffers),
+            compared=compared,
             mismatches=mismatches,
             cycles=artefact.cycles,
             first=first,

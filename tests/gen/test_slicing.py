@@ -19,7 +19,9 @@ from drawbar.gen.network import Model
 from drawbar.gen.order import BATCH, OrderSearch
 from drawbar.gen.plan import MOST_EXTRA_CYCLES, Plan, plan_model
 from drawbar.gen.program import decode
+from drawbar.gen.search import Planner
 from drawbar.gen.slicing import ENDLESS, order_peak, order_stages, sliced_orders
+from drawbar.layer_suites import RANK_LAYERS
 from drawbar.sim.golden import accumulate, round_shift, run_artefact, saturate
 from drawbar.sw.compress.quantise import quantise
 
@@ -174,6 +176,16 @@ def test_fc6_is_sliced_where_nothing_else_fits() -> None:
 
 
 # -- forced by tight memories ----------------------------------------------------------------------
+
+
+def test_slices_where_paddings_of_whole_tensors_do_not_fit() -> None:
+    """VGG-FC7 at rank 16 fits as a whole, but only with half-empty tiles."""
+    layer = next(layer for layer in RANK_LAYERS if layer.name == "VGG-FC7, rank 16")
+    config = PRESETS["large"].replace(core_depth=2048)
+    whole = Planner(layer.model(), config, 1, "cycles").plan()
+    plan = plan_model(layer.model(), config)
+    assert max(planned.step.slices for planned in plan.stages) > 1
+    assert plan.total.total <= 1.04 * 41_472 < whole.total.total / 2
 
 
 def test_tight_memories_force_slices() -> None:
