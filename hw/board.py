@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from drawbar.gen.config import EngineConfig
@@ -58,6 +59,15 @@ class SerialBoard(wiring.Component):
         m.submodules.board = board = Board(config=config)
         m.submodules.uart = uart = Uart(clock_hz=config.clock_hz, baud=config.baud)
         connect(m, uart.received, board.rx)
-        connect(m, board.tx, uart.sent)
+        # A register between the link and the line, which wait for each other.
+        m.submodules.sent = sent = SyncFIFOBuffered(width=8, depth=2)
+        m.d.comb += [
+            sent.w_data.eq(board.tx.payload),
+            sent.w_en.eq(board.tx.valid),
+            board.tx.ready.eq(sent.w_rdy),
+            uart.sent.payload.eq(sent.r_data),
+            uart.sent.valid.eq(sent.r_rdy),
+            sent.r_en.eq(uart.sent.ready),
+        ]
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx)]
         return m

@@ -109,17 +109,16 @@ class Drain(wiring.Component):
             levels=levels, address_bits=config.work_address_bits
         )
 
-        step = Signal()
+        step, next_step, nest_step = (Signal(name=n) for n in ("step", "next_step", "nest_step"))
         left = Signal(range(config.rows))
+        m.d.comb += next_step.eq(self.begin | (left != 0))
+        m.d.sync += [step.eq(next_step), nest_step.eq(next_step | self.load)]
         with m.If(self.begin):
-            m.d.sync += step.eq(1)
             m.d.sync += left.eq(Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1))
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
-        with m.Else():
-            m.d.sync += step.eq(0)
 
-        m.d.comb += [nest.load.eq(self.load), nest.step.eq(step)]
+        m.d.comb += [nest.load.eq(self.load), nest.step.eq(nest_step)]
         m.d.comb += [nest.counts[j].eq(descriptor[f"drain_count_{j}"]) for j in range(levels)]
         m.d.comb += [bias.load.eq(self.load), result.load.eq(self.load)]
         m.d.comb += [bias.base.eq(descriptor.bias_base), result.base.eq(descriptor.y_base)]

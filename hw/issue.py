@@ -80,7 +80,8 @@ class Issue(wiring.Component):
             self.stalled.eq(active & ~self.step),
             self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
-            nest.step.eq(self.step),
+            # Without a stage the nest runs on, until a load.
+            nest.step.eq(~(active & self.last & blocked)),
         ]
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
         with m.If(delayed(m, self.load, 1, "loaded")):

@@ -7,7 +7,7 @@ One nest drives any number of streams, and one adder for each stream serves any 
 
 from __future__ import annotations
 
-from amaranth.hdl import Const, Module, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +34,8 @@ class LoopNest(wiring.Component):
     counts:
         Repetitions minus one of every level.
     step:
-        Go to the next iteration.
+        Go to the next iteration. High in the cycle after ``load``, too, in which the first one
+        comes to the outputs.
     at_last:
         Of the current iteration: bit j is set while loop j is in its last repetition.
     advance:
@@ -44,9 +45,9 @@ class LoopNest(wiring.Component):
         Of the current iteration: bit j is set while the loops 0..j are all in their last
         repetition; so the last bit is set in the very last iteration.
 
-    Latency: outputs follow ``step`` by one cycle, and ``load`` by two; between the two they, and a
-    ``step``, mean nothing. Throughput: one iteration a cycle. ``load`` wins over ``step``. After
-    the very last iteration the nest wraps around to the first.
+    Latency: outputs follow ``step`` by one cycle, and ``load`` by two; until then they mean
+    nothing. Throughput: one iteration a cycle. ``load`` wins over ``step``. After the very last
+    iteration the nest wraps around to the first.
     """
 
     def __init__(self, *, levels: int) -> None:
@@ -66,10 +67,6 @@ class LoopNest(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        loaded = Signal()
-        go = Signal()
-        m.d.sync += loaded.eq(self.load)
-        m.d.comb += go.eq(self.step | loaded)
         zeros = Signal(self.levels)
         for j in range(self.levels):
             count = Signal(COUNT_BITS, name=f"count_{j}")
@@ -78,17 +75,20 @@ class LoopNest(wiring.Component):
             zero = zeros[j]
             # All at once, and not one level after the other.
             inner_ended = zeros[:j].all()
-            m.d.comb += [top.eq(self.counts[j]), turn.eq(go & inner_ended)]
-            with m.If(go):
+            m.d.comb += [top.eq(self.counts[j]), turn.eq(self.step & inner_ended)]
+            with m.If(self.step):
                 m.d.sync += [
                     self.advance[j].eq(inner_ended & ~zero),
                     self.ended[j].eq(zeros[: j + 1].all()),
                 ]
-            with m.If(self.load | (turn & zero)):
-                m.d.sync += [count.eq(top), zero.eq(top == 0)]
-            with m.Elif(turn):
-                m.d.sync += [count.eq(count - 1), zero.eq(count == 1)]
-        with m.If(go):
+            # Which value is next does not take long to know; whether it is taken does.
+            again = self.load | zero
+            with m.If(self.load | turn):
+                m.d.sync += [
+                    count.eq(Mux(again, top, count - 1)),
+                    zero.eq(Mux(again, top == 0, count == 1)),
+                ]
+        with m.If(self.step):
             m.d.sync += self.at_last.eq(zeros)
         return m
 

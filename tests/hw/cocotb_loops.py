@@ -38,7 +38,7 @@ async def nest_follows_random_loads_and_steps(dut, levels: int) -> None:
         # The counts of this load hold from here on; the iteration before may end anywhere.
         nest.set(load=1, step=rng.getrandbits(1), counts=pack([c - 1 for c in counts], 16))
         await nest.tick()
-        nest.set(load=0, step=rng.getrandbits(1))
+        nest.set(load=0, step=1)
         await nest.tick()
         model = NestModel(counts)
         rate = rng.choice((0.2, 0.7, 1.0))
@@ -61,9 +61,8 @@ async def nest_counts_to_65536(dut, inner: int) -> None:
     counts = [65536, 2] if inner == 0 else [1, 65536]
     nest.set(load=1, counts=pack([c - 1 for c in counts], 16))
     await nest.tick()
-    nest.set(load=0)
+    nest.set(load=0, step=1)
     await nest.tick()
-    nest.set(step=1)
     await nest.bench.run(65534)
     for at in (65534, 65535):
         model = NestModel(counts)

@@ -30,7 +30,9 @@ class SideBySide(wiring.Component):
 
 
 @functools.lru_cache(maxsize=64)
-def _verilog(factory: Callable[..., Component], **arguments: Any) -> tuple[str, list[str]]:
+def _verilog(
+    factory: Callable[..., Component], platform: object, **arguments: Any
+) -> tuple[str, list[str]]:
     """Verilog and input ports, made once for both simulators."""
     component = factory(**arguments)
     inputs = [
@@ -38,7 +40,7 @@ def _verilog(factory: Callable[..., Component], **arguments: Any) -> tuple[str, 
         for name, port in ports(component).items()
         if port["direction"] == "input" and port["width"]
     ]
-    return to_verilog(component, "dut"), inputs
+    return to_verilog(component, "dut", platform), inputs
 
 
 def run_units(
@@ -49,12 +51,16 @@ def run_units(
     parameters: Mapping[str, Any] | None = None,
     optimise: bool = False,
     timeout: float = 120.0,
+    platform: object = None,
+    models: str = "",
     **arguments: Any,
 ) -> None:
-    """``run_cocotb`` on ``factory(**arguments)`` for test modules that use ``cocotb_bench``."""
-    text, inputs = _verilog(factory, **arguments)
+    """``run_cocotb`` on ``factory(**arguments)`` for test modules that use ``cocotb_bench``; with a
+    platform, ``models`` is Verilog of the primitives that it brings in.
+    """
+    text, inputs = _verilog(factory, platform, **arguments)
     run_cocotb(
-        text,
+        text + models,
         test_module,
         simulator=simulator,
         parameters={"inputs": inputs, **(parameters or {})},
