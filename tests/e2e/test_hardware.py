@@ -97,4 +97,4 @@ def test_networks_that_are_no_chains_on_the_simulated_board(form: str) -> None:
             check_on_board(device, plan, artefact, values)
             stages += [stage for _, stage in plan.program]
     if form in ("cp", "block-term"):
-        assert sum(stage.shared > 1 and stage.k > 1 and stage.rows > 1 for stage in stages) > 2
+        assert sum(stage.shared > 1 and stage.k > 1 and stage.rows > 1 for stage in stages) > 1
