@@ -160,7 +160,7 @@ def test_fc6_in_96_kib_of_work_memory() -> None:
     assert plan.minimise == "memory"
     assert plan.layer_slices(0) == 14
     assert plan.work_bytes_peak == 91262 <= 96 * 1024
-    assert plan.total.total == 12739 <= 1.1 * fastest.total.total
+    assert plan.total.total == 12740 <= 1.1 * fastest.total.total
     assert len(plan.program) == 43
 
 
