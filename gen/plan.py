@@ -261,5 +261,9 @@ def _explained(missing: NoLayout, model: Model, config: EngineConfig, batch: int
     if not plans:
         return missing
     shortest = min(plans, key=lambda plan: len(shortages(plan, config)))
-    found, fixes = zip(*shortages(shortest, config), strict=True)
+    short = shortages(shortest, config)
+    if not short:
+        # It would have fitted, and was out of the narrower search's reach: nothing to raise.
+        return missing
+    found, fixes = zip(*short, strict=True)
     return FitError(missing.subject, missing.rule, ", ".join(found), "raise " + ", ".join(fixes))

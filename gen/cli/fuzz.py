@@ -57,7 +57,7 @@ def fuzz(
 
     A case is one to three layers of any format (TT, tensor train, tensor ring, Tucker, CP,
     block-term, dense; modes 1 to 64, ranks 1 to 32, batch 1 to 40, with and without bias and ReLU)
-    on an engine of 1 x 1 to 16 x 16, 8 or 16 bit, with memories from tight to ample; one in eight
+    on an engine of 1 x 1 to 16 x 16, 8 or 16 bit, with memories from tight to ample; one in four
     is planned for the least memory. It is compiled and run twice, back to back. Every output bit
     must be the golden model's, and every cycle, cause by cause, the cycle model's. Models that do
     not fit are drawn again.

@@ -30,7 +30,7 @@ MOST_CYCLES = 60_000
 CALIBRATION = 8
 RUNS = 2
 #: The part of the cases that is planned for the least memory: slices, mostly.
-FOR_MEMORY = 1 / 8
+FOR_MEMORY = 1 / 4
 #: Draws of a model before the bounds are halved.
 PATIENCE = 4
 
@@ -74,10 +74,10 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
         lanes=lanes,
         data_width=data_width,
         acc_width=rng.choice((2 * data_width + 4, 2 * data_width + 8, 40)),
-        core_depth=rng.choice((24, 100, 500, 2000, 8000)),
+        core_depth=rng.choice((24, 60, 120, 300, 1000, 8000)),
         work_depth=max(2, work // lanes + rng.randint(0, 7)),
         bias_depth=rng.choice((8, 64, 512)),
-        program_depth=rng.choice((64, 200, 1024)),
+        program_depth=rng.choice((64, 200, 1024, 4096)),
         k_loops=rng.choice((1, 2, 3, 4)),
         row_loops=rng.choice((1, 2, 3, 4)),
         column_loops=rng.choice((1, 2, 3, 4, 6)),
@@ -134,7 +134,8 @@ class Case:
 
 def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scale: float) -> Case:
     batch = rng.choice((1, 1, 1, 2, 3, 4, 5, 8, 16, 17, 33, 40))
-    elements = int(min(MOST_ELEMENTS, config.work_elements // 2) * scale)
+    # With an operand of most of work memory only slices fit.
+    elements = int(min(MOST_ELEMENTS, config.work_elements * rng.choice((0.3, 0.5, 0.8))) * scale)
     batch = max(1, min(batch, elements))
     features = max(1, elements // batch)
     most_weights = int(min(MOST_WEIGHTS, config.core_depth * config.rows) * scale)

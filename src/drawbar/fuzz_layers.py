@@ -67,9 +67,12 @@ class _Draw:
         self.values = np.random.default_rng(rng.getrandbits(64))
 
     def rank(self, *others: int) -> int:
-        """A rank of a core whose other ways have these sizes."""
+        """A rank of a core whose other ways have these sizes; half of them are large, so that core
+        memory is short.
+        """
         room = max(1, self.weights // prod(others))
-        return self.rng.choice([rank for rank in _RANKS if rank <= room])
+        ranks = [rank for rank in _RANKS if rank <= room]
+        return self.rng.choice(ranks[len(ranks) // 2 :] if self.rng.random() < 0.5 else ranks)
 
     def core(self, *shape: int) -> np.ndarray:
         return self.values.standard_normal(shape)

@@ -23,8 +23,8 @@ from drawbar.sim import golden
 FUZZ = "drawbar.fuzz"
 #: Together 300 cases on 12 engines, 1 x 4 to 15 x 8.
 SEEDS, CASES = range(12), 25
-#: As many as it takes to meet a rounding that is a tie.
-FOR_A_TIE = 24
+#: A seed whose first models fit, and whose first cases meet a rounding that is a tie.
+TIES, FOR_A_TIE = 8, 4
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -57,7 +57,7 @@ def wrong_golden(artefact: Any, x: np.ndarray) -> np.ndarray:
 
 def fuzz_golden(cases: int, out: Path, **options: Any) -> Any:
     """Fuzz against the golden board, which needs no build."""
-    return run_fuzz(cases=cases, out=out, device="golden", **options)
+    return run_fuzz(cases=cases, seed=TIES, out=out, device="golden", **options)
 
 
 def test_a_wrong_rounding_is_found_saved_and_replayed(
@@ -141,7 +141,8 @@ def test_failures_are_remembered_and_end_with_exit_code_3(
     with monkeypatch.context() as patch:
         patch.setattr(f"{FUZZ}.run_artefact", wrong_golden)
         failures = fuzz_golden(FOR_A_TIE, tmp_path).failures
-    arguments = ["fuzz", "--cases", str(FOR_A_TIE), "--out", str(tmp_path)]
+    options = {"--seed": TIES, "--cases": FOR_A_TIE, "--out": tmp_path}
+    arguments = ["fuzz", *(str(word) for pair in options.items() for word in pair)]
     ran = CliRunner().invoke(app, arguments)
     assert ran.exit_code == 3
     assert all(path.name in ran.stdout.replace("\n", "") for path in failures)
