@@ -11,7 +11,8 @@ __all__ = ["Format", "Spec", "format_names", "get_format"]
 
 #: Module and class of each format, by name; loaded on first use.
 _FORMATS = {
-    "tt": ("tt", "TTMatrix"),
+    "tt": ("train", "TTMatrix"),
+    "tensor_train": ("train", "TensorTrain"),
 }
 
 
