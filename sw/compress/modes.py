@@ -135,7 +135,7 @@ def check_ranks(
     if ranks is not None and len(ranks) != count:
         raise NetworkError(
             f"{where}, ranks",
-            f"are one for each of the {all_of_them}",
+            f"are {count}: one for each of the {all_of_them}",
             f"{len(ranks)} ranks, {tuple(ranks)}",
             f"give {count} ranks",
         )

@@ -13,6 +13,11 @@ __all__ = ["Format", "Spec", "format_names", "get_format"]
 _FORMATS = {
     "tt": ("train", "TTMatrix"),
     "tensor_train": ("train", "TensorTrain"),
+    "tensor_ring": ("tensor_ring", "TensorRing"),
+    "tucker": ("tucker", "Tucker"),
+    "cp": ("cp", "CP"),
+    "block_term": ("block_term", "BlockTerm"),
+    "svd": ("svd", "MatrixSVD"),
 }
 
 

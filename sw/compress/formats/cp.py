@@ -1,0 +1,106 @@
+"""CP, the canonical polyadic decomposition (Lebedev et al. 2015). Found by alternating least
+squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from drawbar.sw.compress.als import fit
+from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.settle import (
+    check_shape,
+    settle_modes,
+    side_sizes,
+    take_options,
+    weight_tensor,
+)
+from drawbar.sw.compress.modes import check_ranks, warn_clipped
+
+SEED = 0
+
+
+class CP(Format):
+    """Factors ``(m[k], R)``, then ``(n[k], R)``, of a convolution ``(height, R)`` and ``(width, R)``
+    too: a sum of R products of vectors.
+
+    A convolution runs as a 1 x 1 convolution to R channels, one along columns and one along rows in
+    each channel, and a 1 x 1 convolution.
+    """
+
+    name = "cp"
+    convolution = True
+
+    def spec(
+        self,
+        shape: Sequence[int],
+        *,
+        name: str = "",
+        modes_out: Sequence[int] | None = None,
+        modes_in: Sequence[int] | None = None,
+        max_rank: int | None = None,
+        ranks: Sequence[int] | None = None,
+        grow: bool = False,
+        stacklevel: int = 1,
+        **options: Any,
+    ) -> Spec:
+        """See ``Format.spec``; ``ranks`` is the one rank. The largest useful one is that at which
+        every tensor is exact: the product of all modes but the largest.
+        """
+        shape = check_shape(shape, name, self.name, self.convolution)
+        take_options(options, {}, name, self.name)
+        count = 1 if len(shape) == 4 else None
+        out, in_ = settle_modes(shape, modes_out, modes_in, name, count)
+        m, n = side_sizes("m", out), side_sizes("n", in_)
+        kernel = dict(zip(("ky", "kx"), shape[2:], strict=False))
+        modes = {**m, **n, **kernel}
+        asked = check_ranks(
+            1,
+            max_rank=max_rank,
+            ranks=ranks,
+            name=name,
+            one="rank",
+            all_of_them="bonds that all cores share",
+        )
+        bound = prod(modes.values()) // max(modes.values())
+        used = (min(asked[0], bound) if asked else bound,)
+        warn_clipped(name, asked, used, "rank", stacklevel + 1)
+        return check_growth(
+            Spec(
+                format=self.name,
+                name=name,
+                shape=shape,
+                sizes={**modes, "R": used[0]},
+                cores=tuple((mode, "R") for mode in modes),
+                input=tuple(n),
+                output=tuple(m),
+                kernel=tuple(kernel),
+                ranks=used,
+            ),
+            grow,
+        )
+
+    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+        """ALS from the leading singular vectors of each unfolding; a local optimum."""
+        axes = [(i,) for i in (*spec.output, *spec.input, *spec.kernel)]
+        tensor = weight_tensor(weight, spec, axes)
+        generator = torch.Generator().manual_seed(SEED)
+        start = []
+        for axis, size in enumerate(tensor.shape):
+            unfolding = tensor.movedim(axis, 0).reshape(size, -1)
+            vectors = torch.linalg.svd(unfolding, full_matrices=False)[0][:, : spec.ranks[0]]
+            missing = spec.ranks[0] - vectors.shape[1]
+            noise = torch.randn(size, missing, generator=generator, dtype=tensor.dtype)
+            start.append(torch.cat([vectors, noise.to(tensor.device)], 1))
+        factors = fit(tensor, spec, start)
+        # Each product's norm is shared equally by its vectors, so that all of them train alike.
+        norms = torch.stack([torch.linalg.norm(factor, dim=0) for factor in factors])
+        mean = torch.exp(torch.log(norms.clamp_min(torch.finfo(norms.dtype).tiny)).mean(0))
+        scaled = [
+            torch.where(norm > 0, factor * (mean / norm.clamp_min(1e-300)), factor)
+            for factor, norm in zip(factors, norms, strict=True)
+        ]
+        return [factor.to(weight.dtype).contiguous() for factor in scaled]
