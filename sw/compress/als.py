@@ -111,7 +111,7 @@ def _right_side(
             return {*wanted, *later} | unsummed
 
         def left(chosen: int) -> int:
-            union = {*indices, *spec.cores[chosen]}  # noqa: B023: called in this turn only
+            union = {*indices, *spec.cores[chosen]}
             return prod(spec.modes([i for i in union if i in keep(chosen)]))
 
         best = min(rest, key=left)

@@ -14,9 +14,10 @@ from math import prod
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.formats.base import Spec
 
-#: What moving one element of the live tensor costs, and what starting a step costs, in
-#: multiplications. Rough figures for a CPU: they decide between orders of about equal work.
-MOVE_COST, STEP_COST = 8, 20_000
+#: What moving one element of the live tensor costs, what starting a step and what one more matrix
+#: product in a batch costs, in multiplications. Rough figures for a CPU: they decide between orders
+#: of about equal work.
+MOVE_COST, STEP_COST, BATCH_COST = 8, 20_000, 4_000
 #: Cores are merged only up to this share of the dense weights, and three at a time.
 MERGED_SHARE, MERGED_CORES = 1 / 8, 3
 #: Beyond this many cores no merges are searched: the plain orders are many enough.
@@ -32,20 +33,38 @@ class Step:
     group:
         Numbers of the cores.
     shared:
-        Indices of both that stay, since a later core has them too.
-    summed:
-        Indices of both that end here.
+        Indices of both that stay, since a later core has them too: one product for each value.
+    before, summed, after:
+        The other axes of the live tensor as this step takes them. Those that are summed keep their
+        places where they are neighbours; then nothing has to be moved.
     new:
-        Indices that the group brings.
+        Indices that the group brings, in the place of those that are summed.
     kernel:
         Indices of kernel positions that the group has: the product is a convolution.
     """
 
     group: tuple[int, ...]
     shared: tuple[str, ...]
+    before: tuple[str, ...]
     summed: tuple[str, ...]
+    after: tuple[str, ...]
     new: tuple[str, ...]
     kernel: tuple[str, ...]
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """The live tensor's axes as this step takes them."""
+        return (*self.shared, *self.before, *self.summed, *self.after)
+
+    @property
+    def core(self) -> tuple[str, ...]:
+        """The merged core's axes as this step takes them."""
+        return (*self.shared, *self.new, *self.summed, *self.kernel)
+
+    @property
+    def result(self) -> tuple[str, ...]:
+        """The live tensor's axes afterwards."""
+        return (*self.shared, *self.before, *self.new, *self.after)
 
 
 def pair(
@@ -116,34 +135,21 @@ def contract(
     -------
     ``(outputs, samples)``, and the height and width that it has.
     """
-    modes_in = spec.modes_in
+    modes_in, size = spec.modes_in, spec.sizes
     if prod(modes_in) != spec.inputs:
         x = nn.functional.pad(x, (0, 0, 0, prod(modes_in) - spec.inputs))
     samples = x.shape[1]
-    live, indices = x.reshape(*modes_in, samples), spec.input
+    live, indices = x, spec.input
     # A power of two, so that few orders are searched; what it decides depends on it weakly.
-    steps = contraction_order(_Structure.of(spec), 1 << max(samples, 1).bit_length())
-    for number, step in enumerate(steps):
-        core, core_indices = (
-            merge(cores, spec, step.group)
-            if len(step.group) > 1
-            else (cores[step.group[0]], spec.cores[step.group[0]])
-        )
-        gone = [a for a, i in enumerate(core_indices) if i not in _held(step)]
-        if gone:  # bonds that this group has alone
-            core = core.sum(gone)
-            core_indices = tuple(i for i in core_indices if i in _held(step))
-        following = steps[number + 1].summed if number + 1 < len(steps) else ()
-        before, summed, after, new = _arrange(indices, step, following)
-        order = [indices.index(i) for i in (*step.shared, *before, *summed, *after)]
-        live = live.permute(*order, len(order))
-        matrix = core.permute(
-            [core_indices.index(i) for i in (*step.shared, *new, *summed, *step.kernel)]
-        )
-        size = spec.sizes
+    for step in contraction_order(_Structure.of(spec), 1 << max(samples, 1).bit_length()):
+        if step.live != indices:
+            live = live.reshape(*spec.modes(indices), samples)
+            live = live.permute(*(indices.index(i) for i in step.live), len(indices))
         h, p, c, q, n = (
-            prod(size[i] for i in part) for part in (step.shared, before, summed, after, new)
+            prod([size[i] for i in part])
+            for part in (step.shared, step.before, step.summed, step.after, step.new)
         )
+        matrix = _merged(cores, spec, step)
         if step.kernel:
             assert space is not None
             # A kernel in two indices, rows and columns, may be in two cores.
@@ -165,38 +171,31 @@ def contract(
                 dilation_2d,
             )
             samples = live.shape[-1]
-        elif h == 1:
+        elif h > 1:
+            live = matrix.reshape(h, 1, n, c) @ live.reshape(h, p, c, q * samples)
+        elif p > 1:
             live = matrix.reshape(1, n, c).expand(p, -1, -1) @ live.reshape(p, c, q * samples)
         else:
-            live = matrix.reshape(h, 1, n, c) @ live.reshape(h, p, c, q * samples)
-        indices = (*step.shared, *before, *new, *after)
-        live = live.reshape(*(size[i] for i in indices), samples)
-    live = live.permute(*(indices.index(i) for i in spec.output), len(indices))
-    return live.reshape(prod(spec.modes_out), samples)[: spec.outputs], space
+            live = matrix.reshape(n, c) @ live.reshape(c, q * samples)
+        indices = step.result
+    if indices != spec.output:
+        live = live.reshape(*spec.modes(indices), samples)
+        live = live.permute(*(indices.index(i) for i in spec.output), len(indices))
+    live = live.reshape(prod(spec.modes_out), samples)
+    return (live if len(live) == spec.outputs else live[: spec.outputs]), space
 
 
-def _held(step: Step) -> tuple[str, ...]:
-    return (*step.shared, *step.summed, *step.new, *step.kernel)
-
-
-def _arrange(
-    indices: tuple[str, ...], step: Step, following: tuple[str, ...]
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Before, summed, after, new: the live tensor's axes around those that are summed, which keep
-    their places where they are neighbours, and the new ones such that what is summed next lies
-    together.
-    """
-    places = [a for a, i in enumerate(indices) if i in step.summed]
-    first = places[0] if places else len(indices)
-    summed = tuple(indices[a] for a in places)
-    rest = [(a, i) for a, i in enumerate(indices) if i not in (*step.summed, *step.shared)]
-    before = tuple(i for a, i in rest if a < first)
-    after = tuple(i for a, i in rest if a >= first)
-    soon = [i for i in step.new if i in following]
-    later = [i for i in step.new if i not in following]
-    if before and before[-1] in following and not (after and after[0] in following):
-        return before, summed, after, (*soon, *later)
-    return before, summed, after, (*later, *soon)
+def _merged(cores: Sequence[torch.Tensor], spec: Spec, step: Step) -> torch.Tensor:
+    """The group's core with the axes of the step."""
+    if len(step.group) > 1:
+        core, indices = merge(cores, spec, step.group)
+    else:
+        core, indices = cores[step.group[0]], spec.cores[step.group[0]]
+    gone = [axis for axis, index in enumerate(indices) if index not in step.core]
+    if gone:  # bonds that no other core has
+        core = core.sum(gone)
+        indices = tuple(index for index in indices if index in step.core)
+    return core if indices == step.core else core.permute([indices.index(i) for i in step.core])
 
 
 def _convolve(
@@ -244,67 +243,75 @@ class _Structure:
 
 @lru_cache(maxsize=4096)
 def contraction_order(structure: _Structure, samples: int) -> tuple[Step, ...]:
-    """The cheapest order in which the live tensor absorbs groups of cores (Dijkstra over the sets
-    of cores that it has absorbed).
+    """The cheapest order in which the live tensor absorbs groups of cores (Dijkstra over the cores
+    that it has absorbed and the order of its axes).
 
-    What a step costs depends only on the set before it and on its group: its multiplications, the
-    elements that it moves, and, once for all samples, the merging of its group.
+    A step costs its multiplications, the elements that it moves, and, once for all samples, the
+    merging of its group.
     """
     sizes = dict(structure.sizes)
     everything = frozenset(range(len(structure.cores)))
     groups = _groups(structure, sizes)
-
-    def step(done: frozenset[int], group: tuple[int, ...]) -> tuple[Step, int] | None:
-        live = _live(structure, done)
-        own = {i for n in group for i in structure.cores[n]}
-        rest = everything - done - {*group}
-        # What other cores or the outside still need.
-        needed = {*structure.output}.union(*(structure.cores[n] for n in rest))
-        both = own & live
-        if not both and live & {i for n in everything - done for i in structure.cores[n]}:
-            return None  # join what is connected first
-        kernel = tuple(i for i in structure.kernel if i in own)
-        new = tuple(sorted((own - live) & needed))
-        found = Step(
-            group,
-            shared=tuple(sorted(both & needed)),
-            summed=tuple(sorted(both - needed)),
-            new=new,
-            kernel=kernel,
-        )
-        area = prod(sizes[i] for i in live | {*new, *kernel})
-        moved = prod(sizes[i] for i in live) + prod(
-            sizes[i] for i in (live - both) | (own & needed)
-        )
-        return found, samples * (area + MOVE_COST * moved) + STEP_COST
-
-    queue: list[tuple[int, int, frozenset[int], tuple[Step, ...]]] = [(0, 0, frozenset(), ())]
-    settled: set[frozenset[int]] = set()
+    State = tuple[frozenset[int], tuple[str, ...]]
+    start: State = (frozenset(), structure.input)
+    queue: list[tuple[int, int, State, tuple[Step, ...]]] = [(0, 0, start, ())]
+    settled: set[State] = set()
     ticket = 0
     while queue:
-        cost, _, done, path = heapq.heappop(queue)
+        cost, _, state, path = heapq.heappop(queue)
+        done, live = state
         if done == everything:
             return path
-        if done in settled:
+        if state in settled:
             continue
-        settled.add(done)
+        settled.add(state)
         for group, merging in groups.items():
             if done.isdisjoint(group):
-                following = step(done, group)
-                after = done.union(group)
-                if following is not None and after not in settled:
-                    ticket += 1
-                    total = cost + following[1] + merging
-                    heapq.heappush(queue, (total, ticket, after, (*path, following[0])))
+                step = _step(structure, done, live, group)
+                if step is None:
+                    continue
+                ticket += 1
+                total = cost + merging + _cost(step, live, sizes, samples)
+                after = (done.union(group), step.result)
+                heapq.heappush(queue, (total, ticket, after, (*path, step)))
     raise AssertionError("every core can be absorbed")
 
 
-def _live(structure: _Structure, done: frozenset[int]) -> set[str]:
-    """The live tensor's indices when these cores are in it."""
-    rest = {i for n, core in enumerate(structure.cores) if n not in done for i in core}
-    own = {*structure.input}.union(*(structure.cores[n] for n in done))
-    ended = {i for n in done for i in structure.cores[n]} - rest - {*structure.output}
-    return own - ended - {*structure.kernel}
+def _step(
+    structure: _Structure, done: frozenset[int], live: tuple[str, ...], group: tuple[int, ...]
+) -> Step | None:
+    """Absorb a group, or None where another one is connected and this one is not."""
+    cores = structure.cores
+    own = {i for n in group for i in cores[n]}
+    rest = {i for n, core in enumerate(cores) if n not in done and n not in group for i in core}
+    both = own.intersection(live)
+    if not both and rest.intersection(live):
+        return None
+    needed = rest.union(structure.output)
+    summed = tuple(i for i in live if i in both and i not in needed)
+    shared = tuple(i for i in live if i in both and i in needed)
+    first = live.index(summed[0]) if summed else len(live)
+    before = tuple(i for i in live[:first] if i not in both)
+    after = tuple(i for i in live[first:] if i not in both)
+    fresh = [i for n in group for i in cores[n] if i in needed and i not in live]
+    fresh = list(dict.fromkeys(fresh))
+    # What is summed later lies next to what it is summed with.
+    later, last = [i for i in fresh if i in rest], [i for i in fresh if i not in rest]
+    if before and before[-1] in rest and not (after and after[0] in rest):
+        new = (*later, *last)
+    else:
+        new = (*last, *later)
+    kernel = tuple(i for i in structure.kernel if i in own)
+    return Step(group, shared, before, summed, after, new, kernel)
+
+
+def _cost(step: Step, live: tuple[str, ...], sizes: dict[str, int], samples: int) -> int:
+    """In multiplications."""
+    area = prod(sizes[i] for i in (*step.live, *step.new, *step.kernel))
+    read, written = (prod(sizes[i] for i in axes) for axes in (step.live, step.result))
+    moved = read + written + (2 * read if step.live != live else 0)
+    batch = prod(sizes[i] for i in (*step.shared, *step.before))
+    return samples * (area + MOVE_COST * moved) + STEP_COST + BATCH_COST * batch
 
 
 def _groups(structure: _Structure, sizes: dict[str, int]) -> dict[tuple[int, ...], int]:
