@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from drawbar.gen.errors import InputError, NetworkError
 from drawbar.sw.compress import parallel
@@ -26,7 +23,14 @@ from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec, get_format
 from drawbar.sw.compress.layers import decompose
 from drawbar.sw.compress.losses import Loss
-from drawbar.sw.compress.train import Cosine, Progress, accuracy, as_tensors, train_epoch
+from drawbar.sw.compress.train import (
+    Cosine,
+    Progress,
+    accuracy,
+    as_tensors,
+    seeded,
+    train_epoch,
+)
 
 METHODS = ("admm", "direct")
 #: The parts of a run, in order; "direct" has no second one.
@@ -273,7 +277,7 @@ class _Run:
         done = self.epoch * steps
         rate = settings.rate(phase)
         schedule = Cosine(self.optimiser, rate, settings.epochs(phase) * steps, done=done)
-        with _seeded((settings.seed, PHASES.index(phase), self.epoch), self.inputs.device):
+        with seeded(settings.seed, PHASES.index(phase), self.epoch, device=self.inputs.device):
             row["loss"] = train_epoch(
                 self.model,
                 self.inputs,
@@ -378,12 +382,3 @@ def _weight(model: nn.Module, name: str) -> nn.Parameter:
 def _projection(spec: Spec) -> Callable[[torch.Tensor], torch.Tensor]:
     format_ = get_format(spec.format)
     return lambda weight: format_.project(weight, spec)
-
-
-@contextmanager
-def _seeded(numbers: tuple[int, ...], device: torch.device) -> Iterator[None]:
-    """Random numbers from a seed of these numbers; the generators then go on as before."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
-        yield

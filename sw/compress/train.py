@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import cos, isfinite, pi
 from typing import Protocol
 
@@ -205,6 +206,15 @@ def train_classifier(
             if progress is not None:
                 progress(epoch + 1, epochs, f"training, loss {mean:.4f}")
     return model.eval()
+
+
+@contextmanager
+def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
+    """Random numbers from a seed of these numbers; the generators then go on as before."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        yield
 
 
 def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1024) -> np.ndarray:

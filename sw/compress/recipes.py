@@ -1,0 +1,64 @@
+"""Reference models, and how each is compressed in the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+from drawbar.gen.errors import InputError
+from drawbar.sw.compress.backend import nn
+from drawbar.sw.compress.train import seeded
+
+
+def perceptron(*sizes: int) -> nn.Sequential:
+    """Linear layers fc1, fc2, ... with ReLU in between."""
+    model = nn.Sequential()
+    for number, (inputs, outputs) in enumerate(pairwise(sizes), 1):
+        if number > 1:
+            model.add_module(f"relu{number - 1}", nn.ReLU())
+        model.add_module(f"fc{number}", nn.Linear(inputs, outputs))
+    return model
+
+
+def lenet_300() -> nn.Sequential:
+    """LeNet-300-100 (LeCun et al. 1998): 784-300-100-10, 266,610 weights with biases."""
+    return perceptron(784, 300, 100, 10)
+
+
+def lenet_5() -> nn.Sequential:
+    """LeNet-5 as in Caffe: two convolutions of 5 x 5 with 20 and 50 channels, 500 and 10 features;
+    431,080 weights with biases. Takes flat images, as all models here.
+    """
+    model = nn.Sequential()
+    for name, module in (
+        ("image", nn.Unflatten(1, (1, 28, 28))),
+        ("conv1", nn.Conv2d(1, 20, 5)),
+        ("pool1", nn.MaxPool2d(2)),
+        ("conv2", nn.Conv2d(20, 50, 5)),
+        ("pool2", nn.MaxPool2d(2)),
+        ("flatten", nn.Flatten()),
+        ("fc1", nn.Linear(800, 500)),
+        ("relu", nn.ReLU()),
+        ("fc2", nn.Linear(500, 10)),
+    ):
+        model.add_module(name, module)
+    return model
+
+
+MODELS: dict[str, Callable[[], nn.Sequential]] = {"lenet-300": lenet_300, "lenet-5": lenet_5}
+
+
+def reference_model(name: str, seed: int = 0) -> nn.Sequential:
+    """A fresh reference model; the same seed gives the same weights.
+
+    Raises
+    ------
+    InputError:
+        there is no such model.
+    """
+    if name not in MODELS:
+        raise InputError(
+            f"reference model {name!r}", f"is one of {', '.join(MODELS)}", name, "use one of these"
+        )
+    with seeded(seed):
+        return MODELS[name]()
