@@ -11,9 +11,10 @@ from drawbar.sw.compress.contraction import pair
 from drawbar.sw.compress.formats.base import Spec
 
 SWEEPS = 100
-#: A sweep that lowers the squared error by less than this share of the tensor's squared norm is the
-#: last one.
-TOLERANCE = 1e-8
+#: A sweep that lowers the squared error by less than this share of it is the last one.
+TOLERANCE = 1e-7
+#: A squared error of this share of the tensor's squared norm is zero to rounding.
+EXACT = 1e-15
 #: Eigenvalues of the normal equations below this share of the largest count as zero.
 SINGULAR = 1e-13
 
@@ -60,7 +61,8 @@ def fit(
         error = before
         for number in range(len(work)):
             work[number], error = _solve(target, spec, work, number)
-        if not before - error > tolerance * target.norm:
+        # One more sweep after the first exact one takes what rounding hid from the sum of squares.
+        if before <= EXACT * target.norm or before - error <= tolerance * error:
             break
         before = error
     return balance(work)
@@ -104,19 +106,16 @@ def _right_side(
     value, indices = target.tensor, target.indices
     rest = [n for n in range(len(cores)) if n != number]
     while rest:
-
-        def keep(chosen: int) -> set[str]:
-            later = {i for n in rest if n != chosen for i in spec.cores[n]}
-            unsummed = {i for i in target.indices if i not in spec.cores[chosen]}
-            return {*wanted, *later} | unsummed
-
-        def left(chosen: int) -> int:
-            union = {*indices, *spec.cores[chosen]}
-            return prod(spec.modes([i for i in union if i in keep(chosen)]))
-
-        best = min(rest, key=left)
-        value, indices = pair(value, indices, cores[best], spec.cores[best], keep(best))
+        results = {}
+        for chosen in rest:
+            own = spec.cores[chosen]
+            keep = {i for n in rest if n != chosen for i in spec.cores[n]}
+            keep |= {*wanted} | {i for i in target.indices if i not in own}
+            results[chosen] = [i for i in dict.fromkeys((*indices, *own)) if i in keep]
+        best = min(rest, key=lambda chosen: prod(spec.modes(results[chosen])))
+        value, indices = pair(value, indices, cores[best], spec.cores[best], {*results[best]})
         rest.remove(best)
+    value, indices = _expand(value, indices, spec, wanted)
     return value.permute([indices.index(i) for i in wanted])
 
 
@@ -141,10 +140,16 @@ def _gram(
         later = {i for k in rest[done:] for i in spec.cores[k]}
         keep = {*wanted, *later, *(prime(i) for i in later)}
         value, indices = pair(value, indices, double, both, keep)
-    missing = [i for i in wanted if i not in indices]
-    # A bond of this core alone: the environment does not depend on it.
-    for i in missing:
-        size = spec.sizes[i.rstrip("'")]
-        value = value.unsqueeze(-1).expand(*value.shape, size)
-        indices = (*indices, i)
+    value, indices = _expand(value, indices, spec, wanted)
     return value.permute([indices.index(i) for i in wanted])
+
+
+def _expand(
+    value: torch.Tensor, indices: tuple[str, ...], spec: Spec, wanted: Sequence[str]
+) -> tuple[torch.Tensor, tuple[str, ...]]:
+    """With the bonds that only the core in question has, on which nothing here depends."""
+    for index in wanted:
+        if index not in indices:
+            value = value.unsqueeze(-1).expand(*value.shape, spec.sizes[index.rstrip("'")])
+            indices = (*indices, index)
+    return value, indices

@@ -26,7 +26,7 @@ def train_svd(tensor: torch.Tensor, ranks: Sequence[int]) -> list[torch.Tensor]:
     tensor:
         float64, one axis for each core.
     ranks:
-        One for each inner bond, no larger than is of use (``modes.chain_bounds``).
+        One for each inner bond. Beyond what is of use (``modes.chain_bounds``) there are zeros.
 
     Returns
     -------
@@ -36,8 +36,12 @@ def train_svd(tensor: torch.Tensor, ranks: Sequence[int]) -> list[torch.Tensor]:
     left, rest = 1, tensor
     for size, rank in zip(tensor.shape, ranks, strict=False):
         u, s, v = torch.linalg.svd(rest.reshape(left * size, -1), full_matrices=False)
-        cores.append(u[:, :rank].reshape(left, size, rank))
-        rest = s[:rank, None] * v[:rank]
+        u, rest = u[:, :rank], s[:rank, None] * v[:rank]
+        missing = rank - u.shape[1]
+        if missing > 0:
+            u = torch.nn.functional.pad(u, (0, missing))
+            rest = torch.nn.functional.pad(rest, (0, 0, 0, missing))
+        cores.append(u.reshape(left, size, rank))
         left = rank
     cores.append(rest.reshape(left, tensor.shape[-1], 1))
     return cores

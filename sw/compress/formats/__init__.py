@@ -18,6 +18,10 @@ _FORMATS = {
     "cp": ("cp", "CP"),
     "block_term": ("block_term", "BlockTerm"),
     "svd": ("svd", "MatrixSVD"),
+    "stt": ("semi_tensor", "SemiTensorTrain"),
+    "str": ("semi_tensor", "SemiTensorRing"),
+    "sttu": ("semi_tensor", "SemiTensorTucker"),
+    "ada_tucker": ("ada_tucker", "ADATucker"),
 }
 
 

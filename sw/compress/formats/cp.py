@@ -24,8 +24,8 @@ SEED = 0
 
 
 class CP(Format):
-    """Factors ``(m[k], R)``, then ``(n[k], R)``, of a convolution ``(height, R)`` and ``(width, R)``
-    too: a sum of R products of vectors.
+    """Factors ``(m[k], R)``, then ``(n[k], R)``: a sum of R products of vectors. Of a convolution
+    ``(height, R)`` and ``(width, R)`` too.
 
     A convolution runs as a 1 x 1 convolution to R channels, one along columns and one along rows in
     each channel, and a 1 x 1 convolution.

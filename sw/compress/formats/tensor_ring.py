@@ -30,6 +30,11 @@ FILL = 0.1
 class TensorRing(Format):
     """Cores ``(r[k], mode[k], r[k+1])``: the input modes, of a convolution the kernel, the output
     modes; the last core's right rank is the first one's left rank.
+
+    Options
+    -------
+    clip:
+        Whether ranks are lowered to the largest useful ones.
     """
 
     name = "tensor_ring"
@@ -50,7 +55,7 @@ class TensorRing(Format):
     ) -> Spec:
         """See ``Format.spec``; ``ranks`` has one for each core, to its left."""
         shape = check_shape(shape, name, self.name, self.convolution)
-        take_options(options, {}, name, self.name)
+        chosen = take_options(options, {"clip": True}, name, self.name)
         out, in_ = settle_modes(shape, modes_out, modes_in, name)
         sizes = {**side_sizes("n", in_), **kernel_sizes(shape), **side_sizes("m", out)}
         modes = list(sizes.values())
@@ -62,7 +67,10 @@ class TensorRing(Format):
             one="bond",
             all_of_them=f"{len(modes)} bonds of a ring of {len(modes)} cores",
         )
-        used = (1, *chain_bounds(modes, None)) if asked is None else ring_bounds(modes, asked)
+        if asked is None:
+            used = (1, *chain_bounds(modes, None))
+        else:
+            used = ring_bounds(modes, asked) if chosen["clip"] else asked
         warn_clipped(name, asked, used, "bond", stacklevel + 1)
         own = [i for part in ("n", KERNEL, "m") for i in sizes if i[0] == part]
         cores = [
@@ -80,6 +88,7 @@ class TensorRing(Format):
                 output=tuple(side_sizes("m", out)),
                 kernel=tuple(kernel_sizes(shape)),
                 ranks=(*used, used[0]),
+                options=chosen,
             ),
             grow,
         )

@@ -30,10 +30,17 @@ LAYOUTS = ("garipov", "out_kernel_in")
 
 
 class Train(Format):
-    """A chain of cores, each with some modes of its own (a site) and a bond to either neighbour."""
+    """A chain of cores, each with some modes of its own (a site) and a bond to either neighbour.
+
+    Options
+    -------
+    clip:
+        Whether ranks are lowered to the largest useful ones. Without that they are as asked, as
+        published counts of weights have them.
+    """
 
     convolution = True
-    defaults: ClassVar[dict[str, Any]] = {}
+    defaults: ClassVar[dict[str, Any]] = {"clip": True}
 
     @abstractmethod
     def sites(self, sizes: dict[str, int], layout: str) -> list[tuple[str, ...]]:
@@ -82,6 +89,8 @@ class Train(Format):
             all_of_them=f"{bonds} bonds between {bonds + 1} cores",
         )
         used = chain_bounds([prod(sizes[i] for i in site) for site in sites], asked)
+        if asked is not None and not chosen["clip"]:
+            used = asked
         warn_clipped(name, asked, used, "bond", stacklevel + 1)
         whole = (1, *used, 1)
         return check_growth(
@@ -121,7 +130,7 @@ class TTMatrix(Train):
     """
 
     name = "tt"
-    defaults = {"layout": LAYOUTS[0]}
+    defaults = {"layout": LAYOUTS[0], "clip": True}
 
     def settle(
         self,
