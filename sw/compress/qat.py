@@ -19,7 +19,13 @@ from drawbar.gen.network import Core
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.data import Dataset
-from drawbar.sw.compress.quantise import Scales, StageIntegers, calibrate, stage_integers
+from drawbar.sw.compress.quantise import (
+    Scales,
+    StageIntegers,
+    calibrate,
+    float_stages,
+    stage_integers,
+)
 from drawbar.sw.compress.train import Cosine, Progress, as_tensors, seeded, train_epoch
 
 
@@ -165,6 +171,23 @@ def _product(
         [0, *(numbers[i] for i in result)],
     )
     return product, result
+
+
+def output_error(
+    plan: Plan, samples: np.ndarray, core_bits: Mapping[str, int] | None = None
+) -> float:
+    """Mean squared difference of the quantised model's output from the float one's.
+
+    Arguments
+    ---------
+    samples:
+        Real inputs ``(samples, inputs)``; the scales come from them too.
+    """
+    *_, (_, _, exact) = float_stages(plan, samples)
+    with torch.no_grad():
+        model = QuantisedModel(plan, calibrate(plan, samples), core_bits)
+        found = model(torch.from_numpy(samples)).numpy()
+    return float(np.mean((found - exact.values) ** 2))
 
 
 def tune_quantised(

@@ -38,22 +38,22 @@ HEADROOM = {8: 1.0, 16: 1.5}
 
 
 @dataclass(frozen=True)
-class _Live:
+class LiveTensor:
     """The live tensor after a stage, in float: ``values`` has samples first, then ``indices``."""
 
     indices: tuple[str, ...]
     values: np.ndarray
 
 
-def _flatten(network: ContractionNetwork, live: _Live) -> np.ndarray:
+def _flatten(network: ContractionNetwork, live: LiveTensor) -> np.ndarray:
     """Result of a layer's last stage as ``(samples, outputs)``."""
     axes = [1 + live.indices.index(i) for i in network.output]
     return live.values.transpose(0, *axes).reshape(len(live.values), -1)
 
 
 def _float_stage(
-    network: ContractionNetwork, planned: PlannedStage, matrix: np.ndarray, live: _Live
-) -> _Live:
+    network: ContractionNetwork, planned: PlannedStage, matrix: np.ndarray, live: LiveTensor
+) -> LiveTensor:
     """One stage in float: the same product as on the engine, by index names."""
     # In float, slices are further columns.
     order = (*planned.step.sliced, *planned.column_order, *planned.block)
@@ -63,31 +63,30 @@ def _float_stage(
     result = operand @ matrix.T
     indices = (*columns, *planned.row_order)
     shape = [network.sizes[i] for i in indices]
-    return _Live(indices, result.reshape(len(live.values), *shape))
+    return LiveTensor(indices, result.reshape(len(live.values), *shape))
 
 
-def _float_stages(
+def float_stages(
     plan: Plan, x: np.ndarray
-) -> Iterator[tuple[PlannedStage, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[PlannedStage, np.ndarray, LiveTensor]]:
     """Each stage with its core matrix and its float result, bias and activation included."""
-    live: _Live | None = None
+    live: LiveTensor | None = None
     features = x
     for planned in plan.stages:
         network = plan.networks[planned.layer]
         if live is None:
             shape = [network.sizes[i] for i in network.input]
-            live = _Live(network.input, features.reshape(len(x), *shape))
+            live = LiveTensor(network.input, features.reshape(len(x), *shape))
         matrix = core_matrix(network, planned)
-        live = _float_stage(network, planned, matrix, live)
-        values = live.values
+        live = result = _float_stage(network, planned, matrix, live)
         if planned.ends_layer:
             features = _flatten(network, live)
             if network.bias is not None:
                 features = features + network.bias
             if network.activation == "relu":
                 features = np.maximum(features, 0)
-            values, live = features, None
-        yield planned, matrix, values
+            result, live = LiveTensor(("output",), features), None
+        yield planned, matrix, result
 
 
 def _error(values: np.ndarray, scale: float, config: EngineConfig) -> float:
@@ -238,7 +237,7 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
         unusable calibration data.
     """
     x = check_calibration(plan, calibration)
-    results = tuple(_scale(result, plan.config) for _, _, result in _float_stages(plan, x))
+    results = tuple(_scale(live.values, plan.config) for _, _, live in float_stages(plan, x))
     return Scales(_fraction_bits(x, plan.config), results)
 
 
