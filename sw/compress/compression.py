@@ -8,6 +8,7 @@ from its last checkpoint and ends with the same bits.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from drawbar.sw.compress.checkpoint import load_checkpoint, save_checkpoint
 from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec, get_format
-from drawbar.sw.compress.layers import decompose
+from drawbar.sw.compress.layers import decompose, layer_spec
 from drawbar.sw.compress.losses import Loss
 from drawbar.sw.compress.train import (
     Cosine,
@@ -63,6 +64,8 @@ class Settings:
         Standard deviation of what is added to the inputs in training.
     label_smoothing, distillation, temperature:
         As in ``losses.Loss``; the teacher is the dense model as trained.
+    threads:
+        CPU threads to train with; None for PyTorch's own choice. Small models train fastest in one.
     seed:
         The same seed gives the same bits on the same machine, PyTorch and number of threads.
 
@@ -87,6 +90,7 @@ class Settings:
     label_smoothing: float = 0.0
     distillation: float = 0.0
     temperature: float = 4.0
+    threads: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -190,7 +194,9 @@ def compress_model(
     if path is not None and path.is_file():
         run.load(*load_checkpoint(path, described))
     total = sum(settings.epochs(phase) for phase in PHASES)
+    threads = torch.get_num_threads()
     try:
+        torch.set_num_threads(settings.threads or threads)
         for text in run.epochs():
             if path is not None and parallel.rank() == 0:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +206,32 @@ def compress_model(
     except NetworkError as error:
         kept = f"; the last good state is in {path}" if path and path.is_file() else ""
         raise NetworkError(error.subject, error.rule, error.value, error.fix + kept) from None
+    finally:
+        torch.set_num_threads(threads)
     return run.result
+
+
+def layer_specs(model: nn.Module, layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Spec]:
+    """The structure of each layer from what ``layers.layer_spec`` takes.
+
+    Raises
+    ------
+    NetworkError:
+        no such layer, or settings that do not fit it.
+    """
+    modules = dict(model.named_modules())
+    for name in layers:
+        if name not in modules or not name:
+            known = [n for n, m in modules.items() if type(m) in (nn.Linear, nn.Conv2d)]
+            raise NetworkError(
+                f"layer {name!r}", "is in the model", "no such layer", f"name one of {known}"
+            )
+    return {n: layer_spec(modules[n], n, stacklevel=2, **asked) for n, asked in layers.items()}
+
+
+def json_values(value: Any) -> Any:
+    """The same values as JSON would give them back."""
+    return json.loads(json.dumps(value))
 
 
 class _Run:

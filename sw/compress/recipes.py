@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from drawbar.gen.errors import InputError
 from drawbar.sw.compress.backend import nn
-from drawbar.sw.compress.compression import Settings
-from drawbar.sw.compress.train import seeded
+from drawbar.sw.compress.compression import (
+    PHASES,
+    Compressed,
+    Settings,
+    compress_model,
+    json_values,
+    layer_specs,
+)
+from drawbar.sw.compress.data import Dataset
+from drawbar.sw.compress.train import Progress, seeded
 
 
 def perceptron(*sizes: int) -> nn.Sequential:
@@ -87,6 +96,81 @@ class Recipe:
     settings: Settings
 
 
+@dataclass(frozen=True)
+class Arms:
+    """A recipe's results, all from the same trained dense model.
+
+    Members
+    -------
+    dense:
+        The dense model.
+    admm:
+        As the recipe says.
+    control:
+        The same epochs, but the dense model is decomposed as it is, and the epochs of ADMM go into
+        the fine-tuning.
+    """
+
+    dense: Compressed
+    admm: Compressed
+    control: Compressed
+
+
+def run_recipe(
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Arms:
+    """Train a recipe's model, and compress it with ADMM and without.
+
+    ``folder`` keeps the checkpoints of each of the three runs.
+    """
+    settings = replace(recipe.settings, seed=seed)
+    later = settings.admm_epochs + settings.tuning_epochs
+    total = settings.dense_epochs + 2 * later
+    done = 0
+
+    def run(
+        what: str, model: nn.Module, layers: Mapping[str, Mapping[str, Any]], **changes: Any
+    ) -> Compressed:
+        nonlocal done
+        before, chosen = done, replace(settings, **changes)
+
+        def report(now: int, _total: int, text: str) -> None:
+            if progress is not None:
+                progress(before + now, total, f"seed {seed}, {what}: {text}")
+
+        found = compress_model(
+            model,
+            lambda trained: layer_specs(trained, layers),
+            dataset,
+            chosen,
+            config={"layers": json_values(layers)},
+            folder=None if folder is None else Path(folder) / f"{what}-{seed}",
+            device=device,
+            progress=report,
+        )
+        done += sum(chosen.epochs(phase) for phase in PHASES)
+        return found
+
+    fresh = reference_model(recipe.model, seed)
+    dense = run("dense", fresh, {}, method="direct", tuning_epochs=0)
+    admm = run("admm", dense.model, recipe.layers, dense_epochs=0)
+    control = run(
+        "control",
+        dense.model,
+        recipe.layers,
+        method="direct",
+        dense_epochs=0,
+        tuning_epochs=later,
+    )
+    return Arms(dense, admm, control)
+
+
 RECIPES = {
     # 266,610 weights to 5,970, 44.7x. Of the modes with that count and rank 6 these are the fastest
     # on an 8 x 8 engine (2,091 cycles with fc3 dense) whose input modes also split rows of pixels
@@ -116,6 +200,7 @@ RECIPES = {
             tuning_lr=1e-2,
             rho_first=1e-3,
             rho_last=1e-1,
+            threads=1,
         ),
     ),
 }
