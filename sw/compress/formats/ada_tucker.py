@@ -32,6 +32,8 @@ class ADATucker(Tucker):
     order:
         How many modes the weight has, the kernel of a convolution aside; 4 if not given, and 2 at
         least.
+    clip:
+        As in ``Tucker``.
     """
 
     name = "ada_tucker"
@@ -44,7 +46,7 @@ class ADATucker(Tucker):
         modes_in: Sequence[int] | None,
         options: dict[str, Any],
     ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
-        chosen = take_options(options, {"order": ORDER}, name, self.name)
+        chosen = take_options(options, {"order": ORDER, "clip": True}, name, self.name)
         order = chosen["order"]
         if not isinstance(order, int) or isinstance(order, bool) or not 2 <= order <= 8:
             raise NetworkError(f"layer {name!r}, order", "is 2 to 8", order, "use one of these")

@@ -29,6 +29,11 @@ class CP(Format):
 
     A convolution runs as a 1 x 1 convolution to R channels, one along columns and one along rows in
     each channel, and a 1 x 1 convolution.
+
+    Options
+    -------
+    clip:
+        Whether the rank is lowered to the largest useful one.
     """
 
     name = "cp"
@@ -51,7 +56,7 @@ class CP(Format):
         every tensor is exact: the product of all modes but the largest.
         """
         shape = check_shape(shape, name, self.name, self.convolution)
-        take_options(options, {}, name, self.name)
+        chosen = take_options(options, {"clip": True}, name, self.name)
         count = 1 if len(shape) == 4 else None
         out, in_ = settle_modes(shape, modes_out, modes_in, name, count)
         m, n = side_sizes("m", out), side_sizes("n", in_)
@@ -66,7 +71,8 @@ class CP(Format):
             all_of_them="bonds that all cores share",
         )
         bound = prod(modes.values()) // max(modes.values())
-        used = (min(asked[0], bound) if asked else bound,)
+        rank = bound if asked is None else asked[0]
+        used = (min(rank, bound) if chosen["clip"] else rank,)
         warn_clipped(name, asked, used, "rank", stacklevel + 1)
         return check_growth(
             Spec(
@@ -79,6 +85,7 @@ class CP(Format):
                 output=tuple(m),
                 kernel=tuple(kernel),
                 ranks=used,
+                options=chosen,
             ),
             grow,
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
     check_shape,
@@ -26,6 +26,11 @@ class Tucker(Format):
 
     Without modes there is one on either side: Tucker-2. A convolution runs as a 1 x 1 convolution,
     the core's, and a 1 x 1 convolution.
+
+    Options
+    -------
+    clip:
+        Whether ranks are lowered to the largest useful ones.
     """
 
     name = "tucker"
@@ -40,7 +45,7 @@ class Tucker(Format):
         options: dict[str, Any],
     ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
         """Modes of both sides, and the options with their defaults."""
-        chosen = take_options(options, {}, name, self.name)
+        chosen = take_options(options, {"clip": True}, name, self.name)
         return *settle_modes(shape, modes_out, modes_in, name, count=1), chosen
 
     def spec(
@@ -69,6 +74,8 @@ class Tucker(Format):
             all_of_them=f"{len(out)} output modes, then of the {len(in_)} input modes",
         )
         used = core_bounds(modes, asked, prod(shape[2:]))
+        if asked is not None and not chosen["clip"]:
+            used = asked
         warn_clipped(name, asked, used, "mode", stacklevel + 1)
         m, n = side_sizes("m", out), side_sizes("n", in_)
         q, s = side_sizes("q", used[: len(out)]), side_sizes("s", used[len(out) :])
@@ -95,7 +102,16 @@ class Tucker(Format):
         tensor = weight_tensor(weight, spec, axes)
         core, factors = tucker(tensor, (*spec.ranks, *(None for _ in spec.kernel)))
         found = [core, *(factor for factor in factors if factor is not None)]
-        return [part.to(weight.dtype).contiguous() for part in found]
+        return [
+            _filled(part, shape).to(weight.dtype).contiguous()
+            for part, shape in zip(found, spec.core_shapes, strict=True)
+        ]
+
+
+def _filled(part: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """With zeros where ranks are asked that no tensor of these modes has."""
+    missing = [wanted - size for wanted, size in zip(shape, part.shape, strict=True)]
+    return nn.functional.pad(part, [n for size in reversed(missing) for n in (0, size)])
 
 
 def core_bounds(
