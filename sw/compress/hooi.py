@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.truncation import left_vectors
 
 ITERATIONS = 50
 #: The iteration ends when the core's squared norm grows by less than this share.
@@ -49,9 +50,7 @@ def tucker(
 
 def _leading(tensor: torch.Tensor, axis: int, rank: int | None) -> torch.Tensor:
     """The leading left singular vectors of an unfolding."""
-    unfolding = tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1)
-    u, _, _ = torch.linalg.svd(unfolding, full_matrices=False)
-    return u[:, :rank]
+    return left_vectors(tensor.movedim(axis, 0).reshape(tensor.shape[axis], -1), rank)
 
 
 def _project(tensor: torch.Tensor, factors: Sequence[torch.Tensor | None]) -> torch.Tensor:

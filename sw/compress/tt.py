@@ -16,6 +16,7 @@ from drawbar.sw.compress.modes import (
     useful_ranks,
     warn_clipped,
 )
+from drawbar.sw.compress.truncation import split
 
 
 def train_svd(tensor: torch.Tensor, ranks: Sequence[int]) -> list[torch.Tensor]:
@@ -35,8 +36,7 @@ def train_svd(tensor: torch.Tensor, ranks: Sequence[int]) -> list[torch.Tensor]:
     cores = []
     left, rest = 1, tensor
     for size, rank in zip(tensor.shape, ranks, strict=False):
-        u, s, v = torch.linalg.svd(rest.reshape(left * size, -1), full_matrices=False)
-        u, rest = u[:, :rank], s[:rank, None] * v[:rank]
+        u, rest = split(rest.reshape(left * size, -1), rank)
         missing = rank - u.shape[1]
         if missing > 0:
             u = torch.nn.functional.pad(u, (0, missing))

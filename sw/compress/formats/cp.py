@@ -19,6 +19,7 @@ from drawbar.sw.compress.formats.settle import (
     weight_tensor,
 )
 from drawbar.sw.compress.modes import check_ranks, warn_clipped
+from drawbar.sw.compress.truncation import left_vectors
 
 SEED = 0
 
@@ -97,8 +98,7 @@ class CP(Format):
         generator = torch.Generator().manual_seed(SEED)
         start = []
         for axis, size in enumerate(tensor.shape):
-            unfolding = tensor.movedim(axis, 0).reshape(size, -1)
-            vectors = torch.linalg.svd(unfolding, full_matrices=False)[0][:, : spec.ranks[0]]
+            vectors = left_vectors(tensor.movedim(axis, 0).reshape(size, -1), spec.ranks[0])
             missing = spec.ranks[0] - vectors.shape[1]
             noise = torch.randn(size, missing, generator=generator, dtype=tensor.dtype)
             start.append(torch.cat([vectors, noise.to(tensor.device)], 1))

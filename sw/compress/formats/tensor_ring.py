@@ -5,7 +5,6 @@ and alternating least squares.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from drawbar.sw.compress.als import fit
@@ -21,6 +20,7 @@ from drawbar.sw.compress.formats.settle import (
     weight_tensor,
 )
 from drawbar.sw.compress.modes import chain_bounds, check_ranks, warn_clipped
+from drawbar.sw.compress.truncation import split
 
 SEED = 0
 #: What fills up cores whose rank is above what the TR-SVD uses, as a share of their deviation.
@@ -130,18 +130,17 @@ def ring_svd(tensor: torch.Tensor, ranks: Sequence[int]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(SEED)
     sizes, count = tensor.shape, len(ranks)
     first, second = ranks[0], ranks[1]
-    u, s, v = torch.linalg.svd(tensor.reshape(sizes[0], -1), full_matrices=False)
-    start = _widen(u[:, : first * second], 1, first * second, generator)
-    rest = _widen(s[: first * second, None] * v[: first * second], 0, first * second, generator)
+    both = first * second
+    u, rest = split(tensor.reshape(sizes[0], -1), both)
+    start, rest = _widen(u, 1, both, generator), _widen(rest, 0, both, generator)
     cores = [start.reshape(sizes[0], first, second).permute(1, 0, 2)]
     rest = rest.reshape(first, second, -1).permute(1, 2, 0)  # (second, modes to come, first)
     for k in range(1, count - 1):
         left, right = ranks[k], ranks[k + 1]
-        u, s, v = torch.linalg.svd(rest.reshape(left * sizes[k], -1), full_matrices=False)
-        cores.append(_widen(u[:, :right], 1, right, generator).reshape(left, sizes[k], right))
-        rest = _widen(s[:right, None] * v[:right], 0, right, generator)
+        u, rest = split(rest.reshape(left * sizes[k], -1), right)
+        cores.append(_widen(u, 1, right, generator).reshape(left, sizes[k], right))
+        rest = _widen(rest, 0, right, generator)
     cores.append(rest.reshape(ranks[-1], sizes[-1], first))
-    assert all(core.numel() == prod(core.shape) for core in cores)
     return cores
 
 
