@@ -8,13 +8,12 @@ from its last checkpoint and ends with the same bits.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from drawbar.gen.errors import InputError, NetworkError
+from drawbar.gen.errors import NetworkError
 from drawbar.sw.compress import parallel
 from drawbar.sw.compress.admm import Admm, geometric
 from drawbar.sw.compress.backend import nn, torch
@@ -23,7 +22,8 @@ from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec, get_format
 from drawbar.sw.compress.layers import decompose, layer_spec
-from drawbar.sw.compress.losses import Loss
+from drawbar.sw.compress.rank_choice import Target, choose_ranks
+from drawbar.sw.compress.settings import PHASES, Settings
 from drawbar.sw.compress.train import (
     Cosine,
     Progress,
@@ -33,96 +33,12 @@ from drawbar.sw.compress.train import (
     train_epoch,
 )
 
-METHODS = ("admm", "direct")
-#: The parts of a run, in order; "direct" has no second one.
-PHASES = ("dense", "admm", "tuning")
 CHECKPOINT = "checkpoint.safetensors"
+#: What ``Compressed.accuracy`` holds, in the order of a run.
+MARKS = ("dense", "direct", "decomposed", "tuned")
 
 #: A trained dense model to the structure of each layer that is compressed.
 Choose = Callable[[nn.Module], Mapping[str, Spec]]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a model is trained while it is compressed.
-
-    Members
-    -------
-    method:
-        "admm", or "direct": the trained weights are decomposed as they are.
-    dense_epochs, admm_epochs, tuning_epochs:
-        Epochs before ADMM, under it ("direct": none), and on the cores.
-    lr, admm_lr, tuning_lr:
-        Learning rate at the start of each; it falls to 0 along half a cosine.
-    batch_size:
-        Samples of a step, in each process.
-    rho_first, rho_last:
-        ADMM's penalty in its first and its last epoch; it grows by the same factor each time.
-    weight_decay:
-        Decoupled from the gradient (AdamW).
-    noise:
-        Standard deviation of what is added to the inputs in training.
-    label_smoothing, distillation, temperature:
-        As in ``losses.Loss``; the teacher is the dense model as trained.
-    threads:
-        CPU threads to train with; None for PyTorch's own choice. Small models train fastest in one.
-    seed:
-        The same seed gives the same bits on the same machine, PyTorch and number of threads.
-
-    Raises
-    ------
-    InputError:
-        a value out of range.
-    """
-
-    method: str = "admm"
-    dense_epochs: int = 0
-    admm_epochs: int = 20
-    tuning_epochs: int = 5
-    lr: float = 1e-3
-    admm_lr: float = 1e-3
-    tuning_lr: float = 2e-3
-    batch_size: int = 128
-    rho_first: float = 1e-2
-    rho_last: float = 1e-1
-    weight_decay: float = 0.0
-    noise: float = 0.0
-    label_smoothing: float = 0.0
-    distillation: float = 0.0
-    temperature: float = 4.0
-    threads: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(
-                "compression, method", f"is one of {', '.join(METHODS)}", self.method, "use one"
-            )
-        least = {"batch_size": 1, "admm_epochs": 1 if self.method == "admm" else 0}
-        for name in ("dense_epochs", "admm_epochs", "tuning_epochs", "batch_size", "seed"):
-            bound = least.get(name, 0)
-            if getattr(self, name) < bound:
-                raise InputError(
-                    f"compression, {name}", f"is at least {bound}", getattr(self, name), "raise it"
-                )
-        for name in ("lr", "admm_lr", "tuning_lr", "rho_first", "rho_last"):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"compression, {name}", "is more than 0", getattr(self, name), "raise it"
-                )
-        assert self.loss
-
-    @property
-    def loss(self) -> Loss:
-        return Loss(self.label_smoothing, self.distillation, self.temperature)
-
-    def epochs(self, phase: str) -> int:
-        if phase == "admm" and self.method == "direct":
-            return 0
-        return getattr(self, f"{phase}_epochs")
-
-    def rate(self, phase: str) -> float:
-        return {"dense": self.lr, "admm": self.admm_lr, "tuning": self.tuning_lr}[phase]
 
 
 @dataclass
@@ -229,9 +145,38 @@ def layer_specs(model: nn.Module, layers: Mapping[str, Mapping[str, Any]]) -> di
     return {n: layer_spec(modules[n], n, stacklevel=2, **asked) for n, asked in layers.items()}
 
 
-def json_values(value: Any) -> Any:
-    """The same values as JSON would give them back."""
-    return json.loads(json.dumps(value))
+def named_layers(
+    model: nn.Module, layers: Mapping[str, Mapping[str, Any]] | None, format: str
+) -> dict[str, dict[str, Any]]:
+    """The layers to compress, each with its format: those that are named, or every linear layer but
+    the last.
+
+    Raises
+    ------
+    NetworkError:
+        there is nothing to compress.
+    """
+    if layers is None:
+        linear = [n for n, module in model.named_modules() if n and type(module) is nn.Linear]
+        layers = {name: {} for name in linear[:-1]}
+    if not layers:
+        raise NetworkError(
+            "model to compress", "has layers to compress", "none", "name the layers to compress"
+        )
+    return {name: {"format": format, **asked} for name, asked in layers.items()}
+
+
+def choose_specs(
+    model: nn.Module, layers: Mapping[str, Mapping[str, Any]], target: Target | None
+) -> dict[str, Spec]:
+    """The structure of each layer: with the ranks that it names, or those that meet the target.
+
+    Raises
+    ------
+    NetworkError, InputError, FitError:
+        layers that do not fit the model; a target that cannot be met.
+    """
+    return layer_specs(model, layers) if target is None else choose_ranks(model, layers, target)
 
 
 class _Run:
@@ -367,7 +312,9 @@ class _Run:
 
         self.phase, self.epoch = facts["phase"], facts["epoch"]
         specs = {name: Spec.from_dict(spec) for name, spec in facts["specs"].items()}
-        history, marks = list(facts["history"]), dict(facts["accuracy"])
+        # JSON comes back sorted by name.
+        marks = {name: facts["accuracy"][name] for name in MARKS if name in facts["accuracy"]}
+        history = list(facts["history"])
         self.result = replace(self.result, specs=specs, history=history, accuracy=marks)
         if teacher := part("teacher"):
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)

@@ -1,9 +1,10 @@
 """Ranks for each layer under a budget: of weights, or of the engine's exact cycles.
 
-Greedy. Every layer starts at rank 1, and whatever step up takes most of the error of the
-decomposed weights for what it costs is taken, until nothing more fits. The planner's cycles are
-not smooth in the ranks: a rank that fills a tile costs nothing. So steps of several ranks are
-looked at, and a step that costs no cycle comes first.
+Greedy. Every layer starts at rank 1, and whatever step up gains most for what it costs is taken,
+until nothing more fits. What counts is the product over the layers of the share of the weight's
+energy that the cores keep, as a layer that keeps next to nothing spoils the others' work. The
+planner's cycles are not smooth in the ranks: a rank that fills a tile costs nothing. So steps of
+several ranks are looked at, and a step that costs no cycle comes first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import log
 from typing import Any
 
 from drawbar.gen.config import EngineConfig
@@ -72,10 +74,12 @@ class Target:
 
 @dataclass(frozen=True)
 class _Rung:
-    """A layer at one rank, and the share of its weight's energy that the cores miss."""
+    """A layer at one rank, and the logarithm of the share of its weight's energy that the cores
+    keep.
+    """
 
     spec: Spec
-    error: float
+    kept: float
 
 
 def choose_ranks(
@@ -121,7 +125,7 @@ def choose_ranks(
         for name, ladder in ladders.items():
             for ahead in range(level[name] + 1, min(level[name] + STEPS + 1, len(ladder))):
                 wanted = {**level, name: ahead}
-                gain = ladder[level[name]].error - ladder[ahead].error
+                gain = ladder[ahead].kept - ladder[level[name]].kept
                 extra = price(wanted) - spent
                 if spent + extra <= budget and gain > 0:
                     steps.append((extra <= 0, gain / max(extra, 1), wanted))
@@ -158,7 +162,8 @@ def _ladder(model: nn.Module, name: str, asked: Mapping[str, Any]) -> list[_Rung
         assert isinstance(weight, torch.Tensor)
         weight = weight.detach()
         missed = (weight - get_format(spec.format).project(weight, spec)).square().sum()
-        rungs.append(_Rung(spec, (missed / weight.square().sum().clamp_min(1e-30)).item()))
+        share = 1 - (missed / weight.square().sum().clamp_min(1e-30)).item()
+        rungs.append(_Rung(spec, log(max(share, 1e-9))))
     return rungs
 
 

@@ -19,7 +19,6 @@ from drawbar.gen.errors import ArtefactError, InputError, NetworkError
 from drawbar.sw.compress.compression import (
     CHECKPOINT,
     Compressed,
-    Settings,
     balanced,
     compress_model,
 )
@@ -27,6 +26,7 @@ from drawbar.sw.compress.data import Dataset, load_dataset
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec
 from drawbar.sw.compress.layers import decompose, layer_spec
+from drawbar.sw.compress.settings import Settings, make_settings
 
 SETTINGS = Settings(
     dense_epochs=2,
@@ -233,6 +233,27 @@ def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> No
 def test_bad_settings(change: dict, match: str) -> None:
     with pytest.raises(InputError, match=match):
         replace(SETTINGS, **change)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (
+            {"epochs": 3},
+            r"epochs: is a setting; found epochs=3\. Fix: use one of method",
+        ),
+        ({"lr": "fast"}, "lr: is of type float; found 'fast'"),
+        ({"batch_size": 1.5}, "batch_size: is of type int"),
+        ({"seed": True}, "seed: is of type int"),
+    ],
+)
+def test_bad_settings_by_name(values: dict, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        make_settings(values)
+
+
+def test_settings_by_name() -> None:
+    assert make_settings({"lr": 1, "threads": 2}) == Settings(lr=1, threads=2)
 
 
 def test_balanced_cores_are_the_same_weight() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+
 import pytest
 import torch
 from torch import nn
@@ -48,13 +50,13 @@ def weights(specs: dict[str, Spec]) -> int:
 
 
 def missed(specs: dict[str, Spec]) -> float:
-    """Sum over the layers of the relative squared error."""
+    """Minus the logarithm of the product of the shares of energy that the layers keep."""
     total = 0.0
     for name, spec in specs.items():
         weight = model().get_submodule(name).weight.detach()
         assert isinstance(weight, torch.Tensor)
         rest = weight - get_format(spec.format).project(weight, spec)
-        total += (rest.square().sum() / weight.square().sum()).item()
+        total -= log(1 - (rest.square().sum() / weight.square().sum()).item())
     return total
 
 
