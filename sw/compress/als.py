@@ -9,6 +9,7 @@ from math import prod
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.contraction import pair
 from drawbar.sw.compress.formats.base import Spec
+from drawbar.sw.compress.formats.settle import weight_tensor
 
 SWEEPS = 100
 #: A sweep that lowers the squared error by less than this share of it is the last one.
@@ -17,15 +18,6 @@ TOLERANCE = 1e-7
 EXACT = 1e-15
 #: Eigenvalues of the normal equations below this share of the largest count as zero.
 SINGULAR = 1e-13
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What is fitted: a tensor in float64 with named axes, and its squared norm."""
-
-    tensor: torch.Tensor
-    indices: tuple[str, ...]
-    norm: float
 
 
 def fit(
@@ -54,18 +46,30 @@ def fit(
     -------
     Cores, each scaled to the same norm.
     """
-    target = _Target(tensor, (*spec.output, *spec.input, *spec.kernel), float((tensor**2).sum()))
+    problem = _Problem(tensor, spec)
     work = list(cores)
+    doubles = [problem.double(core, number) for number, core in enumerate(work)]
     before = float("inf")
     for _ in range(sweeps if len(work) > 1 else 1):
         error = before
         for number in range(len(work)):
-            work[number], error = _solve(target, spec, work, number)
+            work[number], error = problem.solve(work, doubles, number)
+            doubles[number] = problem.double(work[number], number)
         # One more sweep after the first exact one takes what rounding hid from the sum of squares.
-        if before <= EXACT * target.norm or before - error <= tolerance * error:
+        if before <= EXACT * problem.norm or before - error <= tolerance * error:
             break
         before = error
     return balance(work)
+
+
+def fit_weight(
+    weight: torch.Tensor, spec: Spec, cores: Sequence[torch.Tensor], *, sweeps: int = SWEEPS
+) -> list[torch.Tensor]:
+    """Cores improved against a dense weight, of its type and device; see ``fit``."""
+    outside = [(i,) for i in (*spec.output, *spec.input, *spec.kernel)]
+    tensor = weight_tensor(weight, spec, outside)
+    found = fit(tensor, spec, [core.detach().to(tensor) for core in cores], sweeps=sweeps)
+    return [core.to(weight.dtype).contiguous() for core in found]
 
 
 def balance(cores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -77,79 +81,100 @@ def balance(cores: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [core * (mean / norm) for core, norm in zip(cores, norms, strict=True)]
 
 
-def _solve(
-    target: _Target, spec: Spec, cores: Sequence[torch.Tensor], number: int
-) -> tuple[torch.Tensor, float]:
-    """The best core, and the squared error with it."""
-    own = spec.cores[number]
-    outside = [i for i in own if i in target.indices]
-    bonds = [i for i in own if i not in target.indices]
-    right = _right_side(target, spec, cores, number, (*bonds, *outside))
-    width = prod(spec.modes(bonds))
-    right = right.reshape(width, -1)
-    gram = _gram(target, spec, cores, number, bonds).reshape(width, width)
-    gram = (gram + gram.t()) / 2
-    values, vectors = torch.linalg.eigh(gram)
-    kept = values > SINGULAR * values[-1].clamp_min(torch.finfo(values.dtype).tiny)
-    inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
-    solution = vectors @ (inverse[:, None] * (vectors.t() @ right))
-    error = target.norm - 2 * float((solution * right).sum())
-    error += float((solution * (gram @ solution)).sum())
-    core = solution.reshape(spec.modes((*bonds, *outside)))
-    return core.permute([(*bonds, *outside).index(i) for i in own]).contiguous(), error
+@dataclass(frozen=True)
+class _Product:
+    """One step of a chain of contractions: with which core, and what is left."""
+
+    number: int
+    keep: frozenset[str]
 
 
-def _right_side(
-    target: _Target, spec: Spec, cores: Sequence[torch.Tensor], number: int, wanted: Sequence[str]
-) -> torch.Tensor:
-    """The tensor contracted with all other cores, the one that leaves least first."""
-    value, indices = target.tensor, target.indices
-    rest = [n for n in range(len(cores)) if n != number]
-    while rest:
-        results = {}
-        for chosen in rest:
-            own = spec.cores[chosen]
-            keep = {i for n in rest if n != chosen for i in spec.cores[n]}
-            keep |= {*wanted} | {i for i in target.indices if i not in own}
-            results[chosen] = [i for i in dict.fromkeys((*indices, *own)) if i in keep]
-        best = min(rest, key=lambda chosen: prod(spec.modes(results[chosen])))
-        value, indices = pair(value, indices, cores[best], spec.cores[best], {*results[best]})
-        rest.remove(best)
-    value, indices = _expand(value, indices, spec, wanted)
-    return value.permute([indices.index(i) for i in wanted])
+class _Problem:
+    """A tensor in float64 that the cores of a spec are fitted to.
 
+    For each core there is a chain of contractions for the right side of its normal equations (the
+    tensor with all other cores) and one for the left side (the other cores with themselves over all
+    axes of the tensor; the bonds of the second copy have a prime).
+    """
 
-def _gram(
-    target: _Target, spec: Spec, cores: Sequence[torch.Tensor], number: int, bonds: Sequence[str]
-) -> torch.Tensor:
-    """The other cores contracted with themselves over all axes of the tensor."""
+    def __init__(self, tensor: torch.Tensor, spec: Spec) -> None:
+        self.tensor, self.spec = tensor, spec
+        self.indices = (*spec.output, *spec.input, *spec.kernel)
+        self.norm = float((tensor**2).sum())
+        self.bonds = [[i for i in core if i not in self.indices] for core in spec.cores]
+        self.outside = [[i for i in core if i in self.indices] for core in spec.cores]
+        numbers = range(len(spec.cores))
+        self.right = [self._right_chain(number) for number in numbers]
+        self.left = [self._left_chain(number) for number in numbers]
 
-    def prime(i: str) -> str:
-        return i if i in target.indices else i + "'"
+    def double(self, core: torch.Tensor, number: int) -> tuple[torch.Tensor, tuple[str, ...]]:
+        """A core with itself over its axes of the tensor."""
+        own = self.spec.cores[number]
+        primed = tuple(i if i in self.indices else i + "'" for i in own)
+        return pair(core, own, core, primed, {*own, *primed} - {*self.indices})
 
-    wanted = [*bonds, *(prime(i) for i in bonds)]
-    # In a cycle from the next one on, neighbours of a chain or a ring meet.
-    rest = [(number + k) % len(cores) for k in range(1, len(cores))]
-    value, indices = cores[number].new_ones(()), ()
-    for done, n in enumerate(rest, 1):
-        own = spec.cores[n]
-        primed = tuple(prime(i) for i in own)
-        double, both = pair(
-            cores[n], own, cores[n], primed, {i for i in (*own, *primed) if i not in target.indices}
-        )
-        later = {i for k in rest[done:] for i in spec.cores[k]}
-        keep = {*wanted, *later, *(prime(i) for i in later)}
-        value, indices = pair(value, indices, double, both, keep)
-    value, indices = _expand(value, indices, spec, wanted)
-    return value.permute([indices.index(i) for i in wanted])
+    def solve(
+        self,
+        cores: Sequence[torch.Tensor],
+        doubles: Sequence[tuple[torch.Tensor, tuple[str, ...]]],
+        number: int,
+    ) -> tuple[torch.Tensor, float]:
+        """The best core with the others as they are, and the squared error with it."""
+        bonds, outside = self.bonds[number], self.outside[number]
+        value, indices = self.tensor, self.indices
+        for step in self.right[number]:
+            own = self.spec.cores[step.number]
+            value, indices = pair(value, indices, cores[step.number], own, step.keep)
+        width = prod(self.spec.modes(bonds))
+        right = self._as(value, indices, (*bonds, *outside)).reshape(width, -1)
+        value, indices = self.tensor.new_ones(()), ()
+        for step in self.left[number]:
+            value, indices = pair(value, indices, *doubles[step.number], step.keep)
+        gram = self._as(value, indices, [*bonds, *(i + "'" for i in bonds)]).reshape(width, width)
+        values, vectors = torch.linalg.eigh((gram + gram.t()) / 2)
+        kept = values > SINGULAR * values[-1].clamp_min(torch.finfo(values.dtype).tiny)
+        inverse = torch.where(kept, 1 / torch.where(kept, values, 1), 0)
+        solution = vectors @ (inverse[:, None] * (vectors.t() @ right))
+        error = self.norm - 2 * float((solution * right).sum())
+        error += float((solution * (gram @ solution)).sum())
+        core = solution.reshape(self.spec.modes((*bonds, *outside)))
+        order = [(*bonds, *outside).index(i) for i in self.spec.cores[number]]
+        return core.permute(order).contiguous(), error
 
+    def _as(
+        self, value: torch.Tensor, indices: tuple[str, ...], wanted: Sequence[str]
+    ) -> torch.Tensor:
+        """With these axes; nothing depends on a bond that only the core in question has."""
+        for index in wanted:
+            if index not in indices:
+                size = self.spec.sizes[index.rstrip("'")]
+                value = value.unsqueeze(-1).expand(*value.shape, size)
+                indices = (*indices, index)
+        return value.permute([indices.index(i) for i in wanted])
 
-def _expand(
-    value: torch.Tensor, indices: tuple[str, ...], spec: Spec, wanted: Sequence[str]
-) -> tuple[torch.Tensor, tuple[str, ...]]:
-    """With the bonds that only the core in question has, on which nothing here depends."""
-    for index in wanted:
-        if index not in indices:
-            value = value.unsqueeze(-1).expand(*value.shape, spec.sizes[index.rstrip("'")])
-            indices = (*indices, index)
-    return value, indices
+    def _right_chain(self, number: int) -> list[_Product]:
+        """The tensor with all other cores, the one that leaves least first."""
+        cores, sizes = self.spec.cores, self.spec.sizes
+        indices = set(self.indices)
+        rest = [n for n in range(len(cores)) if n != number]
+        chain = []
+        while rest:
+            keeps = {}
+            for chosen in rest:
+                later = {i for n in (number, *rest) if n != chosen for i in cores[n]}
+                keeps[chosen] = (indices | {*cores[chosen]}) & later
+            best = min(rest, key=lambda chosen: prod(sizes[i] for i in keeps[chosen]))
+            chain.append(_Product(best, frozenset(keeps[best])))
+            indices = keeps[best]
+            rest.remove(best)
+        return chain
+
+    def _left_chain(self, number: int) -> list[_Product]:
+        """The doubled cores in a cycle from the next one on: neighbours of a ring meet."""
+        cores = self.spec.cores
+        rest = [(number + k) % len(cores) for k in range(1, len(cores))]
+        chain = []
+        for done, n in enumerate(rest, 1):
+            later = {i for k in (number, *rest[done:]) for i in cores[k]}
+            chain.append(_Product(n, frozenset(later | {i + "'" for i in later})))
+        return chain

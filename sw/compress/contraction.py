@@ -5,7 +5,7 @@ only where that is asked for.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -68,7 +68,11 @@ class Step:
 
 
 def pair(
-    a: torch.Tensor, a_indices: Sequence[str], b: torch.Tensor, b_indices: Sequence[str], keep: set
+    a: torch.Tensor,
+    a_indices: Sequence[str],
+    b: torch.Tensor,
+    b_indices: Sequence[str],
+    keep: Set[str],
 ) -> tuple[torch.Tensor, tuple[str, ...]]:
     """Einsum of two tensors with named indices; those that are not in ``keep`` end here."""
     result = tuple(i for i in dict.fromkeys((*a_indices, *b_indices)) if i in keep)

@@ -192,10 +192,18 @@ class Format(ABC):
         """
 
     @abstractmethod
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """The cores that approximate a trained weight, of the weight's type and device.
 
         Computed in float64, without gradients. Exact, to rounding, at full ranks.
+
+        Arguments
+        ---------
+        start:
+            Cores near by, where a format that iterates towards a local optimum begins; with them
+            the result is at least as good as they are. Formats that need none take no notice.
 
         Raises
         ------
@@ -209,10 +217,12 @@ class Format(ABC):
 
         return dense_weight(cores, spec)
 
-    def project(self, weight: torch.Tensor, spec: Spec) -> torch.Tensor:
+    def project(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """The weight of this structure near the given one, dense: the projection of ADMM."""
         with torch.no_grad():
-            return self.reconstruct(self.decompose(weight, spec), spec)
+            return self.reconstruct(self.decompose(weight, spec, start=start), spec)
 
     def parameters(self, spec: Spec) -> int:
         """Weights in the cores, exactly."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from drawbar.gen.errors import NetworkError
-from drawbar.sw.compress.als import fit
+from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
@@ -88,8 +88,12 @@ class BlockTerm(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """A local optimum near the Tucker terms of the successive residuals."""
+        if start is not None:
+            return fit_weight(weight, spec, start)
         sites = [core[1:-1] for core in spec.cores[:-1]]
         rest = weight_tensor(weight, spec, sites)
         terms = []
@@ -101,8 +105,6 @@ class BlockTerm(Format):
                 found = torch.tensordot(found, factor, ([0], [1]))
             rest = rest - found
             terms.append([*factors, core])
-        start = [torch.stack(parts) for parts in zip(*terms, strict=True)]
-        start = [part.reshape(shape) for part, shape in zip(start, spec.core_shapes, strict=True)]
-        outside = [(i,) for i in (*spec.output, *spec.input)]
-        cores = fit(weight_tensor(weight, spec, outside), spec, start)
-        return [core.to(weight.dtype).contiguous() for core in cores]
+        stacked = [torch.stack(parts) for parts in zip(*terms, strict=True)]
+        cores = [part.reshape(shape) for part, shape in zip(stacked, spec.core_shapes, strict=True)]
+        return fit_weight(weight, spec, cores)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from drawbar.sw.compress.als import fit
+from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
@@ -22,6 +22,8 @@ from drawbar.sw.compress.modes import check_ranks, warn_clipped
 from drawbar.sw.compress.truncation import left_vectors
 
 SEED = 0
+#: Products that nearly cancel make the fit slow.
+SWEEPS = 500
 
 
 class CP(Format):
@@ -91,23 +93,31 @@ class CP(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """ALS from the leading singular vectors of each unfolding; a local optimum."""
+        if start is None:
+            start = self._leading(weight, spec)
+        factors = fit_weight(weight, spec, start, sweeps=SWEEPS)
+        # Each product's norm is shared equally by its vectors, so that all of them train alike.
+        norms = torch.stack([torch.linalg.norm(factor, dim=0) for factor in factors])
+        tiny = torch.finfo(norms.dtype).tiny
+        mean = torch.exp(torch.log(norms.clamp_min(tiny)).mean(0))
+        return [
+            torch.where(norm > 0, factor * (mean / norm.clamp_min(tiny)), factor).contiguous()
+            for factor, norm in zip(factors, norms, strict=True)
+        ]
+
+    def _leading(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+        """The leading singular vectors of each unfolding, random ones where there are no more."""
         axes = [(i,) for i in (*spec.output, *spec.input, *spec.kernel)]
         tensor = weight_tensor(weight, spec, axes)
         generator = torch.Generator().manual_seed(SEED)
-        start = []
+        found = []
         for axis, size in enumerate(tensor.shape):
             vectors = left_vectors(tensor.movedim(axis, 0).reshape(size, -1), spec.ranks[0])
             missing = spec.ranks[0] - vectors.shape[1]
             noise = torch.randn(size, missing, generator=generator, dtype=tensor.dtype)
-            start.append(torch.cat([vectors, noise.to(tensor.device)], 1))
-        factors = fit(tensor, spec, start)
-        # Each product's norm is shared equally by its vectors, so that all of them train alike.
-        norms = torch.stack([torch.linalg.norm(factor, dim=0) for factor in factors])
-        mean = torch.exp(torch.log(norms.clamp_min(torch.finfo(norms.dtype).tiny)).mean(0))
-        scaled = [
-            torch.where(norm > 0, factor * (mean / norm.clamp_min(1e-300)), factor)
-            for factor, norm in zip(factors, norms, strict=True)
-        ]
-        return [factor.to(weight.dtype).contiguous() for factor in scaled]
+            found.append(torch.cat([vectors, noise.to(tensor.device)], 1))
+        return found

@@ -16,7 +16,7 @@ from math import lcm, prod
 from typing import Any, ClassVar
 
 from drawbar.gen.errors import NetworkError
-from drawbar.sw.compress.als import fit
+from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
@@ -27,7 +27,7 @@ from drawbar.sw.compress.formats.settle import (
     take_options,
     weight_tensor,
 )
-from drawbar.sw.compress.formats.tensor_ring import TensorRing
+from drawbar.sw.compress.formats.tensor_ring import TensorRing, ring_bounds
 from drawbar.sw.compress.formats.train import TTMatrix
 from drawbar.sw.compress.formats.tucker import core_bounds
 from drawbar.sw.compress.hooi import tucker
@@ -124,16 +124,17 @@ class SemiTensorChain(Format):
         options = {**whole.options, "clip": clip, "shrink": list(ratios)}
         return check_growth(replace(spec, format=self.name, options=options), grow)
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """A local optimum from random cores."""
-        outside = [(i,) for i in (*spec.output, *spec.input, *spec.kernel)]
-        tensor = weight_tensor(weight, spec, outside)
-        generator = torch.Generator().manual_seed(SEED)
-        start = [
-            torch.randn(shape, generator=generator, dtype=tensor.dtype).to(tensor.device)
-            for shape in spec.core_shapes
-        ]
-        return [core.to(weight.dtype).contiguous() for core in fit(tensor, spec, start)]
+        if start is None:
+            generator = torch.Generator().manual_seed(SEED)
+            start = [
+                torch.randn(shape, generator=generator, dtype=torch.float64)
+                for shape in spec.core_shapes
+            ]
+        return fit_weight(weight, spec, start)
 
 
 class SemiTensorTrain(SemiTensorChain):
@@ -148,13 +149,15 @@ class SemiTensorTrain(SemiTensorChain):
     def ratios(self, cores: int, t: int) -> tuple[int, ...]:
         return (1, *(t,) * (cores - 1))
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """Where all cores but the first shrink alike, the digits all go from the first core to the
         last mode: a train, and its TT-SVD. Otherwise a local optimum from random cores.
         """
         ratios = spec.options["shrink"]
         if ratios[0] != 1 or len(set(ratios[1:])) != 1:
-            return super().decompose(weight, spec)
+            return super().decompose(weight, spec, start=start)
         outside = {*spec.output, *spec.input, *spec.kernel}
         sites = [tuple(i for i in core if i in outside) for core in spec.cores]
         ranks = [spec.sizes[f"r{k}"] for k in range(1, len(spec.cores))]
@@ -267,7 +270,9 @@ class SemiTensorTucker(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """HOOI, with the digits as axes that have no factor."""
         axes = (*spec.output, *spec.input, *spec.kernel)
         ranks = [spec.sizes.get(f"r{i}") for i in axes]
@@ -403,6 +408,13 @@ def clip_bonds(spec: Spec, whole: Spec) -> Spec:
     """Bonds no larger than what either of their cores has besides."""
     sizes = dict(spec.sizes)
     bonds = [core[-1] for core in whole.cores]
+    ratio = {bond: whole.sizes[bond] // spec.sizes[bond] for bond in bonds}
+    first = whole.cores[0][0]
+    if first == bonds[-1]:  # all around a ring, neighbours do not bound each other
+        modes = [prod(whole.modes(core[1:-1])) for core in whole.cores]
+        bounds = ring_bounds(modes, [prod(modes)] * len(modes))
+        for core, bound in zip(whole.cores, bounds, strict=True):
+            sizes[core[0]] = min(sizes[core[0]], bound * max(ratio.values()))
     while True:
         before = dict(sizes)
         for bond in bonds:
@@ -412,8 +424,6 @@ def clip_bonds(spec: Spec, whole: Spec) -> Spec:
                     sizes[bond] = min(sizes[bond], others)
         if sizes == before:
             break
-    ratio = {bond: whole.sizes[bond] // spec.sizes[bond] for bond in bonds}
-    first = whole.cores[0][0]
     ranks = [sizes[bond] * ratio[bond] for bond in bonds]
     lead = sizes[first] * ratio.get(first, 1)
     return replace(spec, sizes=sizes, ranks=(lead, *ranks))

@@ -70,7 +70,9 @@ class MatrixSVD(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """The best approximation of this rank (Eckart and Young 1936)."""
         matrix = weight_tensor(weight, spec, [("m0",), ("n0", *spec.kernel)])
         u, s, v = torch.linalg.svd(matrix, full_matrices=False)

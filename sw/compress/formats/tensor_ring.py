@@ -5,9 +5,10 @@ and alternating least squares.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
-from drawbar.sw.compress.als import fit
+from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
@@ -93,19 +94,25 @@ class TensorRing(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """A local optimum near the TR-SVD, or the TR-SVD where that is better."""
-        sites = [core[1:-1] for core in spec.cores]
-        cores = ring_svd(weight_tensor(weight, spec, sites), spec.ranks[:-1])
-        outside = [(i,) for i in (*spec.output, *spec.input, *spec.kernel)]
-        cores = fit(weight_tensor(weight, spec, outside), spec, cores)
-        return [core.to(weight.dtype).contiguous() for core in cores]
+        if start is None:
+            sites = [core[1:-1] for core in spec.cores]
+            start = ring_svd(weight_tensor(weight, spec, sites), spec.ranks[:-1])
+        return fit_weight(weight, spec, start)
 
 
 def ring_bounds(modes: Sequence[int], asked: Sequence[int]) -> tuple[int, ...]:
-    """The ranks of a ring, none larger than its neighbour times the mode between them."""
-    used = list(asked)
+    """The ranks of a ring: none larger than in the train that the ring is when it is cut at another
+    bond, and none larger than its neighbour times the mode between them.
+    """
     count = len(modes)
+    used = []
+    for k, rank in enumerate(asked):
+        runs = [prod(modes[(s + j) % count] for j in range((k - s) % count)) for s in range(count)]
+        used.append(min(rank, max(min(run, prod(modes) // run) for run in runs)))
     while True:
         before = list(used)
         for k in range(count):

@@ -109,7 +109,9 @@ class Train(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """TT-SVD: at most the root of (cores - 1) times the best possible error."""
         tensor = weight_tensor(weight, spec, [core[1:-1] for core in spec.cores])
         cores = train_svd(tensor, spec.ranks[1:-1])

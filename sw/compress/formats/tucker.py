@@ -96,7 +96,9 @@ class Tucker(Format):
             grow,
         )
 
-    def decompose(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
         """HOOI from the truncated HOSVD; the factors are orthonormal."""
         axes = [(i,) for i in (*spec.output, *spec.input, *spec.kernel)]
         tensor = weight_tensor(weight, spec, axes)
