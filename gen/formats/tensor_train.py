@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drawbar.gen.errors import NetworkError
-from drawbar.gen.formats.train import train_network
+from drawbar.gen.formats.train import single_modes, train_network
 from drawbar.gen.network import ContractionNetwork
 
 
@@ -39,14 +38,7 @@ def tensor_train_network(
         a core is not 3-way, neighbouring ranks differ, a boundary rank is not 1, or there is no
         input mode or no output mode.
     """
-    if not 0 < inputs < len(cores):
-        raise NetworkError(
-            f"layer {name!r}",
-            "has at least one core with an input mode and one with an output mode",
-            f"{len(cores)} cores, {inputs} of them with input modes",
-            f"give inputs between 1 and {max(1, len(cores) - 1)}",
-        )
-    modes = [{f"n{k}" if k < inputs else f"m{k - inputs}": "mode"} for k in range(len(cores))]
+    modes = single_modes(name, len(cores), inputs)
     return train_network(
         name, cores, modes, format="tensor-train", bias=bias, activation=activation
     )

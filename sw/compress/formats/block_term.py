@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from drawbar.gen.errors import NetworkError
+from drawbar.gen.formats import block_term_network
+from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
     check_shape,
@@ -108,3 +111,7 @@ class BlockTerm(Format):
         stacked = [torch.stack(parts) for parts in zip(*terms, strict=True)]
         cores = [part.reshape(shape) for part, shape in zip(stacked, spec.core_shapes, strict=True)]
         return fit_weight(weight, spec, cores)
+
+    def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
+        (*factors, core), bias = layer_arrays(layer, name)
+        return block_term_network(name, factors, core, bias=bias)

@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from drawbar.gen.formats import cp_network
+from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
     check_shape,
@@ -108,6 +111,11 @@ class CP(Format):
             torch.where(norm > 0, factor * (mean / norm.clamp_min(tiny)), factor).contiguous()
             for factor, norm in zip(factors, norms, strict=True)
         ]
+
+    def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
+        factors, bias = layer_arrays(layer, name)
+        count = len(layer.modes_out)
+        return cp_network(name, factors[:count], factors[count:], bias=bias)
 
     def _leading(self, weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
         """The leading singular vectors of each unfolding, random ones where there are no more."""

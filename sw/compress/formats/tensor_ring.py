@@ -8,8 +8,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from drawbar.gen.formats import tensor_ring_network
+from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
     KERNEL,
@@ -74,10 +77,7 @@ class TensorRing(Format):
             used = ring_bounds(modes, asked) if chosen["clip"] else asked
         warn_clipped(name, asked, used, "bond", stacklevel + 1)
         own = [i for part in ("n", KERNEL, "m") for i in sizes if i[0] == part]
-        cores = [
-            (f"r{k}", mode, f"r{(k + 1) % len(own)}") if len(own) > 1 else (mode,)
-            for k, mode in enumerate(own)
-        ]
+        cores = [(f"r{k}", mode, f"r{(k + 1) % len(own)}") for k, mode in enumerate(own)]
         return check_growth(
             Spec(
                 format=self.name,
@@ -102,6 +102,10 @@ class TensorRing(Format):
             sites = [core[1:-1] for core in spec.cores]
             start = ring_svd(weight_tensor(weight, spec, sites), spec.ranks[:-1])
         return fit_weight(weight, spec, start)
+
+    def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
+        cores, bias = layer_arrays(layer, name)
+        return tensor_ring_network(name, cores, inputs=len(layer.modes_in), bias=bias)
 
 
 def ring_bounds(modes: Sequence[int], asked: Sequence[int]) -> tuple[int, ...]:

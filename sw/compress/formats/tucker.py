@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from drawbar.gen.formats import tucker_network
+from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import nn, torch
+from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format, Spec, check_growth
 from drawbar.sw.compress.formats.settle import (
     check_shape,
@@ -108,6 +111,11 @@ class Tucker(Format):
             _filled(part, shape).to(weight.dtype).contiguous()
             for part, shape in zip(found, spec.core_shapes, strict=True)
         ]
+
+    def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
+        (core, *factors), bias = layer_arrays(layer, name)
+        count = len(layer.modes_out)
+        return tucker_network(name, core, factors[:count], factors[count:], bias=bias)
 
 
 def _filled(part: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
