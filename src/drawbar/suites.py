@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from drawbar.compress_suite import compress_quick_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
 from drawbar.hardware_suites import area_suite, timing_suite
@@ -116,6 +117,12 @@ SUITES: dict[str, Suite] = {
     "timing": Suite(
         timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", False, ()
     ),
+    "compress-quick": Suite(
+        compress_quick_suite,
+        "LeNet-300 on MNIST: ADMM, its control, and the quantised network on an 8 x 8 engine",
+        False,
+        ("data", "folder", "seeds"),
+    ),
     "area": Suite(area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", False, ("engine",)),
 }
 
@@ -136,7 +143,7 @@ def run_suite(name: str, **options: Any) -> list[Row]:
         )
     suite = SUITES[name]
     given = {key: value for key, value in options.items() if value is not None}
-    for option in ("engine", "batch"):
+    for option in ("engine", "batch", "data", "folder", "seeds"):
         if option in given and option not in suite.options:
             raise InputError(
                 f"benchmark suite {name!r}",

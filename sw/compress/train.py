@@ -217,6 +217,23 @@ def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
+def timed_step(batch_size: int, like: nn.Module) -> Callable[[nn.Module], None]:
+    """A function that does one training step of a model, without changing its weights: forward and
+    backward on random data of ``like``'s first layer's inputs.
+    """
+    first = next(module for module in like.modules() if isinstance(module, nn.Linear))
+    last = [module for module in like.modules() if isinstance(module, nn.Linear)][-1]
+    with seeded(0):
+        batch = torch.rand(batch_size, first.in_features)
+        classes = torch.randint(last.out_features, (batch_size,))
+
+    def step(model: nn.Module) -> None:
+        model.zero_grad()
+        nn.functional.cross_entropy(model(batch), classes).backward()
+
+    return step
+
+
 def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1024) -> np.ndarray:
     """The model's outputs ``(samples, outputs)``, at inference; the model's mode stays as it is."""
     inputs, _ = as_tensors(model, x, np.zeros(len(x), np.int64))
