@@ -126,12 +126,12 @@ def test_tt_svd_takes_no_longer() -> None:
     modes, ranks = (4,) * 5, (8, 8, 8, 8)
     ours, theirs = [], []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         cores = tt_svd(weight, modes, modes, ranks=ranks)
-        ours.append(time.perf_counter() - start)
-        start = time.perf_counter()
+        ours.append(time.process_time() - start)
+        start = time.process_time()
         found = tensor_train_matrix(weight.reshape(*modes, *modes), [1, *ranks, 1])
-        theirs.append(time.perf_counter() - start)
+        theirs.append(time.process_time() - start)
     assert min(ours) <= 1.1 * min(theirs)
     assert error(tt_reconstruct(cores), weight) == pytest.approx(
         error(found.to_matrix(), weight), rel=1e-10
