@@ -89,7 +89,7 @@ def test_the_command_shows_what_does_not_hold(monkeypatch: pytest.MonkeyPatch) -
     result = CliRunner().invoke(app, ["bench", "--suite", "compress-quick"], env={"COLUMNS": "160"})
     assert result.exit_code == 3
     lines = result.stdout.splitlines()
-    line = next(text for text in lines if text.startswith("ADMM, after, mean"))
+    line = next(text for text in lines if text.strip().startswith("ADMM, after, mean"))
     assert line.split()[-1] == "NO"
     assert "at least 98" in line
 
