@@ -35,6 +35,10 @@ def test_reference_models_have_the_published_weights(lenet: torch.nn.Module) -> 
     assert sum(p.numel() for p in lenet.parameters()) == 5_970
     assert {rank for name in ("fc1", "fc2") for rank in lenet.get_submodule(name).ranks} == {1, 6}  # type: ignore[union-attr]
     assert lenet_5()(torch.zeros(2, 784)).shape == (2, 10)
+    recipe = RECIPES["lenet-5-tt"]
+    small = decompose(reference_model(recipe.model), recipe.layers)
+    assert sum(p.numel() for p in small.parameters()) == 16_960 <= 431_080 / 25
+    assert small(torch.zeros(2, 784)).shape == (2, 10)
     with pytest.raises(InputError, match="is one of lenet-300, lenet-5"):
         reference_model("lenet-6")
 

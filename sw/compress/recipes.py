@@ -176,8 +176,8 @@ def run_recipe(
 
 RECIPES = {
     # 266,610 weights to 5,970, 44.7x: TT rank 6 on fc1 and fc2. Many modes have that count. These
-    # take 2,272 cycles on an 8 x 8 engine, fc3 dense, and the first two and the last two input modes
-    # are the rows and the columns of pixels.
+    # take 2,272 cycles on an 8 x 8 engine, fc3 dense, and the first two and the last two modes of
+    # the input are the rows and the columns of pixels.
     "lenet-300-tt": Recipe(
         model="lenet-300",
         data="mnist",
@@ -204,6 +204,35 @@ RECIPES = {
             rho_first=1e-3,
             rho_last=1e-1,
             threads=1,
+        ),
+    ),
+    # 431,080 weights to 16,960, 25.4x.
+    "lenet-5-tt": Recipe(
+        model="lenet-5",
+        data="mnist",
+        layers={
+            "conv2": {
+                "format": "tt",
+                "layout": "out_kernel_in",
+                "modes_in": (20,),
+                "modes_out": (50,),
+                "max_rank": 16,
+            },
+            "fc1": {
+                "format": "tt",
+                "modes_in": (4, 5, 5, 8),
+                "modes_out": (5, 4, 5, 5),
+                "max_rank": 8,
+            },
+        },
+        settings=Settings(
+            dense_epochs=8,
+            admm_epochs=10,
+            tuning_epochs=5,
+            admm_lr=1e-3,
+            tuning_lr=5e-3,
+            rho_first=1e-3,
+            rho_last=1e-1,
         ),
     ),
 }
