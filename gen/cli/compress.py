@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -46,7 +47,9 @@ def compress(
     """Train a model, compress it with ADMM, and fine-tune its cores.
 
     The result folder holds weights (safetensors), the table of layers, curves (PNG) and the command
-    that made it. A run that was killed goes on where it was: give the same command again.
+    that made it. A run that was killed goes on where it was: give the same command again. Several
+    processes share each batch under [bold]torchrun --nproc-per-node N --no-python drawbar
+    compress[/bold].
 
     \b
     model = "lenet-300"            # or lenet-5
@@ -64,6 +67,8 @@ def compress(
             result, folder = drawbar.compress_file(
                 config, directory=data, folder=output, device=device, report=step_bar(bars)
             )
+        if os.environ.get("RANK", "0") != "0":
+            return  # under torchrun process 0 speaks
         if json:
             print_json({**result.as_dict(), "folder": str(folder)})
             return

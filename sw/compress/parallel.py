@@ -70,4 +70,4 @@ def same(tensors: Iterable[torch.Tensor]) -> None:
     if world() == 1:
         return
     for tensor in tensors:
-        group.broadcast(tensor, 0)
+        group.broadcast(tensor.detach(), 0)
