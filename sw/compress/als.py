@@ -8,8 +8,8 @@ from math import prod
 
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.contraction import pair
-from drawbar.sw.compress.formats.base import Spec
 from drawbar.sw.compress.formats.settle import weight_tensor
+from drawbar.sw.compress.spec import Spec
 
 SWEEPS = 100
 #: A sweep that lowers the squared error by less than this share of it is the last one.

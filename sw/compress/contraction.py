@@ -12,7 +12,7 @@ from itertools import combinations
 from math import prod
 
 from drawbar.sw.compress.backend import nn, torch
-from drawbar.sw.compress.formats.base import Spec
+from drawbar.sw.compress.spec import Spec
 
 #: What moving one element of the live tensor costs, what starting a step and what one more matrix
 #: product in a batch costs, in multiplications. Rough figures for a CPU: they decide between orders
@@ -191,10 +191,11 @@ def contract(
 
 def _merged(cores: Sequence[torch.Tensor], spec: Spec, step: Step) -> torch.Tensor:
     """The group's core with the axes of the step."""
-    if len(step.group) > 1:
-        core, indices = merge(cores, spec, step.group)
+    if len(step.group) == 1:
+        (number,) = step.group
+        core, indices = cores[number], spec.cores[number]
     else:
-        core, indices = cores[step.group[0]], spec.cores[step.group[0]]
+        core, indices = merge(cores, spec, step.group)
     gone = [axis for axis, index in enumerate(indices) if index not in step.core]
     if gone:  # bonds that no other core has
         core = core.sum(gone)
@@ -245,6 +246,10 @@ class _Structure:
         )
 
 
+#: Which cores the live tensor has absorbed, and the order of its axes.
+_State = tuple[frozenset[int], tuple[str, ...]]
+
+
 @lru_cache(maxsize=4096)
 def contraction_order(structure: _Structure, samples: int) -> tuple[Step, ...]:
     """The cheapest order in which the live tensor absorbs groups of cores (Dijkstra over the cores
@@ -256,10 +261,9 @@ def contraction_order(structure: _Structure, samples: int) -> tuple[Step, ...]:
     sizes = dict(structure.sizes)
     everything = frozenset(range(len(structure.cores)))
     groups = _groups(structure, sizes)
-    State = tuple[frozenset[int], tuple[str, ...]]
-    start: State = (frozenset(), structure.input)
-    queue: list[tuple[int, int, State, tuple[Step, ...]]] = [(0, 0, start, ())]
-    settled: set[State] = set()
+    start: _State = (frozenset(), structure.input)
+    queue: list[tuple[int, int, _State, tuple[Step, ...]]] = [(0, 0, start, ())]
+    settled: set[_State] = set()
     ticket = 0
     while queue:
         cost, _, state, path = heapq.heappop(queue)
@@ -321,7 +325,7 @@ def _cost(step: Step, live: tuple[str, ...], sizes: dict[str, int], samples: int
 def _groups(structure: _Structure, sizes: dict[str, int]) -> dict[tuple[int, ...], int]:
     """Single cores, and connected groups that may be merged, each with what merging costs."""
     cores = structure.cores
-    groups = {(n,): 0 for n in range(len(cores))}
+    groups: dict[tuple[int, ...], int] = {(n,): 0 for n in range(len(cores))}
     if len(cores) > MOST_CORES_TO_MERGE:
         return groups
     most = structure.dense_weights * MERGED_SHARE

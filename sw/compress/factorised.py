@@ -11,7 +11,7 @@ from drawbar.gen.errors import InputError, NetworkError
 from drawbar.gen.network import ContractionNetwork, Core
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.contraction import contract, dense_weight
-from drawbar.sw.compress.formats.base import Spec
+from drawbar.sw.compress.spec import Spec
 
 
 class FactorisedLayer(nn.Module):

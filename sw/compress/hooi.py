@@ -56,5 +56,5 @@ def _leading(tensor: torch.Tensor, axis: int, rank: int | None) -> torch.Tensor:
 def _project(tensor: torch.Tensor, factors: Sequence[torch.Tensor | None]) -> torch.Tensor:
     for axis, factor in enumerate(factors):
         if factor is not None:
-            tensor = torch.tensordot(tensor, factor, ([axis], [0])).movedim(-1, axis)
+            tensor = (tensor.movedim(axis, -1) @ factor).movedim(-1, axis)
     return tensor

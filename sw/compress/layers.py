@@ -162,7 +162,7 @@ def layer_spec(
     )
 
 
-def geometry(module: nn.Conv2d, name: str) -> dict[str, tuple[int, int]]:
+def geometry(module: nn.Conv2d, name: str) -> dict[str, Any]:
     """Stride, padding and dilation of a convolution.
 
     Raises
@@ -190,7 +190,8 @@ def geometry(module: nn.Conv2d, name: str) -> dict[str, tuple[int, int]]:
             "give the padding as numbers, or leave the layer dense",
         )
     assert len(module.stride) == len(padding) == len(module.dilation) == 2
-    return {"stride": module.stride, "padding": padding, "dilation": module.dilation}
+    rows, columns = padding
+    return {"stride": module.stride, "padding": (rows, columns), "dilation": module.dilation}
 
 
 def decompose_layer(module: nn.Module, spec: Spec) -> FactorisedLayer:

@@ -96,11 +96,12 @@ class FactorisedRNN(nn.Module):
                 "split it into single layers first",
             )
         chosen = get_format(spec.format)
-        weight, state = rnn.weight_ih_l0.detach(), rnn.weight_hh_l0.detach()
+        arrays = {name: parameter.detach() for name, parameter in rnn.named_parameters()}
+        weight, state = arrays["weight_ih_l0"], arrays["weight_hh_l0"]
         layer = chosen.layer(
             spec,
             chosen.decompose(weight, spec),
-            bias=rnn.bias_ih_l0.detach() if rnn.bias else False,
+            bias=arrays["bias_ih_l0"] if rnn.bias else False,
         )
         assert isinstance(layer, FactorisedLinear)
         hidden: Any = nn.utils.skip_init(
@@ -114,7 +115,7 @@ class FactorisedRNN(nn.Module):
         with torch.no_grad():
             hidden.weight.copy_(state)
             if rnn.bias:
-                hidden.bias.copy_(rnn.bias_hh_l0)
+                hidden.bias.copy_(arrays["bias_hh_l0"])
         found = cls(kind, layer, hidden, batch_first=rnn.batch_first)
         found.train(rnn.training)
         return found

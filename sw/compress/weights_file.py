@@ -128,7 +128,9 @@ def _described(module: nn.Module, path: str) -> list[tuple[str, dict[str, Any]]]
             )
         ]
     if isinstance(module, FactorisedConv2d):
-        geometry = {key: getattr(module, key) for key in ("stride", "padding", "dilation")}
+        geometry: dict[str, Any] = {
+            key: getattr(module, key) for key in ("stride", "padding", "dilation")
+        }
         return [(path, {"spec": module.spec.as_dict(), **geometry})]
     if isinstance(module, FactorisedLayer):
         return [(path, {"spec": module.spec.as_dict()})]
@@ -161,7 +163,7 @@ def _layer(fields: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: st
             fields["cells"], input_map, hidden_map, batch_first=fields["batch_first"]
         )
     spec = Spec.from_dict(fields["spec"])
-    geometry = {
+    geometry: dict[str, Any] = {
         key: tuple(fields[key]) for key in ("stride", "padding", "dilation") if key in fields
     }
     own = [array for name, array in arrays.items() if name.startswith(f"{prefix}cores.")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from drawbar.gen.errors import NetworkError
-from drawbar.sw.compress.formats.base import Format, Spec
+from drawbar.sw.compress.formats.base import Format
+from drawbar.sw.compress.spec import Spec
 
 __all__ = ["Format", "Spec", "format_names", "get_format"]
 

@@ -13,8 +13,9 @@ from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
-from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
+    check_growth,
     check_shape,
     settle_modes,
     side_sizes,
@@ -24,6 +25,7 @@ from drawbar.sw.compress.formats.settle import (
 from drawbar.sw.compress.formats.tucker import core_bounds
 from drawbar.sw.compress.hooi import tucker
 from drawbar.sw.compress.modes import check_modes, check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
 
 TERMS = 2
 
@@ -105,7 +107,7 @@ class BlockTerm(Format):
             found = core
             for factor in factors:  # the axes go round once
                 assert factor is not None
-                found = torch.tensordot(found, factor, ([0], [1]))
+                found = found.movedim(0, -1) @ factor.t()
             rest = rest - found
             terms.append([*factors, core])
         stacked = [torch.stack(parts) for parts in zip(*terms, strict=True)]

@@ -13,8 +13,9 @@ from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
-from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
+    check_growth,
     check_shape,
     settle_modes,
     side_sizes,
@@ -22,6 +23,7 @@ from drawbar.sw.compress.formats.settle import (
     weight_tensor,
 )
 from drawbar.sw.compress.modes import check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.truncation import left_vectors
 
 SEED = 0

@@ -18,8 +18,9 @@ from typing import Any, ClassVar
 from drawbar.gen.errors import NetworkError
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
-from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
+    check_growth,
     check_shape,
     kernel_sizes,
     settle_modes,
@@ -32,6 +33,7 @@ from drawbar.sw.compress.formats.train import TTMatrix
 from drawbar.sw.compress.formats.tucker import core_bounds
 from drawbar.sw.compress.hooi import tucker
 from drawbar.sw.compress.modes import check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.tt import train_svd
 
 #: How much cores shrink where nothing else is asked.

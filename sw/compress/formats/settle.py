@@ -8,8 +8,8 @@ from typing import Any
 
 from drawbar.gen.errors import NetworkError
 from drawbar.sw.compress.backend import nn, torch
-from drawbar.sw.compress.formats.base import Spec, check_weight
 from drawbar.sw.compress.modes import check_side, default_count, factorise
+from drawbar.sw.compress.spec import Spec
 
 #: The index of a convolution's kernel positions, rows first.
 KERNEL = "k"
@@ -111,3 +111,43 @@ def weight_tensor(weight: torch.Tensor, spec: Spec, axes: Sequence[Sequence[str]
     flat = [index for axis in axes for index in axis]
     dense = dense.reshape(spec.modes(own)).permute([own.index(index) for index in flat])
     return dense.reshape([prod(spec.modes(axis)) for axis in axes])
+
+
+def check_weight(weight: torch.Tensor, spec: Spec) -> torch.Tensor:
+    """The weight as float64, detached.
+
+    Raises
+    ------
+    NetworkError:
+        the weight is not a finite real tensor of the spec's shape.
+    """
+    where = f"layer {spec.name!r}, weight"
+    if tuple(weight.shape) != spec.shape or not weight.is_floating_point():
+        raise NetworkError(
+            where,
+            f"is a real tensor of shape {spec.shape}",
+            f"{tuple(weight.shape)} of {weight.dtype}",
+            "give the weight of the layer that the spec was made for",
+        )
+    if not torch.isfinite(weight).all():
+        raise NetworkError(where, "holds finite numbers", "NaN or infinity", "mend the weights")
+    return weight.detach().double()
+
+
+def check_growth(spec: Spec, grow: bool) -> Spec:
+    """The spec itself, if its cores have no more weights than the dense layer, or if that is what
+    was asked for.
+
+    Raises
+    ------
+    NetworkError:
+        the layer would grow.
+    """
+    if spec.parameters > spec.dense_weights and not grow:
+        raise NetworkError(
+            f"layer {spec.name!r}, format {spec.format!r}",
+            f"has at most the {spec.dense_weights} weights of the dense layer",
+            f"{spec.parameters} weights in the cores, ranks {spec.ranks}",
+            "lower the ranks, leave the layer dense, or ask for it with grow=True",
+        )
+    return spec

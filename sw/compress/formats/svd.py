@@ -7,8 +7,9 @@ from math import prod
 from typing import Any
 
 from drawbar.sw.compress.backend import torch
-from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
+    check_growth,
     check_shape,
     kernel_sizes,
     settle_modes,
@@ -16,6 +17,7 @@ from drawbar.sw.compress.formats.settle import (
     weight_tensor,
 )
 from drawbar.sw.compress.modes import check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
 
 
 class MatrixSVD(Format):

@@ -12,9 +12,10 @@ from drawbar.gen.formats import tensor_train_network, tt_network
 from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
-from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
     KERNEL,
+    check_growth,
     check_shape,
     kernel_sizes,
     settle_modes,
@@ -23,6 +24,7 @@ from drawbar.sw.compress.formats.settle import (
     weight_tensor,
 )
 from drawbar.sw.compress.modes import chain_bounds, check_modes, check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.tt import train_svd
 
 #: Layouts of a TT-convolution.

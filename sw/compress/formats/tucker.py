@@ -10,8 +10,9 @@ from drawbar.gen.formats import tucker_network
 from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
-from drawbar.sw.compress.formats.base import Format, Spec, check_growth
+from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
+    check_growth,
     check_shape,
     kernel_sizes,
     settle_modes,
@@ -21,6 +22,7 @@ from drawbar.sw.compress.formats.settle import (
 )
 from drawbar.sw.compress.hooi import tucker
 from drawbar.sw.compress.modes import check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
 
 
 class Tucker(Format):

@@ -108,8 +108,8 @@ def test_a_training_step_of_lenet_300() -> None:
     model = decompose(
         dense,
         {
-            "0": {"modes_out": (4, 5, 5, 3), "modes_in": (4, 7, 7, 4), "max_rank": 6},
-            "2": {"modes_out": (10, 10), "modes_in": (20, 15), "max_rank": 6},
+            "0": {"modes_out": (10, 5, 3, 2), "modes_in": (2, 14, 7, 4), "max_rank": 6},
+            "2": {"modes_out": (5, 2, 10), "modes_in": (10, 3, 10), "max_rank": 6},
         },
     )
     x, y = torch.randn(64, 784), torch.randint(0, 10, (64,))
