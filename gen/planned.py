@@ -55,6 +55,11 @@ class PlannedStage:
     def layer(self) -> int:
         return self.stage.layer
 
+    @property
+    def core_order(self) -> tuple[str, ...]:
+        """Index order of what ``core_matrix`` gives, flat."""
+        return (*self.shared_order, *self.row_order, *self.k_order)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -210,6 +215,6 @@ def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarra
     for number in planned.step.group:
         core = network.cores[number]
         operands += [core.values, [letters[i] for i in core.indices]]
-    out = [letters[i] for i in (*planned.shared_order, *planned.row_order, *planned.k_order)]
+    out = [letters[i] for i in planned.core_order]
     merged = np.einsum(*operands, out, optimize="greedy")  # type: ignore[call-overload]
     return merged.reshape(planned.stage.shared, planned.stage.rows, planned.stage.k)

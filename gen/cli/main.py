@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import drawbar
-from drawbar.gen.cli import bench, demo, doctor, explain, fuzz, models
+from drawbar.gen.cli import bench, compress, demo, doctor, explain, fuzz, models
 
 app = typer.Typer(
     name="drawbar",
@@ -42,6 +42,7 @@ def root(
 
 
 demo.register(app)
+compress.register(app)
 models.register(app)
 explain.register(app)
 bench.register(app)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drawbar.api import compile, generate, golden, load_model, open, plan
+    from drawbar.compressing import compress, compress_file
     from drawbar.demo import run_demo
     from drawbar.fuzz import Mismatch, replay_case, run_fuzz
     from drawbar.gen.artefact import Artefact
@@ -39,6 +40,8 @@ __all__ = [
     "bench",
     "check_plot",
     "compile",
+    "compress",
+    "compress_file",
     "generate",
     "golden",
     "load_config",
@@ -67,6 +70,8 @@ _PLACES = {
     "bench": ("drawbar.suites", "run_suite"),
     "check_plot": ("drawbar.plots", "check_plot"),
     "compile": ("drawbar.api", "compile"),
+    "compress": ("drawbar.compressing", "compress"),
+    "compress_file": ("drawbar.compressing", "compress_file"),
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),
     "load_config": ("drawbar.gen.config", "load_config"),

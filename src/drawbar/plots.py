@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import atan, degrees, log2, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,6 +112,68 @@ def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> 
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return _save(figure, path)
+
+
+#: Phases of a compression run: background colour.
+_PHASES = {"dense": "#edf2f7", "admm": "#ebf8ff", "tuning": "#f0fff4"}
+
+
+def plot_training(
+    history: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float], path: str | Path
+) -> Path:
+    """Loss, accuracy and ADMM's residuals over the epochs; PNG, SVG or PDF by suffix.
+
+    Arguments
+    ---------
+    history, accuracy:
+        As in ``CompressionResult``.
+
+    Raises
+    ------
+    ToolError:
+        Matplotlib is missing.
+    InputError:
+        the file has another suffix, or cannot be written.
+    """
+    figure = _figure(path, 9, 8)
+    loss, right, residual = figure.subplots(3, 1, sharex=True)
+    epochs = list(range(1, len(history) + 1))
+    loss.plot(epochs, [row["loss"] for row in history], color="#2b6cb0")
+    loss.set_ylabel("loss", fontsize=9)
+    right.plot(epochs, [row["accuracy"] for row in history], color="#2b6cb0")
+    right.set_ylabel("test accuracy, %", fontsize=9)
+    for (name, value), colour in zip(accuracy.items(), _PARTS.values(), strict=False):
+        label = f"{name}: {value:.2f} %"
+        right.axhline(value, color=colour, linewidth=0.8, linestyle="--", label=label)
+    # A direct decomposition's accuracy would squeeze all else.
+    shown = [row["accuracy"] for row in history]
+    right.set_ylim(min(shown) - 1, 100)
+    right.legend(fontsize=8, frameon=False, loc="lower right")
+    traced = [(n, row) for n, row in zip(epochs, history, strict=True) if "residuals" in row]
+    layers = [entry["layer"] for entry in traced[0][1]["residuals"]] if traced else []
+    for number, layer in enumerate(layers):
+        for kind, style in (("primal", "-"), ("dual", ":")):
+            values = [row["residuals"][number][kind] for _, row in traced]
+            residual.semilogy(
+                [n for n, _ in traced],
+                [max(value, 1e-12) for value in values],
+                style,
+                color=list(_PARTS.values())[number % len(_PARTS)],
+                label=f"{layer}, {kind}",
+            )
+    residual.set_ylabel("residual / |W|", fontsize=9)
+    residual.set_xlabel("epoch", fontsize=9)
+    if traced:
+        residual.legend(fontsize=8, frameon=False)
+    for axes in (loss, right, residual):
+        for phase, colour in _PHASES.items():
+            inside = [n for n, row in zip(epochs, history, strict=True) if row["phase"] == phase]
+            if inside:
+                axes.axvspan(inside[0] - 0.5, inside[-1] + 0.5, color=colour, zorder=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    loss.set_title("Compression: dense, ADMM, fine-tuning of the cores", fontsize=10, loc="left")
     return _save(figure, path)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from drawbar.compress_suite import compress_quick_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
 from drawbar.hardware_suites import area_suite, timing_suite
@@ -86,7 +87,7 @@ def simulator_suite(
 @dataclass(frozen=True)
 class Suite:
     """A benchmark: its function, what it measures, and what its rows are: "layers", "streams" (runs
-    one after the other), or "values" (name, value and unit).
+    one after the other), "values" (name, value and unit), or "checks" (values, and what is wanted).
     """
 
     run: Callable[..., list[Row]]
@@ -128,6 +129,12 @@ SUITES: dict[str, Suite] = {
     "area": Suite(
         area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", "values", ("engine",)
     ),
+    "compress-quick": Suite(
+        compress_quick_suite,
+        "LeNet-300 on MNIST: ADMM, its control, and the quantised network on an 8 x 8 engine",
+        "checks",
+        ("data", "folder", "seeds"),
+    ),
 }
 
 
@@ -147,7 +154,7 @@ def run_suite(name: str, **options: Any) -> list[Row]:
         )
     suite = SUITES[name]
     given = {key: value for key, value in options.items() if value is not None}
-    for option in ("engine", "batch"):
+    for option in ("engine", "batch", "data", "folder", "seeds"):
         if option in given and option not in suite.options:
             raise InputError(
                 f"benchmark suite {name!r}",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +14,29 @@ import numpy as np
 
 from drawbar.gen.errors import InputError, ToolError
 
-DATASETS = ("digits", "mnist", "fashion-mnist")
+DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10")
 #: Names the folder of the sets that do not come with a package; read when a set is loaded.
 DIRECTORY_VARIABLE = "DRAWBAR_DATA"
 SPLIT_SEED = 1797
 TEST_SHARE = 0.2
+#: SHA-256 of the training and the test split: every pixel as a byte, then every class as a byte.
+DIGESTS = {
+    "mnist": (
+        "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
+        "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
+    ),
+    "fashion-mnist": (
+        "16d82e2b505296aa2b78bd5ea0992634f30419a4c97def7c907d154a35ac6157",
+        "9f1ec356a747bfe4ebab3cfb722d3694c9ca737e2570f6f90cf31d7b6fd689d4",
+    ),
+    "cifar10": (
+        "882efd6af5d51e8fbb5a655bf33d16ef7c6f928336e50a59b4248244660b2ebc",
+        "974aa60ec44adab690e446a57bc1f3d6be78acaf8ccebc7db93a22c1866e4e13",
+    ),
+}
+#: CIFAR-10's sheets: images of each class, images a sheet, tiles a row.
+CIFAR_SHEETS = {"train": (5_000, 2_500), "test": (1_000, 1_000)}
+CIFAR_ROW = 50
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,8 @@ class Dataset:
     Members
     -------
     train_x, test_x:
-        float32 ``(samples, pixels)``, rows of an image one after the other, 0 to 1.
+        float32 ``(samples, pixels)``, 0 to 1: channels of an image one after the other, each row by
+        row.
     train_y, test_y:
         int64 ``(samples,)``, 0 to ``classes - 1``.
     """
@@ -43,29 +64,50 @@ class Dataset:
         return self.train_x.shape[1]
 
 
-def load_dataset(name: str, directory: str | Path | None = None) -> Dataset:
+def load_dataset(name: str, directory: str | Path | None = None, *, verify: bool = True) -> Dataset:
     """Load a set.
 
     Arguments
     ---------
     name:
         "digits" (scikit-learn's 1,797 bundled 8 x 8 digits, every run split alike into 80 and 20
-        percent of each class), "mnist" or "fashion-mnist" (60,000 and 10,000 images, 28 x 28).
+        percent of each class), "mnist" or "fashion-mnist" (60,000 and 10,000 images, 28 x 28), or
+        "cifar10" (50,000 and 10,000 colour images, 3 x 32 x 32).
     directory:
-        For the last two: the folder with the four original gzip idx files, or the folder above it
-        (``mnist/``, ``fashion-mnist/``). Without it the environment's ``DRAWBAR_DATA``.
+        For all but the first: the folder that holds the set's files, or the folder above it
+        (``mnist/``, ``fashion-mnist/``, ``cifar10/``). Without it the environment's
+        ``DRAWBAR_DATA``. The files are the four original gzip idx files, or CIFAR-10's lossless
+        WebP sheets ``{train,test}-{label}-{sheet}.webp`` of 50 tiles a row.
+    verify:
+        Whether the pixels and classes must be the published ones.
 
     Raises
     ------
     InputError:
-        no such set, a missing folder or file, or a file that is damaged.
+        no such set, a missing folder or file, a file that is damaged, or a split that fails its
+        checksum.
     ToolError:
-        scikit-learn is not installed.
+        scikit-learn ("digits") or Pillow ("cifar10") is not installed.
     """
     if name == "digits":
         return _digits()
     if name in DATASETS:
-        return _idx_dataset(name, directory)
+        folder = _folder(name, directory)
+        # All files are read before any checksum: what is wrong with one file is said of that file.
+        splits = list(_cifar(folder) if name == "cifar10" else _idx_splits(folder))
+        parts = {}
+        for (split, (images, labels)), digest in zip(splits, DIGESTS[name], strict=True):
+            found = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+            if verify and found != digest:
+                raise InputError(
+                    f"data set {name!r}, {split} split in {folder}",
+                    f"has the checksum {digest[:16]}... of the published one",
+                    f"{found[:16]}...",
+                    "download the original files again",
+                )
+            parts[f"{split}_x"] = images.astype(np.float32) / np.float32(255)
+            parts[f"{split}_y"] = labels.astype(np.int64)
+        return Dataset(name, **parts, classes=10)
     raise InputError(
         f"data set {name!r}", f"is one of {', '.join(DATASETS)}", name, "use one of these"
     )
@@ -93,9 +135,11 @@ def _digits() -> Dataset:
     return Dataset("digits", x[~test], y[~test], x[test], y[test], classes=10)
 
 
-def _idx_dataset(name: str, directory: str | Path | None) -> Dataset:
-    folder = _folder(name, directory)
-    parts = {}
+#: Name of a split; its images ``(samples, pixels)`` and classes ``(samples,)`` as bytes.
+Split = tuple[str, tuple[np.ndarray, np.ndarray]]
+
+
+def _idx_splits(folder: Path) -> Iterator[Split]:
     for part, prefix, count in (("train", "train", 60_000), ("test", "t10k", 10_000)):
         images_path = folder / f"{prefix}-images-idx3-ubyte.gz"
         labels_path = folder / f"{prefix}-labels-idx1-ubyte.gz"
@@ -108,9 +152,43 @@ def _idx_dataset(name: str, directory: str | Path | None) -> Dataset:
                 raise _damaged(path, f"holds an array of shape {wanted}", found)
         if labels.max() > 9:
             raise _damaged(labels_path, "holds classes 0 to 9", int(labels.max()))
-        parts[f"{part}_x"] = images.reshape(count, -1).astype(np.float32) / np.float32(255)
-        parts[f"{part}_y"] = labels.astype(np.int64)
-    return Dataset(name, **parts, classes=10)
+        yield part, (images.reshape(count, -1), labels)
+
+
+def _cifar(folder: Path) -> Iterator[Split]:
+    for split, (images, sheet) in CIFAR_SHEETS.items():
+        parts = [
+            _read_sheet(folder / f"{split}-{label}-{number}.webp", sheet)
+            for label in range(10)
+            for number in range(images // sheet)
+        ]
+        yield split, (np.concatenate(parts), np.repeat(np.arange(10, dtype=np.uint8), images))
+
+
+def _read_sheet(path: Path, images: int) -> np.ndarray:
+    """A sheet's images as bytes, ``(images, 3 * 32 * 32)``."""
+    try:
+        from PIL import Image
+    except ModuleNotFoundError:
+        raise ToolError(
+            "data set 'cifar10'",
+            "is read with Pillow",
+            "no package named PIL",
+            "pip install 'drawbar[demo]'",
+        ) from None
+    if not path.is_file():
+        raise _missing(path)
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path, "is a whole WebP image", error) from None
+    rows = images // CIFAR_ROW
+    wanted = (32 * rows, 32 * CIFAR_ROW, 3)
+    if pixels.shape != wanted:
+        raise _damaged(path, f"holds an image of shape {wanted}", pixels.shape)
+    tiles = pixels.reshape(rows, 32, CIFAR_ROW, 32, 3)
+    return tiles.transpose(0, 2, 4, 1, 3).reshape(images, -1)
 
 
 def _folder(name: str, directory: str | Path | None) -> Path:
@@ -128,7 +206,7 @@ def _folder(name: str, directory: str | Path | None) -> Path:
         raise InputError(f"{where}, folder", "exists", above, f"give the folder that holds {name}/")
     if (above / name).is_dir():
         return above / name
-    # Both sets use the same file names, so a folder of the other set must not pass for this one.
+    # Two sets use the same file names: a folder of the other one must not pass for this.
     if above.resolve().name in set(DATASETS) - {name}:
         raise InputError(
             f"{where}, folder", f"holds {name}", above, f"give the folder that holds {name}/"
@@ -139,12 +217,7 @@ def _folder(name: str, directory: str | Path | None) -> Path:
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """An idx file of unsigned bytes: 0, 0, type 8, number of axes, each axis as 32 bits, data."""
     if not path.is_file():
-        raise InputError(
-            f"data file {path}",
-            "exists",
-            "no such file",
-            "put the data set's four original .gz files there, or give another folder",
-        )
+        raise _missing(path)
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -160,6 +233,15 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     if not shape or len(data) != wanted:
         raise _damaged(path, f"holds {wanted} bytes, as its header says", f"{len(data)} bytes")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(
+        f"data file {path}",
+        "exists",
+        "no such file",
+        "put all of the data set's files there, or give another folder",
+    )
 
 
 def _damaged(path: Path, rule: str, value: object) -> InputError:

@@ -1,4 +1,6 @@
-"""Decomposed layers: PyTorch modules that train, and the replacement of dense layers by them."""
+"""Decomposition of a model's layers: which spec a layer gets, and the layer of cores that takes its
+place.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from drawbar.gen.errors import InputError, NetworkError
+from drawbar.gen.errors import NetworkError
 from drawbar.sw.compress.backend import nn, torch
-from drawbar.sw.compress.modes import check_modes, default_count, factorise, useful_ranks
-from drawbar.sw.compress.tt import tt_reconstruct, tt_svd
+from drawbar.sw.compress.factorised import FactorisedLayer, FactorisedLinear
+from drawbar.sw.compress.formats import Spec, get_format
 
-#: What a layer's entry in ``decompose``'s specification may say.
-SPEC_KEYS = ("modes_out", "modes_in", "max_rank", "ranks")
+DEFAULT_FORMAT = "tt"
 
 
-class TTLinear(nn.Module):
+class TTLinear(FactorisedLinear):
     """A linear layer whose weight is a TT-matrix: ``y = W x + b``, and W is never formed.
 
     Arguments
@@ -28,6 +29,8 @@ class TTLinear(nn.Module):
         are clipped with a ``RankWarning``.
     bias:
         Whether there is a bias.
+    grow:
+        Accept cores of more weights than the dense layer has.
     name:
         For messages.
 
@@ -42,10 +45,8 @@ class TTLinear(nn.Module):
     Raises
     ------
     NetworkError:
-        modes or ranks that do not fit.
+        modes or ranks that do not fit, or a layer that would grow.
     """
-
-    bias: nn.Parameter | None
 
     def __init__(
         self,
@@ -55,39 +56,37 @@ class TTLinear(nn.Module):
         *,
         ranks: Sequence[int] | None = None,
         bias: bool = True,
+        grow: bool = False,
         name: str = "",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        outputs, inputs = prod(modes_out), prod(modes_in)
-        self.modes_out, self.modes_in = check_modes(modes_out, modes_in, outputs, inputs, name)
-        bonds = useful_ranks(
-            self.modes_out, self.modes_in, max_rank=max_rank, ranks=ranks, name=name, stacklevel=2
+        spec = get_format("tt").spec(
+            (_product(modes_out, "modes_out", name), _product(modes_in, "modes_in", name)),
+            name=name,
+            modes_out=modes_out,
+            modes_in=modes_in,
+            max_rank=max_rank,
+            ranks=ranks,
+            grow=grow,
+            stacklevel=2,
         )
-        self.ranks = (1, *bonds, 1)
-        self.name = name
-        self.in_features, self.out_features = inputs, outputs
-        shapes = zip(self.ranks, self.modes_out, self.modes_in, self.ranks[1:], strict=False)
-        self.cores = nn.ParameterList(
-            nn.Parameter(torch.empty(shape, device=device, dtype=dtype)) for shape in shapes
-        )
-        if bias:
-            self.bias = nn.Parameter(torch.empty(outputs, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
+        super().__init__(spec, bias=bias, device=device, dtype=dtype)
 
-    def reset_parameters(self) -> None:
-        """Draw the cores and the bias anew."""
-        # Var(W) is the product of the cores' variances and of the ranks that are summed over.
-        variance = 1 / (3 * self.in_features)
-        deviation = (variance / prod(self.ranks)) ** (1 / (2 * len(self.cores)))
-        for core in self.cores:
-            nn.init.normal_(core, std=deviation)
-        if self.bias is not None:
-            bound = self.in_features**-0.5
-            nn.init.uniform_(self.bias, -bound, bound)
+    @classmethod
+    def from_spec(
+        cls,
+        spec: Spec,
+        cores: Sequence[torch.Tensor] | None = None,
+        *,
+        bias: torch.Tensor | bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> TTLinear:
+        """The layer of a spec of format "tt"; see ``Format.layer``."""
+        layer = cls.__new__(cls)
+        FactorisedLinear.__init__(layer, spec, cores, bias=bias, device=device, dtype=dtype)
+        return layer
 
     @classmethod
     def from_linear(
@@ -98,6 +97,7 @@ class TTLinear(nn.Module):
         max_rank: int | None = None,
         *,
         ranks: Sequence[int] | None = None,
+        grow: bool = False,
         name: str = "",
         stacklevel: int = 1,
     ) -> TTLinear:
@@ -108,134 +108,161 @@ class TTLinear(nn.Module):
         Raises
         ------
         NetworkError:
-            modes or ranks that do not fit, or weights that are not finite real numbers.
+            modes or ranks that do not fit, a layer that would grow, or weights that are not finite
+            real numbers.
         """
-        outputs, inputs = linear.weight.shape
-        given = modes_out if modes_out is not None else modes_in
-        count = default_count(outputs, inputs) if given is None else max(1, len(given))
-        modes_out = factorise(outputs, count) if modes_out is None else modes_out
-        modes_in = factorise(inputs, count) if modes_in is None else modes_in
-        cores = tt_svd(
-            linear.weight,
-            modes_out,
-            modes_in,
-            max_rank,
-            ranks=ranks,
+        spec = get_format("tt").spec(
+            tuple(linear.weight.shape),
             name=name,
+            modes_out=modes_out,
+            modes_in=modes_in,
+            max_rank=max_rank,
+            ranks=ranks,
+            grow=grow,
             stacklevel=stacklevel + 1,
         )
-        # Every weight is copied below: draw none, and leave the random state as it is.
-        layer: Any = nn.utils.skip_init(
-            cls,
-            modes_out,
-            modes_in,
-            ranks=[core.shape[3] for core in cores[:-1]],
-            bias=linear.bias is not None,
-            name=name,
-            device=linear.weight.device,
-            dtype=linear.weight.dtype,
-        )
-        with torch.no_grad():
-            for parameter, core in zip(layer.cores, cores, strict=True):
-                parameter.copy_(core)
-            if layer.bias is not None:
-                layer.bias.copy_(linear.bias)
-        layer.train(linear.training)
+        layer = decompose_layer(linear, spec)
+        assert isinstance(layer, cls)
         return layer
 
-    @property
-    def dense_weights(self) -> int:
-        """Weights of the dense layer, bias aside."""
-        return self.in_features * self.out_features
 
-    @property
-    def core_weights(self) -> int:
-        """Weights in the cores, bias aside."""
-        return sum(core.numel() for core in self.cores)
+def layer_spec(
+    module: nn.Module, name: str, *, format: str = DEFAULT_FORMAT, stacklevel: int = 1, **asked: Any
+) -> Spec:
+    """The spec of a dense layer in a format.
 
-    @property
-    def compression(self) -> float:
-        """Dense weights for each core weight."""
-        return self.dense_weights / self.core_weights
+    Arguments
+    ---------
+    module:
+        ``nn.Linear``, or ``nn.Conv2d`` without groups and padded with zeros.
+    name:
+        The layer, for messages.
+    asked:
+        What ``Format.spec`` takes: modes, ranks, options.
 
-    def reconstruct(self) -> torch.Tensor:
-        """The dense weight ``(outputs, inputs)`` that the cores stand for; differentiable."""
-        return tt_reconstruct(list(self.cores))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(..., inputs)`` to ``(..., outputs)``, one core at a time, first to last.
-
-        Raises
-        ------
-        InputError:
-            the last axis is not the layer's inputs.
-        """
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            raise InputError(
-                f"input of layer {self.name!r}",
-                f"has shape (..., {self.in_features})",
-                tuple(x.shape),
-                "reshape the input, or mend the layer before",
-            )
-        samples, rest, done = x.numel() // self.in_features, self.in_features, 1
-        # Samples are the fastest axis, so that no step has to move the live tensor about:
-        # (output modes so far, bond and input mode, input modes to come and samples).
-        live = x.reshape(samples, self.in_features).t()
-        for core, m, n in zip(self.cores, self.modes_out, self.modes_in, strict=True):
-            rest //= n
-            left, _, _, right = core.shape
-            live = live.reshape(done, left * n, rest * samples)
-            matrix = core.permute(1, 3, 0, 2).reshape(m * right, left * n)
-            live = matrix.expand(done, -1, -1) @ live
-            done *= m
-        y = live.reshape(self.out_features, samples).t().reshape(*x.shape[:-1], self.out_features)
-        return y if self.bias is None else y + self.bias
-
-    def extra_repr(self) -> str:
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"modes_in={self.modes_in}, modes_out={self.modes_out}, ranks={self.ranks}, "
-            f"bias={self.bias is not None}, compression={self.compression:.1f}"
+    Raises
+    ------
+    NetworkError:
+        another module, no such format, or what ``Format.spec`` refuses.
+    """
+    where = f"layer {name!r}"
+    if type(module) not in (nn.Linear, nn.Conv2d):
+        raise NetworkError(
+            where,
+            "is an nn.Linear or an nn.Conv2d",
+            type(module).__name__,
+            "name a dense layer, or leave this one out",
         )
+    if isinstance(module, nn.Conv2d):
+        geometry(module, name)
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return get_format(format).spec(
+        tuple(weight.shape), name=name, stacklevel=stacklevel + 1, **asked
+    )
 
 
-def decompose(model: nn.Module, spec: Mapping[str, Mapping[str, Any]]) -> nn.Module:
-    """A copy of the model in which the named dense layers are TT-matrix layers.
+def geometry(module: nn.Conv2d, name: str) -> dict[str, Any]:
+    """Stride, padding and dilation of a convolution.
+
+    Raises
+    ------
+    NetworkError:
+        groups, or a padding that is not with zeros and alike on both sides.
+    """
+    where = f"layer {name!r}"
+    if module.groups != 1:
+        raise NetworkError(
+            where, "is a convolution without groups", f"{module.groups} groups", "leave it dense"
+        )
+    padding = module.padding
+    if isinstance(padding, str):
+        spans = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        if padding == "same" and any(span % 2 for span in spans):
+            padding = "same, one more on one side"
+        else:
+            padding = tuple(span // 2 if padding == "same" else 0 for span in spans)
+    if module.padding_mode != "zeros" or isinstance(padding, str):
+        raise NetworkError(
+            where,
+            "is padded with zeros, alike on both sides",
+            f"padding_mode={module.padding_mode!r}, padding={padding!r}",
+            "give the padding as numbers, or leave the layer dense",
+        )
+    assert len(module.stride) == len(padding) == len(module.dilation) == 2
+    rows, columns = padding
+    return {"stride": module.stride, "padding": (rows, columns), "dilation": module.dilation}
+
+
+def decompose_layer(module: nn.Module, spec: Spec) -> FactorisedLayer:
+    """The layer of cores near a trained dense layer, with its bias, type, device and mode.
+
+    Raises
+    ------
+    NetworkError:
+        the weight is not of the spec's shape, or not finite.
+    """
+    weight, bias = module.weight, module.bias
+    assert isinstance(weight, torch.Tensor)
+    chosen = get_format(spec.format)
+    layer = chosen.layer(
+        spec,
+        chosen.decompose(weight, spec),
+        bias=False if bias is None else torch.as_tensor(bias).detach(),
+        **(geometry(module, spec.name) if isinstance(module, nn.Conv2d) else {}),
+    )
+    layer.train(module.training)
+    return layer
+
+
+def decompose(model: nn.Module, spec: Mapping[str, Mapping[str, Any] | Spec]) -> nn.Module:
+    """A copy of the model in which the named dense layers are layers of cores.
 
     Arguments
     ---------
     model:
         Any module; it stays as it is.
     spec:
-        For each layer, by its dotted name in the model: ``modes_out``, ``modes_in`` and
-        ``max_rank`` or ``ranks``, as ``TTLinear.from_linear`` takes them.
+        For each layer, by its dotted name in the model: a ``Spec``, or what ``layer_spec`` takes:
+        ``format`` ("tt" if not given), ``modes_out``, ``modes_in``, ``max_rank`` or ``ranks``,
+        ``grow``, and the format's own options.
 
     Raises
     ------
     NetworkError:
-        no such layer, a layer that is not ``nn.Linear``, an entry with an unknown key, or modes or
-        ranks that do not fit.
+        no such layer, a layer that is not dense, an entry with an unknown key, modes or ranks that
+        do not fit, or a layer that would grow.
     """
     model = copy.deepcopy(model)
     modules = dict(model.named_modules())
-    linears = [name for name, module in modules.items() if name and type(module) is nn.Linear]
-    for name, arguments in spec.items():
+    dense = [n for n, module in modules.items() if n and type(module) in (nn.Linear, nn.Conv2d)]
+    for name, asked in spec.items():
         where = f"layer {name!r}"
-        offer = f"name one of {', '.join(linears)}" if linears else "give a model with nn.Linear"
+        offer = f"name one of {', '.join(dense)}" if dense else "give a model with nn.Linear"
         if name not in modules or not name:
             raise NetworkError(where, "is in the model", "no such layer", offer)
-        linear = modules[name]
-        if type(linear) is not nn.Linear:
-            raise NetworkError(where, "is an nn.Linear", type(linear).__name__, offer)
-        unknown = sorted(set(arguments) - set(SPEC_KEYS))
-        if unknown:
-            raise NetworkError(
-                f"{where}, specification",
-                f"has only the keys {', '.join(SPEC_KEYS)}",
-                ", ".join(unknown),
-                "remove or rename the key",
-            )
-        parent, _, child = name.rpartition(".")
-        layer = TTLinear.from_linear(linear, **arguments, name=name, stacklevel=2)
-        setattr(modules[parent], child, layer)
+        if name not in dense:
+            found = type(modules[name]).__name__
+            raise NetworkError(where, "is an nn.Linear or an nn.Conv2d", found, offer)
+        if not isinstance(asked, Spec):
+            asked = layer_spec(modules[name], name, stacklevel=2, **asked)
+        replace_module(model, name, decompose_layer(modules[name], asked))
     return model
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of another, by its dotted name, in place."""
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def _product(modes: Sequence[int], side: str, name: str) -> int:
+    """What the modes multiply to; those that are no modes are left to the check of the spec."""
+    from drawbar.sw.compress.modes import check_side
+
+    try:
+        size = prod(modes)
+    except TypeError:
+        size = 0
+    check_side(modes, size, side, name)
+    return size

@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from drawbar.gen.errors import NetworkError
-from drawbar.gen.formats import dense_network, tt_network
+from drawbar.gen.formats import dense_network
 from drawbar.gen.network import ContractionNetwork, Model
-from drawbar.sw.compress.backend import nn, torch
+from drawbar.sw.compress.backend import nn
+from drawbar.sw.compress.factorised import FactorisedLinear, as_array
+from drawbar.sw.compress.formats import get_format
 from drawbar.sw.compress.layers import TTLinear
 
-SUPPORTED = "Sequential of Flatten, Linear, TTLinear, ReLU, Dropout, Identity"
+SUPPORTED = "Sequential of Flatten, Linear, TTLinear and other linear layers of cores, ReLU, "
+SUPPORTED += "Dropout, Identity"
 
 
 def lower(model: nn.Module, name: str = "model") -> Model:
@@ -49,11 +52,11 @@ def lower(model: nn.Module, name: str = "model") -> Model:
                 )
             layers[-1] = replace(layers[-1], activation="relu")
         elif type(module) is nn.Linear:
-            weight, bias = _array(where, module.weight), _bias(where, module)
+            weight, bias = as_array(where, module.weight), _bias(where, module)
             layers.append(dense_network(path or name, weight, bias=bias))
-        elif type(module) is TTLinear:
-            cores = [_array(where, core) for core in module.cores]
-            layers.append(tt_network(path or name, cores, bias=_bias(where, module)))
+        elif type(module) in (TTLinear, FactorisedLinear):
+            assert isinstance(module, FactorisedLinear)
+            layers.append(get_format(module.spec.format).network(module, path or name))
         else:
             raise NetworkError(
                 where,
@@ -73,13 +76,5 @@ def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
         yield from _leaves(child, f"{path}.{child_name}" if path else child_name)
 
 
-def _bias(where: str, module: nn.Linear | TTLinear) -> np.ndarray | None:
-    return None if module.bias is None else _array(where, module.bias)
-
-
-def _array(where: str, tensor: torch.Tensor) -> np.ndarray:
-    if not tensor.is_floating_point():
-        raise NetworkError(
-            where, "has floating-point weights", tensor.dtype, "convert it with module.float()"
-        )
-    return tensor.detach().to("cpu", torch.float64).numpy().copy()
+def _bias(where: str, module: nn.Linear) -> np.ndarray | None:
+    return None if module.bias is None else as_array(where, module.bias)

@@ -1,4 +1,4 @@
-"""Modes and ranks of a TT-matrix: integers only, checked before any decomposition starts."""
+"""Modes and ranks: integers only, checked before any decomposition starts."""
 
 from __future__ import annotations
 
@@ -56,10 +56,33 @@ def default_count(outputs: int, inputs: int) -> int:
     return max(1, round(log2(max(outputs, inputs, 2)) / 2.5))
 
 
+def check_side(modes: Sequence[int], size: int, side: str, name: str) -> tuple[int, ...]:
+    """The modes of one side as a tuple of int; ``side`` is "modes_out" or "modes_in".
+
+    Raises
+    ------
+    NetworkError:
+        a mode is not a positive integer, or the modes do not multiply to the layer's size.
+    """
+    where = f"layer {name!r}, {side}"
+    found = tuple(modes)
+    if not found or not all(_is_positive(mode) for mode in found):
+        raise NetworkError(where, "are positive integers", found, "use modes of 1 or more")
+    if prod(found) != size:
+        kind = "outputs" if side == "modes_out" else "inputs"
+        raise NetworkError(
+            where,
+            f"multiply to the layer's {size} {kind}",
+            f"{found}, whose product is {prod(found)}",
+            f"use modes such as {factorise(size, len(found))}",
+        )
+    return tuple(operator.index(mode) for mode in found)
+
+
 def check_modes(
     modes_out: Sequence[int], modes_in: Sequence[int], outputs: int, inputs: int, name: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The modes as tuples of int.
+    """The modes of both sides, in pairs, as tuples of int.
 
     Raises
     ------
@@ -67,23 +90,8 @@ def check_modes(
         a mode is not a positive integer, the modes do not multiply to the layer's size, or there
         are not equally many on both sides.
     """
-    checked = []
-    for side, modes, size in (("modes_out", modes_out, outputs), ("modes_in", modes_in, inputs)):
-        where = f"layer {name!r}, {side}"
-        found = tuple(modes)
-        if not found or not all(_is_positive(mode) for mode in found):
-            raise NetworkError(where, "are positive integers", found, "use modes of 1 or more")
-        suggestion = factorise(size, len(found))
-        if prod(found) != size:
-            kind = "outputs" if side == "modes_out" else "inputs"
-            raise NetworkError(
-                where,
-                f"multiply to the layer's {size} {kind}",
-                f"{found}, whose product is {prod(found)}",
-                f"use modes such as {suggestion}",
-            )
-        checked.append(tuple(operator.index(mode) for mode in found))
-    out, in_ = checked
+    out = check_side(modes_out, outputs, "modes_out", name)
+    in_ = check_side(modes_in, inputs, "modes_in", name)
     if len(out) != len(in_):
         raise NetworkError(
             f"layer {name!r}",
@@ -93,6 +101,91 @@ def check_modes(
             f"modes_in={factorise(inputs, len(out))}",
         )
     return out, in_
+
+
+def check_ranks(
+    count: int,
+    *,
+    max_rank: int | None,
+    ranks: Sequence[int] | None,
+    name: str,
+    one: str,
+    all_of_them: str,
+) -> tuple[int, ...] | None:
+    """What was asked of ``count`` ranks, as a tuple of int, or None where nothing was.
+
+    Arguments
+    ---------
+    one, all_of_them:
+        What has a rank, and what there is one for each of: "bond", "2 bonds between 3 cores".
+
+    Raises
+    ------
+    NetworkError:
+        both are given, their number is wrong, or a rank is not a positive integer.
+    """
+    where = f"layer {name!r}"
+    if max_rank is not None and ranks is not None:
+        raise NetworkError(
+            where,
+            "is given max_rank or ranks",
+            f"max_rank={max_rank} and ranks={ranks}",
+            "drop one",
+        )
+    if ranks is not None and len(ranks) != count:
+        raise NetworkError(
+            f"{where}, ranks",
+            f"are {count}: one for each of the {all_of_them}",
+            f"{len(ranks)} ranks, {tuple(ranks)}",
+            f"give {count} ranks",
+        )
+    if ranks is None and max_rank is None:
+        return None
+    asked = tuple(ranks) if ranks is not None else (max_rank,) * max(count, 1)
+    for number, rank in enumerate(asked, 1):
+        if not _is_positive(rank):
+            raise NetworkError(
+                f"{where}, {one} {number}",
+                "has a positive integer as its rank",
+                rank,
+                "use 1 or more",
+            )
+    return tuple(operator.index(rank) for rank in asked[:count])  # type: ignore[arg-type]
+
+
+def warn_clipped(
+    name: str, asked: Sequence[int] | None, used: Sequence[int], what: str, stacklevel: int
+) -> None:
+    """One ``RankWarning`` for all ranks of a layer that were clipped."""
+    clipped = [
+        f"{what} {number}: asked {ask}, used {use}"
+        for number, (ask, use) in enumerate(zip(asked or used, used, strict=True), 1)
+        if use < ask
+    ]
+    if clipped:
+        warnings.warn(
+            f"layer {name!r}: ranks above the largest useful one were clipped "
+            f"({'; '.join(clipped)})",
+            RankWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def chain_bounds(sizes: Sequence[int], asked: Sequence[int] | None) -> tuple[int, ...]:
+    """The inner ranks of a train over modes of these sizes, none larger than is of use.
+
+    A bond's unfolding has the product of the sizes to its left as rows and of those to its right as
+    columns, and a neighbouring bond that is already narrow leaves less.
+    """
+    bonds = len(sizes) - 1
+    used = list(asked) if asked is not None else [prod(sizes)] * bonds
+    left = 1
+    for bond in range(bonds):
+        used[bond] = left = min(used[bond], left * sizes[bond])
+    right = 1
+    for bond in reversed(range(bonds)):
+        used[bond] = right = min(used[bond], right * sizes[bond + 1])
+    return tuple(used)
 
 
 def useful_ranks(
@@ -122,54 +215,19 @@ def useful_ranks(
     NetworkError:
         both are given, their number is wrong, or a rank is not a positive integer.
     """
-    bonds = len(modes_out) - 1
-    where = f"layer {name!r}"
-    if max_rank is not None and ranks is not None:
-        raise NetworkError(
-            where,
-            "is given max_rank or ranks",
-            f"max_rank={max_rank} and ranks={ranks}",
-            "drop one",
-        )
-    if ranks is not None and len(ranks) != bonds:
-        raise NetworkError(
-            f"{where}, ranks",
-            f"are one for each of the {bonds} bonds between {bonds + 1} cores",
-            f"{len(ranks)} ranks, {tuple(ranks)}",
-            "give one rank for each bond, without the 1 at both ends",
-        )
-    if ranks is not None:
-        asked = tuple(ranks)
-    elif max_rank is not None:
-        asked = (max_rank,) * max(bonds, 1)
-    else:
-        asked = ()
-    for bond, rank in enumerate(asked, 1):
-        if not _is_positive(rank):
-            raise NetworkError(
-                f"{where}, bond {bond}", "has a positive integer as its rank", rank, "use 1 or more"
-            )
-    wanted = [operator.index(rank) for rank in asked[:bonds]]
     sizes = [m * n for m, n in zip(modes_out, modes_in, strict=True)]
-    used = list(wanted) or [prod(sizes)] * bonds
-    left = 1
-    for bond in range(bonds):
-        used[bond] = left = min(used[bond], left * sizes[bond])
-    right = 1
-    for bond in reversed(range(bonds)):
-        used[bond] = right = min(used[bond], right * sizes[bond + 1])
-    clipped = [
-        f"bond {bond}: asked {ask}, used {use}"
-        for bond, (ask, use) in enumerate(zip(wanted, used, strict=False), 1)
-        if use < ask
-    ]
-    if clipped:
-        warnings.warn(
-            f"{where}: ranks above the largest useful one were clipped ({'; '.join(clipped)})",
-            RankWarning,
-            stacklevel=stacklevel + 1,
-        )
-    return tuple(used)
+    bonds = len(sizes) - 1
+    asked = check_ranks(
+        bonds,
+        max_rank=max_rank,
+        ranks=ranks,
+        name=name,
+        one="bond",
+        all_of_them=f"{bonds} bonds between {bonds + 1} cores",
+    )
+    used = chain_bounds(sizes, asked)
+    warn_clipped(name, asked, used, "bond", stacklevel + 1)
+    return used
 
 
 def _is_positive(value: object) -> bool:

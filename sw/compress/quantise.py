@@ -13,7 +13,7 @@ two, so that hosts convert exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,22 +38,22 @@ HEADROOM = {8: 1.0, 16: 1.5}
 
 
 @dataclass(frozen=True)
-class _Live:
+class LiveTensor:
     """The live tensor after a stage, in float: ``values`` has samples first, then ``indices``."""
 
     indices: tuple[str, ...]
     values: np.ndarray
 
 
-def _flatten(network: ContractionNetwork, live: _Live) -> np.ndarray:
+def _flatten(network: ContractionNetwork, live: LiveTensor) -> np.ndarray:
     """Result of a layer's last stage as ``(samples, outputs)``."""
     axes = [1 + live.indices.index(i) for i in network.output]
     return live.values.transpose(0, *axes).reshape(len(live.values), -1)
 
 
 def _float_stage(
-    network: ContractionNetwork, planned: PlannedStage, matrices: np.ndarray, live: _Live
-) -> _Live:
+    network: ContractionNetwork, planned: PlannedStage, matrices: np.ndarray, live: LiveTensor
+) -> LiveTensor:
     """One stage in float: the same product as on the engine, by index names."""
     # In float, slices are further columns.
     order = (*planned.step.sliced, *planned.column_order, *planned.block)
@@ -64,31 +64,30 @@ def _float_stage(
     result = operand @ matrices.swapaxes(1, 2)
     indices = (*columns, *planned.row_order)
     shape = [network.sizes[i] for i in indices]
-    return _Live(indices, result.reshape(len(live.values), *shape))
+    return LiveTensor(indices, result.reshape(len(live.values), *shape))
 
 
-def _float_stages(
+def float_stages(
     plan: Plan, x: np.ndarray
-) -> Iterator[tuple[PlannedStage, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[PlannedStage, np.ndarray, LiveTensor]]:
     """Each stage with its core matrices and its float result, bias and activation included."""
-    live: _Live | None = None
+    live: LiveTensor | None = None
     features = x
     for planned in plan.stages:
         network = plan.networks[planned.layer]
         if live is None:
             shape = [network.sizes[i] for i in network.input]
-            live = _Live(network.input, features.reshape(len(x), *shape))
+            live = LiveTensor(network.input, features.reshape(len(x), *shape))
         matrices = core_matrix(network, planned)
-        live = _float_stage(network, planned, matrices, live)
-        values = live.values
+        live = result = _float_stage(network, planned, matrices, live)
         if planned.ends_layer:
             features = _flatten(network, live)
             if network.bias is not None:
                 features = features + network.bias
             if network.activation == "relu":
                 features = np.maximum(features, 0)
-            values, live = features, None
-        yield planned, matrices, values
+            result, live = LiveTensor(("output",), features), None
+        yield planned, matrices, result
 
 
 def _error(values: np.ndarray, scale: float, config: EngineConfig) -> float:
@@ -122,13 +121,14 @@ def _integers(
     scale_in: float,
     scale_out: float,
     config: EngineConfig,
+    core_max: int,
     where: str,
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Core and bias integers and the shift, with no overflow possible in any accumulator."""
     most = float(np.abs(matrices).max()) * scale_out / scale_in
     shift = config.acc_width
     if most > 0:
-        shift = min(shift, int(np.floor(np.log2((config.data_max + 0.5) / most))))
+        shift = min(shift, int(np.floor(np.log2((core_max + 0.5) / most))))
     while shift >= 0:
         core = np.rint(matrices * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
         biases = None
@@ -136,14 +136,14 @@ def _integers(
             biases = np.rint(bias * (scale_out * 2.0**shift)).astype(np.int64)
         largest = int(np.abs(core).sum(axis=-1).max()) * -config.data_min
         largest_bias = int(np.abs(biases).max()) if biases is not None else 0
-        if np.abs(core).max() <= config.data_max and max(
-            largest, largest_bias
-        ) + largest_bias < 1 << (config.acc_width - 1):
+        if np.abs(core).max() <= core_max and max(largest, largest_bias) + largest_bias < 1 << (
+            config.acc_width - 1
+        ):
             return core, biases, shift
         shift -= 1
     raise FitError(
         where,
-        f"has weights and biases that fit {config.data_width}-bit cores and "
+        f"has weights and biases that fit {core_max.bit_length() + 1}-bit cores and "
         f"{config.acc_width}-bit accumulators",
         f"a core of {most:.3g} in units of its scales",
         "normalise the weights, or use a larger data_width",
@@ -221,13 +221,140 @@ def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
     return data.reshape(len(data), -1)[:CALIBRATION].astype(np.float64)
 
 
-def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
+@dataclass(frozen=True)
+class Scales:
+    """What one unit of an integer is worth, throughout a plan.
+
+    Members
+    -------
+    input_bits:
+        The input's scale is 2 to this power.
+    results:
+        Scale of each stage's result, before ``stage_integers`` limits it.
+    """
+
+    input_bits: int
+    results: tuple[float, ...]
+
+
+def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
+    """Scales from real inputs ``(samples, inputs)``, each with the least squared error.
+
+    Raises
+    ------
+    InputError:
+        unusable calibration data.
+    """
+    x = check_calibration(plan, calibration)
+    results = tuple(_scale(live.values, plan.config) for _, _, live in float_stages(plan, x))
+    return Scales(_fraction_bits(x, plan.config), results)
+
+
+@dataclass(frozen=True)
+class StageIntegers:
+    """A stage as the engine has it.
+
+    Members
+    -------
+    core:
+        In the shape of ``core_matrix``.
+    biases:
+        ``(outputs,)`` of a layer's last stage with a bias, else None.
+    shift:
+        Bits that requantisation drops.
+    scale_in, scale_out:
+        Scales of what the stage reads and of its result.
+    """
+
+    core: np.ndarray
+    biases: np.ndarray | None
+    shift: int
+    scale_in: float
+    scale_out: float
+
+
+def stage_integers(
+    plan: Plan, scales: Scales, core_bits: Mapping[str, int] | None = None
+) -> list[StageIntegers]:
+    """Every stage's integers; they follow from the plan's values and the scales alone.
+
+    Arguments
+    ---------
+    core_bits:
+        Width of the cores of some layers, by name; the others, and all activations, have the
+        engine's ``data_width``.
+
+    Raises
+    ------
+    InputError:
+        ``core_bits`` names no layer, or a width that the engine does not have.
+    FitError:
+        weights that no shift can represent.
+    """
+    config = plan.config
+    bits = _core_bits(plan, core_bits or {})
+    made: list[StageIntegers] = []
+    scale_in = 2.0**scales.input_bits
+    for number, planned in enumerate(plan.stages):
+        network = plan.networks[planned.layer]
+        matrices = core_matrix(network, planned)
+        core_max = (1 << (bits[planned.layer] - 1)) - 1
+        # Outputs cannot be finer than the products that make them: with no shift, a core entry is
+        # what it is.
+        most = float(np.abs(matrices).max())
+        scale_out = scales.results[number]
+        if most > 0:
+            scale_out = min(scale_out, core_max / most * scale_in)
+        if number == len(plan.stages) - 1:
+            scale_out = 2.0 ** np.floor(np.log2(scale_out))
+        bias = network.bias if planned.ends_layer else None
+        where = f"layer {network.name!r}, stage {number}"
+        core, biases, shift = _integers(
+            matrices, bias, scale_in, scale_out, config, core_max, where
+        )
+        made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
+        scale_in = scale_out
+    return made
+
+
+def _core_bits(plan: Plan, core_bits: Mapping[str, int]) -> list[int]:
+    """Width of each layer's cores."""
+    names = [network.name for network in plan.networks]
+    for name, bits in core_bits.items():
+        if name not in names:
+            raise InputError(
+                f"width of the cores of layer {name!r}",
+                f"is given for one of {', '.join(names)}",
+                name,
+                "mend the name",
+            )
+        if not 2 <= bits <= plan.config.data_width:
+            raise InputError(
+                f"width of the cores of layer {name!r}",
+                f"is 2 to the {plan.config.data_width} bits of engine {plan.config.name!r}",
+                bits,
+                "choose another width, or another engine",
+            )
+    return [core_bits.get(name, plan.config.data_width) for name in names]
+
+
+def quantise(
+    plan: Plan,
+    calibration: np.ndarray,
+    *,
+    scales: Scales | None = None,
+    core_bits: Mapping[str, int] | None = None,
+) -> Artefact:
     """Quantise a planned model and encode its program.
 
     Arguments
     ---------
     calibration:
         ``(samples, inputs)``: real inputs, from which every scale is chosen.
+    scales:
+        Scales chosen before, in place of those.
+    core_bits:
+        Mixed widths: see ``stage_integers``.
 
     Returns
     -------
@@ -239,36 +366,16 @@ def quantise(plan: Plan, calibration: np.ndarray) -> Artefact:
         unusable calibration data; weights that no shift can represent.
     """
     config = plan.config
-    x = check_calibration(plan, calibration)
-    input_bits = _fraction_bits(x, config)
-    scale_in = 2.0**input_bits
-    output_bits = 0
-    shifts: list[int] = []
-    cores: list[np.ndarray] = []
+    scales = scales or calibrate(plan, calibration)
+    made = stage_integers(plan, scales, core_bits)
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
-    for number, (planned, matrices, result) in enumerate(_float_stages(plan, x)):
-        network = plan.networks[planned.layer]
-        scale_out = _scale(result, config)
-        if number == len(plan.stages) - 1:
-            output_bits = int(np.floor(np.log2(scale_out)))
-            scale_out = 2.0**output_bits
-        bias = network.bias if planned.ends_layer else None
-        where = f"layer {network.name!r}, stage {number}"
-        # Outputs cannot be finer than the products that make them: with no shift, a core entry is
-        # what it is.
-        most = float(np.abs(matrices).max())
-        if most > 0 and most * scale_out / scale_in > config.data_max:
-            scale_out = config.data_max / most * scale_in
-            if number == len(plan.stages) - 1:
-                output_bits = int(np.floor(np.log2(scale_out)))
-                scale_out = 2.0**output_bits
-        core, bias_integers, shift = _integers(matrices, bias, scale_in, scale_out, config, where)
-        cores.append(core_image(core, config))
-        if bias_integers is not None:
-            _place_bias(biases, bias_integers, network, planned, plan)
-        shifts.append(shift)
-        scale_in = scale_out
-    return assemble(plan, shifts, np.concatenate(cores), biases, input_bits, output_bits)
+    for planned, stage in zip(plan.stages, made, strict=True):
+        if stage.biases is not None:
+            _place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
+    output_bits = round(np.log2(made[-1].scale_out))
+    cores = np.concatenate([core_image(stage.core, config) for stage in made])
+    shifts = [stage.shift for stage in made]
+    return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits)
 
 
 def assemble(

@@ -1,17 +1,141 @@
-"""Training of classifiers, for the demo and for fine-tuning after a decomposition."""
+"""Training of classifiers, an epoch at a time; ``sw.compress.admm`` and the demo build on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import isfinite
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import cos, isfinite, pi
+from typing import Protocol
 
 import numpy as np
 
 from drawbar.gen.errors import InputError, NetworkError
+from drawbar.sw.compress import parallel
 from drawbar.sw.compress.backend import nn, torch
 
 #: Called after each epoch: epochs done, epochs in all, what is being done and its loss.
 Progress = Callable[[int, int, str], None]
+#: Loss of a batch: inputs, classes.
+BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+class Schedule(Protocol):
+    """Whatever sets the learning rate after each step."""
+
+    def step(self) -> None: ...
+
+
+class Cosine:
+    """A learning rate that falls to 0 along half a cosine.
+
+    It is a function of the number of steps alone, so that a run may stop and go on.
+    """
+
+    def __init__(
+        self, optimiser: torch.optim.Optimizer, lr: float, steps: int, *, done: int = 0
+    ) -> None:
+        self.optimiser, self.lr, self.steps, self.done = optimiser, lr, steps, done
+        self._set()
+
+    def step(self) -> None:
+        self.done += 1
+        self._set()
+
+    def _set(self) -> None:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr * (1 + cos(pi * self.done / self.steps)) / 2
+
+
+def train_epoch(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    classes: torch.Tensor,
+    loss_of: BatchLoss,
+    optimiser: torch.optim.Optimizer,
+    schedule: Schedule,
+    *,
+    batch_size: int,
+    noise: float = 0.0,
+    penalty: Callable[[], torch.Tensor] | None = None,
+    first_step: int = 0,
+) -> float:
+    """Train once on every sample, in an order that the global random generator draws.
+
+    Arguments
+    ---------
+    inputs, classes:
+        All samples, on the model's device.
+    batch_size:
+        Samples of a step in each process; a rest of fewer samples than processes is left out.
+    noise:
+        Standard deviation of what is added to the inputs.
+    penalty:
+        Is added to the loss, and not counted in what is returned.
+    first_step:
+        Number of the first step, for messages.
+
+    Returns
+    -------
+    The mean loss.
+
+    Raises
+    ------
+    NetworkError:
+        the loss is no longer finite; the error names the layer and the step, and the weights are
+        those before that step.
+    """
+    model.train()
+    total, seen = 0.0, 0
+    world = parallel.world()
+    order = torch.randperm(len(inputs)).to(inputs.device)
+    for number, chosen in enumerate(order.split(batch_size * world), first_step + 1):
+        if len(chosen) < world:
+            break
+        batch, mine = inputs[chosen], parallel.share(chosen)
+        if noise:
+            batch = batch + noise * torch.randn_like(batch)
+        batch = parallel.share(batch)
+        optimiser.zero_grad()
+        loss = loss_of(batch, classes[mine])
+        if world > 1:  # shares of a last batch may differ by one sample
+            loss = loss * (len(mine) * world / len(chosen))
+        (loss if penalty is None else loss + penalty()).backward()
+        mean = parallel.average(model.parameters(), loss).item()
+        if not isfinite(mean):
+            raise NetworkError(
+                f"layer {_first_not_finite(model, batch)}, step {number} of the training",
+                "keeps the loss finite",
+                mean,
+                "lower the learning rate",
+            )
+        optimiser.step()
+        schedule.step()
+        total += mean * len(chosen)
+        seen += len(chosen)
+    return total / seen
+
+
+def _first_not_finite(model: nn.Module, batch: torch.Tensor) -> str:
+    """The first module whose result holds NaN or infinity, quoted."""
+    found: list[str] = []
+
+    def look(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: object, result: object) -> None:
+            if isinstance(result, torch.Tensor) and not torch.isfinite(result).all():
+                found.append(name)
+
+        return hook
+
+    modules = [(name, module) for name, module in model.named_modules() if name]
+    hooks = [module.register_forward_hook(look(name)) for name, module in modules]
+    try:
+        with torch.no_grad():
+            model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # Every output was finite: then it is the loss itself, at the last layer.
+    return repr(found[0] if found else modules[-1][0] if modules else "model")
 
 
 def train_classifier(
@@ -51,7 +175,7 @@ def train_classifier(
     NetworkError:
         the loss is no longer finite.
     """
-    inputs, classes = _tensors(model, x, y)
+    inputs, classes = as_tensors(model, x, y)
     for name, value, least in (("epochs", epochs, 1), ("batch_size", batch_size, 1)):
         if value < least:
             raise InputError(f"training, {name}", f"is at least {least}", value, f"raise {name}")
@@ -60,38 +184,59 @@ def train_classifier(
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     steps = epochs * -(-len(inputs) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    loss_of = nn.CrossEntropyLoss()
+    cross_entropy = nn.CrossEntropyLoss()
+
+    def loss_of(batch: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(model(batch), right)
+
     with torch.random.fork_rng(devices=[]):  # dropout and noise draw from the global generator
         torch.manual_seed(seed)
-        model.train()
         for epoch in range(epochs):
-            total = 0.0
-            for chosen in torch.randperm(len(inputs)).split(batch_size):
-                batch = inputs[chosen]
-                if noise:
-                    batch = batch + noise * torch.randn_like(batch)
-                optimiser.zero_grad()
-                loss = loss_of(model(batch), classes[chosen])
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                total += loss.item() * len(chosen)
-            mean = total / len(inputs)
-            if not isfinite(mean):
-                raise NetworkError(
-                    f"training, epoch {epoch + 1}",
-                    "keeps the loss finite",
-                    mean,
-                    "lower the learning rate",
-                )
+            mean = train_epoch(
+                model,
+                inputs,
+                classes,
+                loss_of,
+                optimiser,
+                schedule,
+                batch_size=batch_size,
+                noise=noise,
+                first_step=epoch * (steps // epochs),
+            )
             if progress is not None:
                 progress(epoch + 1, epochs, f"training, loss {mean:.4f}")
     return model.eval()
 
 
+@contextmanager
+def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
+    """Random numbers from a seed of these numbers; the generators then go on as before."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+        yield
+
+
+def timed_step(batch_size: int, like: nn.Module) -> Callable[[nn.Module], None]:
+    """A function that does one training step of a model, without changing its weights: forward and
+    backward on random data of ``like``'s first layer's inputs.
+    """
+    first = next(module for module in like.modules() if isinstance(module, nn.Linear))
+    last = [module for module in like.modules() if isinstance(module, nn.Linear)][-1]
+    with seeded(0):
+        batch = torch.rand(batch_size, first.in_features)
+        classes = torch.randint(last.out_features, (batch_size,))
+
+    def step(model: nn.Module) -> None:
+        model.zero_grad()
+        nn.functional.cross_entropy(model(batch), classes).backward()
+
+    return step
+
+
 def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1024) -> np.ndarray:
     """The model's outputs ``(samples, outputs)``, at inference; the model's mode stays as it is."""
-    inputs, _ = _tensors(model, x, np.zeros(len(x), np.int64))
+    inputs, _ = as_tensors(model, x, np.zeros(len(x), np.int64))
     training = model.training
     model.eval()
     try:
@@ -99,17 +244,23 @@ def predict(model: nn.Module, x: np.ndarray, batch_size: int = 1024) -> np.ndarr
             parts = [model(batch) for batch in inputs.split(batch_size)]
     finally:
         model.train(training)
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def accuracy(model: nn.Module, x: np.ndarray, y: np.ndarray) -> float:
     """Samples whose largest output is their class, in percent."""
-    _tensors(model, x, y)
+    as_tensors(model, x, y)
     return float(100 * np.mean(predict(model, x).argmax(axis=1) == y))
 
 
-def _tensors(model: nn.Module, x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """The data as tensors of the model's type."""
+def as_tensors(model: nn.Module, x: np.ndarray, y: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """The data as tensors of the model's type and device.
+
+    Raises
+    ------
+    InputError:
+        data of the wrong shape or type, or with NaN.
+    """
     if x.ndim != 2 or y.shape != (len(x),) or len(x) == 0:
         raise InputError(
             "data",
@@ -121,5 +272,8 @@ def _tensors(model: nn.Module, x: np.ndarray, y: np.ndarray) -> tuple[torch.Tens
         raise InputError("data", "holds finite numbers", "NaN or infinity", "clean the data")
     if y.dtype.kind not in "iu":
         raise InputError("classes", "are integers", y.dtype, "convert them with y.astype(int)")
-    kind = next((p.dtype for p in model.parameters()), torch.float32)
-    return torch.from_numpy(np.ascontiguousarray(x)).to(kind), torch.from_numpy(y.astype(np.int64))
+    like = next(model.parameters(), torch.zeros(()))
+    return (
+        torch.from_numpy(np.ascontiguousarray(x)).to(like.device, like.dtype),
+        torch.from_numpy(y.astype(np.int64)).to(like.device),
+    )

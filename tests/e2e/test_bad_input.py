@@ -79,11 +79,11 @@ def test_ranks_above_the_maximum_are_clipped_with_a_warning() -> None:
 
     linear = torch.nn.Linear(12, 10)
     with pytest.warns(RankWarning, match=r"'fc1'.*asked 99, used 10"):
-        layer = TTLinear.from_linear(linear, (2, 5), (6, 2), max_rank=99, name="fc1")
+        layer = TTLinear.from_linear(linear, (2, 5), (6, 2), max_rank=99, grow=True, name="fc1")
     assert layer.ranks == (1, 10, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        TTLinear.from_linear(linear, (2, 5), (6, 2), max_rank=10, name="fc1")
+        TTLinear.from_linear(linear, (2, 5), (6, 2), max_rank=10, grow=True, name="fc1")
 
 
 @pytest.mark.parametrize("name", ["missing.safetensors", "calibration.npy", "net.drawbar"])

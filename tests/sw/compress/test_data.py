@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from drawbar.gen.errors import InputError, ToolError
+from drawbar.sw.compress import data as data_module
 from drawbar.sw.compress.data import load_dataset
 
 FILES = (
@@ -86,7 +88,7 @@ def test_digits_split_is_whole_stratified_and_always_the_same() -> None:
 
 
 def test_idx_files(whole: Path) -> None:
-    mnist = load_dataset("mnist", whole)
+    mnist = load_dataset("mnist", whole, verify=False)
     assert mnist.train_x.shape == (60_000, 784)
     assert mnist.test_x.shape == (10_000, 784)
     assert mnist.train_x.dtype == np.float32
@@ -100,9 +102,9 @@ def test_idx_files(whole: Path) -> None:
 
 def test_folder_itself_and_environment(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRAWBAR_DATA", str(whole / "mnist"))  # read at the call, not at import
-    assert len(load_dataset("mnist").test_y) == 10_000
+    assert len(load_dataset("mnist", verify=False).test_y) == 10_000
     monkeypatch.setenv("DRAWBAR_DATA", "/nowhere")
-    assert len(load_dataset("mnist", whole).test_y) == 10_000  # the argument wins
+    assert len(load_dataset("mnist", whole, verify=False).test_y) == 10_000  # the argument wins
     with pytest.raises(InputError, match="/nowhere"):
         load_dataset("mnist")
 
@@ -123,8 +125,56 @@ def test_folder_of_the_other_set(whole: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(InputError, match="is one of digits, mnist, fashion-mnist"):
+    with pytest.raises(InputError, match="is one of digits, mnist, fashion-mnist, cifar10"):
         load_dataset("imagenet")
+
+
+def test_whole_files_of_other_pixels_fail_the_checksum(whole: Path) -> None:
+    with pytest.raises(InputError, match=r"'mnist', train split .*: has the checksum edc0d1098aa4"):
+        load_dataset("mnist", whole)
+
+
+@pytest.fixture
+def sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """CIFAR-10 with one row of tiles a class; red is the class, green the tile, blue the column."""
+    monkeypatch.setattr(data_module, "CIFAR_SHEETS", {"train": (50, 50), "test": (50, 50)})
+    folder = tmp_path / "cifar10"
+    folder.mkdir()
+    for label in range(10):
+        pixels = np.zeros((32, 1600, 3), np.uint8)
+        pixels[:, :, 0] = label
+        pixels[:, :, 1] = np.arange(1600) // 32
+        pixels[:, :, 2] = np.arange(1600) % 32
+        for split in ("train", "test"):
+            path = folder / f"{split}-{label}-0.webp"
+            Image.fromarray(pixels).save(path, lossless=True, exact=True)
+    return tmp_path
+
+
+def test_cifar_sheets(sheets: Path) -> None:
+    cifar = load_dataset("cifar10", sheets, verify=False)
+    assert (cifar.features, cifar.classes) == (3072, 10)
+    assert np.array_equal(cifar.train_y, np.repeat(np.arange(10), 50))
+    red, green, blue = np.rint(255 * cifar.test_x.reshape(500, 3, 32, 32)).transpose(1, 0, 2, 3)
+    assert (red == cifar.test_y[:, None, None]).all()
+    assert (green == (np.arange(500) % 50)[:, None, None]).all()
+    assert (blue == np.arange(32)).all()
+
+
+def test_damaged_sheets(sheets: Path) -> None:
+    with pytest.raises(InputError, match=r"'cifar10', train split .*: has the checksum 882efd6a"):
+        load_dataset("cifar10", sheets)
+    path = sheets / "cifar10" / "test-3-0.webp"
+    good = path.read_bytes()
+    Image.new("RGB", (64, 32)).save(path, lossless=True)
+    with pytest.raises(InputError, match=r"test-3-0.webp: holds an image of shape \(32, 1600, 3\)"):
+        load_dataset("cifar10", sheets)
+    path.write_bytes(good[: len(good) // 2])
+    with pytest.raises(InputError, match=r"test-3-0.webp: is a whole WebP image"):
+        load_dataset("cifar10", sheets)
+    path.unlink()
+    with pytest.raises(InputError, match=r"test-3-0.webp: exists; found no such file"):
+        load_dataset("cifar10", sheets)
 
 
 def _truncated(data: bytes) -> bytes:
@@ -204,6 +254,17 @@ def test_public_names_all_load() -> None:
 
 
 REAL = Path(os.environ.get("DRAWBAR_DATA", Path(__file__).parents[4] / "shared" / "data"))
+
+
+def test_the_real_sheets() -> None:
+    """The published pixels, by their checksum."""
+    if not (REAL / "cifar10").is_dir():
+        pytest.skip(f"no data set cifar10 in {REAL}: set DRAWBAR_DATA to the folder that holds it")
+    cifar = load_dataset("cifar10", REAL)
+    assert cifar.train_x.shape == (50_000, 3072)
+    assert np.array_equal(np.bincount(cifar.test_y), [1_000] * 10)
+    means = cifar.train_x.reshape(-1, 3, 1024).mean((0, 2), dtype=np.float64)
+    np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])

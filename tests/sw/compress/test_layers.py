@@ -28,7 +28,7 @@ def dense_linear(bias: bool = True) -> nn.Linear:
 @pytest.mark.parametrize("bias", [True, False])
 def test_forward_equals_the_dense_layer(batch: tuple[int, ...], bias: bool) -> None:
     linear = dense_linear(bias)
-    layer = TTLinear.from_linear(linear, OUT, IN, name="fc")
+    layer = TTLinear.from_linear(linear, OUT, IN, grow=True, name="fc")
     x = torch.randn(*batch, 30, dtype=torch.float64)
     y = layer(x)
     assert y.shape == (*batch, 24)
@@ -155,7 +155,7 @@ def test_wrong_input_shape() -> None:
 
 @pytest.mark.parametrize("build", ["init", "from_linear", "decompose"])
 def test_clipping_warns_once_and_at_the_caller(build: str) -> None:
-    spec = {"modes_out": OUT, "modes_in": IN, "max_rank": 11}
+    spec = {"modes_out": OUT, "modes_in": IN, "max_rank": 11, "grow": True}
     builders = {
         "init": lambda: TTLinear(**spec),
         "from_linear": lambda: TTLinear.from_linear(dense_linear(), **spec),
@@ -165,6 +165,18 @@ def test_clipping_warns_once_and_at_the_caller(build: str) -> None:
         builders[build]()
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+def test_a_layer_that_grows_is_refused_unless_asked_for() -> None:
+    message = r"layer 'fc1', format 'tt': has at most the 720 weights .* found 964 weights"
+    with pytest.raises(NetworkError, match=message):
+        TTLinear(OUT, IN, name="fc1")
+    with pytest.raises(NetworkError, match=message):
+        decompose(
+            nn.Sequential(OrderedDict(fc1=dense_linear())),
+            {"fc1": {"modes_out": OUT, "modes_in": IN}},
+        )
+    assert TTLinear(OUT, IN, grow=True).core_weights == 964
 
 
 def test_bad_modes_and_ranks() -> None:
@@ -193,8 +205,8 @@ def test_decompose_replaces_only_the_named_layers() -> None:
     found = decompose(
         source,
         {
-            "fc1": {"modes_out": OUT, "modes_in": IN},
-            "rest.0": {"modes_out": IN, "modes_in": OUT, "ranks": (10, 12)},
+            "fc1": {"modes_out": OUT, "modes_in": IN, "grow": True},
+            "rest.0": {"modes_out": IN, "modes_in": OUT, "ranks": (10, 12), "grow": True},
         },
     )
     kinds = {name: type(module) for name, module in found.named_modules()}
@@ -211,7 +223,7 @@ def test_decompose_replaces_only_the_named_layers() -> None:
     [
         ({"fc9": {}}, r"layer 'fc9': is in the model; .* name one of fc1, rest.0, rest.2"),
         ({"": {}}, "is in the model"),
-        ({"relu1": {}}, r"layer 'relu1': is an nn.Linear; found ReLU"),
+        ({"relu1": {}}, r"layer 'relu1': is an nn.Linear or an nn.Conv2d; found ReLU"),
         ({"fc1": {"rank": 3}}, r"layer 'fc1', specification: .* found rank"),
         ({"fc1": {"modes_out": (5, 5), "modes_in": (5, 6)}}, r"layer 'fc1', modes_out"),
     ],

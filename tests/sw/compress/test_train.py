@@ -86,5 +86,5 @@ def test_bad_arguments_change_nothing(change: dict, match: str) -> None:
 
 
 def test_divergence_is_an_error() -> None:
-    with pytest.raises(NetworkError, match=r"training, epoch \d: keeps the loss finite"):
+    with pytest.raises(NetworkError, match=r"layer '\d', step \d+ .*: keeps the loss finite"):
         train_classifier(build(), X * 1e20, Y, 3, 1e12, 32)

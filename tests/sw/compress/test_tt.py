@@ -8,6 +8,7 @@ import torch
 
 from drawbar.gen.errors import NetworkError, RankWarning
 from drawbar.sw.compress import tt_reconstruct, tt_svd
+from drawbar.sw.compress.tt import tt_round
 
 OUT, IN = (2, 3, 4), (5, 2, 3)
 
@@ -98,3 +99,57 @@ def test_bad_weights(weight: torch.Tensor, match: str) -> None:
 def test_modes_of_another_size() -> None:
     with pytest.raises(NetworkError, match=r"layer 'fc6', modes_out: multiply to .* 24 outputs"):
         tt_svd(matrix(8), (2, 3, 5), IN, 2, name="fc6")
+
+
+def test_rounding_is_the_tt_svd_to_the_same_ranks() -> None:
+    weight = matrix(9)
+    exact = tt_svd(weight, OUT, IN)
+    for ranks in ((3, 4), (1, 1), (10, 2)):
+        wanted = tt_reconstruct(tt_svd(weight, OUT, IN, ranks=ranks))
+        rounded = tt_round(exact, ranks=ranks)
+        assert [core.shape[3] for core in rounded[:-1]] == list(ranks)
+        torch.testing.assert_close(tt_reconstruct(rounded), wanted, rtol=0, atol=1e-11)
+
+
+def test_rounding_finds_the_ranks_of_a_sum() -> None:
+    """Two trains side by side have the sum of their ranks; the same one twice has its own."""
+    cores = tt_svd(matrix(10), OUT, IN, ranks=(3, 2))
+    first, middle, last = cores
+    zero = torch.zeros_like(middle)
+    double = [
+        torch.cat([first, first], 3),
+        torch.cat([torch.cat([middle, zero], 3), torch.cat([zero, middle], 3)], 0),
+        torch.cat([last, last], 0),
+    ]
+    rounded = tt_round(double)
+    assert [tuple(core.shape) for core in rounded] == [tuple(core.shape) for core in cores]
+    wanted = 2 * tt_reconstruct(cores)
+    torch.testing.assert_close(tt_reconstruct(rounded), wanted, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("tolerance", [0.1, 0.4, 0.8])
+def test_rounding_keeps_to_its_tolerance(tolerance: float) -> None:
+    weight = matrix(11)
+    rounded = tt_round(tt_svd(weight, OUT, IN), tolerance=tolerance)
+    error = torch.linalg.norm(tt_reconstruct(rounded) - weight) / torch.linalg.norm(weight)
+    assert float(error) <= tolerance
+    assert sum(core.numel() for core in rounded) < 964 or tolerance < 0.4
+
+
+def test_rounding_of_three_way_cores_and_of_zero() -> None:
+    cores = [torch.randn(s, dtype=torch.float64) for s in ((1, 4, 5), (5, 3, 6), (6, 2, 1))]
+    rounded = tt_round(cores, 2)
+    assert [tuple(core.shape) for core in rounded] == [(1, 4, 2), (2, 3, 2), (2, 2, 1)]
+    zero = tt_round([torch.zeros_like(core) for core in cores])
+    assert [tuple(core.shape) for core in zero] == [(1, 4, 1), (1, 3, 1), (1, 2, 1)]
+
+
+def test_rounding_of_what_is_no_train() -> None:
+    cores = tt_svd(matrix(12), OUT, IN, 3)
+    with pytest.raises(NetworkError, match=r"layer 'fc', core 2: starts with rank 1"):
+        tt_round([cores[0], cores[2], cores[1]], name="fc")
+    with pytest.raises(NetworkError, match="and the last core ends with rank 1"):
+        tt_round(cores[:2])
+    with pytest.warns(RankWarning, match=r"layer 'fc'.*bond 1: asked 7, used 3") as caught:
+        tt_round(cores, 7, name="fc")
+    assert caught[0].filename == __file__

@@ -1,0 +1,362 @@
+"""Compression of a classifier: dense training, ADMM, decomposition, fine-tuning; resumable.
+
+A run is a sequence of epochs. Each draws its random numbers from a seed of its own, so the weights,
+the optimiser and ADMM's tensors after an epoch are the whole state: a run that was killed goes on
+from its last checkpoint and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from drawbar.gen.errors import NetworkError
+from drawbar.sw.compress import parallel
+from drawbar.sw.compress.admm import Admm, geometric
+from drawbar.sw.compress.backend import nn, torch
+from drawbar.sw.compress.checkpoint import load_checkpoint, save_checkpoint
+from drawbar.sw.compress.data import Dataset
+from drawbar.sw.compress.factorised import FactorisedLayer
+from drawbar.sw.compress.formats import Spec, get_format
+from drawbar.sw.compress.layers import decompose, layer_spec
+from drawbar.sw.compress.rank_choice import Target, choose_ranks
+from drawbar.sw.compress.settings import PHASES, Settings
+from drawbar.sw.compress.train import (
+    Cosine,
+    Progress,
+    accuracy,
+    as_tensors,
+    seeded,
+    train_epoch,
+)
+
+CHECKPOINT = "checkpoint.safetensors"
+#: What ``Compressed.accuracy`` holds, in the order of a run.
+MARKS = ("dense", "direct", "decomposed", "tuned")
+
+#: A trained dense model to the structure of each layer that is compressed.
+Choose = Callable[[nn.Module], Mapping[str, Spec]]
+
+
+@dataclass
+class Compressed:
+    """What a run has made so far, and in the end.
+
+    Members
+    -------
+    model:
+        The model; its layers are cores from the last phase on.
+    specs:
+        Structure of each compressed layer; empty before ADMM.
+    history:
+        A row for each epoch: phase, epoch, loss, accuracy on the test split (percent), and under
+        ADMM rho and each layer's residuals.
+    accuracy:
+        On the test split, in percent: ``dense`` (as trained), ``direct`` (its weights decomposed
+        as they are), ``decomposed`` (before fine-tuning) and ``tuned``.
+    """
+
+    model: nn.Module
+    specs: dict[str, Spec] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+
+def compress_model(
+    model: nn.Module,
+    choose: Choose,
+    dataset: Dataset,
+    settings: Settings,
+    *,
+    config: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress | None = None,
+) -> Compressed:
+    """Train and compress a classifier.
+
+    Arguments
+    ---------
+    model:
+        Takes ``(samples, features)``; it stays as it is.
+    choose:
+        Called with the trained dense model.
+    config:
+        What ``choose`` stands for, as JSON values: a checkpoint is good for the same only.
+    folder:
+        Where the checkpoint is kept, after each epoch. A run that finds one goes on from there.
+    progress:
+        Called after each epoch with epochs done, epochs in all, and a text.
+
+    Raises
+    ------
+    ArtefactError:
+        the folder's checkpoint is damaged, or from another configuration.
+    NetworkError:
+        the loss is no longer finite; the last good checkpoint stays.
+    """
+    run = _Run(copy.deepcopy(model).to(device), choose, dataset, settings)
+    path = None if folder is None else Path(folder) / CHECKPOINT
+    described = {
+        "settings": asdict(settings),
+        "data": [dataset.name, len(dataset.train_x), len(dataset.test_x)],
+        "model": {name: list(value.shape) for name, value in model.state_dict().items()},
+        "processes": parallel.world(),
+        **(config or {}),
+    }
+    if path is not None and path.is_file():
+        run.load(*load_checkpoint(path, described))
+    total = sum(settings.epochs(phase) for phase in PHASES)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(settings.threads or threads)
+        for text in run.epochs():
+            if path is not None and parallel.rank() == 0:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                save_checkpoint(path, *run.state(), described)
+            if progress is not None and parallel.rank() == 0:
+                progress(len(run.result.history), total, text)
+    except NetworkError as error:
+        kept = f"; the last good state is in {path}" if path and path.is_file() else ""
+        raise NetworkError(error.subject, error.rule, error.value, error.fix + kept) from None
+    finally:
+        torch.set_num_threads(threads)
+    return run.result
+
+
+def layer_specs(model: nn.Module, layers: Mapping[str, Mapping[str, Any]]) -> dict[str, Spec]:
+    """The structure of each layer from what ``layers.layer_spec`` takes.
+
+    Raises
+    ------
+    NetworkError:
+        no such layer, or settings that do not fit it.
+    """
+    modules = dict(model.named_modules())
+    for name in layers:
+        if name not in modules or not name:
+            known = [n for n, m in modules.items() if type(m) in (nn.Linear, nn.Conv2d)]
+            raise NetworkError(
+                f"layer {name!r}", "is in the model", "no such layer", f"name one of {known}"
+            )
+    return {n: layer_spec(modules[n], n, stacklevel=2, **asked) for n, asked in layers.items()}
+
+
+def named_layers(
+    model: nn.Module, layers: Mapping[str, Mapping[str, Any]] | None, format: str
+) -> dict[str, dict[str, Any]]:
+    """The layers to compress, each with its format: those that are named, or every linear layer but
+    the last.
+
+    Raises
+    ------
+    NetworkError:
+        there is nothing to compress.
+    """
+    if layers is None:
+        linear = [n for n, module in model.named_modules() if n and type(module) is nn.Linear]
+        layers = {name: {} for name in linear[:-1]}
+    if not layers:
+        raise NetworkError(
+            "model to compress", "has layers to compress", "none", "name the layers to compress"
+        )
+    return {name: {"format": format, **asked} for name, asked in layers.items()}
+
+
+def choose_specs(
+    model: nn.Module, layers: Mapping[str, Mapping[str, Any]], target: Target | None
+) -> dict[str, Spec]:
+    """The structure of each layer: with the ranks that it names, or those that meet the target.
+
+    Raises
+    ------
+    NetworkError, InputError, FitError:
+        layers that do not fit the model; a target that cannot be met.
+    """
+    return layer_specs(model, layers) if target is None else choose_ranks(model, layers, target)
+
+
+class _Run:
+    """A run between two epochs."""
+
+    def __init__(
+        self, model: nn.Module, choose: Choose, dataset: Dataset, settings: Settings
+    ) -> None:
+        self.settings, self.choose, self.dataset = settings, choose, dataset
+        self.inputs, self.classes = as_tensors(model, dataset.train_x, dataset.train_y)
+        self.result = Compressed(model)
+        self.phase, self.epoch = PHASES[0], 0  # of the epoch that comes next
+        self.optimiser: torch.optim.Optimizer | None = None
+        self.admm: Admm | None = None
+        self.teacher: nn.Module | None = None
+        parallel.same([*model.parameters(), *model.buffers()])
+
+    @property
+    def model(self) -> nn.Module:
+        return self.result.model
+
+    def epochs(self) -> Iterator[str]:
+        """Train epoch after epoch; yields a text after each."""
+        for phase in PHASES[PHASES.index(self.phase) :]:
+            if phase != self.phase:
+                self._enter(phase)
+            while self.epoch < self.settings.epochs(phase):
+                text = self._train(phase)
+                self.epoch += 1
+                yield text
+        self.result.accuracy["tuned"] = self._accuracy(self.model)
+        self.model.eval()
+
+    def _enter(self, phase: str) -> None:
+        """What happens between two phases."""
+        self.phase, self.epoch, self.optimiser = phase, 0, None
+        found = self.result
+        if phase == "admm":
+            found.accuracy["dense"] = self._accuracy(self.model)
+            if self.settings.distillation:
+                self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+            found.specs = dict(self.choose(self.model))
+            found.accuracy["direct"] = self._accuracy(decompose(self.model, found.specs))
+        else:
+            self.admm = None
+            found.model = balanced(decompose(self.model, found.specs))
+            parallel.same(self.model.parameters())
+            found.accuracy["decomposed"] = self._accuracy(self.model)
+
+    def _prepare(self, phase: str) -> None:
+        """The optimiser and ADMM's state at the start of a phase, or before they are loaded."""
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=self.settings.rate(phase),
+            weight_decay=self.settings.weight_decay,
+            fused=True,
+        )
+        if phase == "admm":
+            weights = {name: _weight(self.model, name) for name in self.result.specs}
+            projections = {name: _projection(spec) for name, spec in self.result.specs.items()}
+            self.admm = Admm(weights, projections)
+
+    def _train(self, phase: str) -> str:
+        settings = self.settings
+        if self.optimiser is None:
+            self._prepare(phase)
+        assert self.optimiser is not None
+        row: dict[str, Any] = {"phase": phase, "epoch": self.epoch + 1}
+        if self.admm is not None:
+            rho = geometric(settings.rho_first, settings.rho_last, settings.admm_epochs)[self.epoch]
+            row["rho"] = rho
+            row["residuals"] = [asdict(found) for found in self.admm.update(rho)]
+        steps = -(-len(self.inputs) // (settings.batch_size * parallel.world()))
+        done = self.epoch * steps
+        rate = settings.rate(phase)
+        schedule = Cosine(self.optimiser, rate, settings.epochs(phase) * steps, done=done)
+        with seeded(settings.seed, PHASES.index(phase), self.epoch, device=self.inputs.device):
+            row["loss"] = train_epoch(
+                self.model,
+                self.inputs,
+                self.classes,
+                self._loss,
+                self.optimiser,
+                schedule,
+                batch_size=settings.batch_size,
+                noise=settings.noise,
+                penalty=None if self.admm is None else self.admm.penalty,
+                first_step=done,
+            )
+        parallel.same(self.model.buffers())
+        row["accuracy"] = self._accuracy(self.model)
+        self.result.history.append(row)
+        return f"{phase} {self.epoch + 1}, loss {row['loss']:.4f}, {row['accuracy']:.2f} %"
+
+    def _loss(self, batch: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        teacher = None
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher = self.teacher(batch)
+        return self.settings.loss(self.model(batch), classes, teacher)
+
+    def _accuracy(self, model: nn.Module) -> float:
+        return accuracy(model, self.dataset.test_x, self.dataset.test_y)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Everything that the epochs to come depend on: tensors, and JSON values."""
+        found = self.result
+        facts: dict[str, Any] = {
+            "phase": self.phase,
+            "epoch": self.epoch,
+            "specs": {name: spec.as_dict() for name, spec in found.specs.items()},
+            "history": found.history,
+            "accuracy": found.accuracy,
+        }
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        if self.teacher is not None:
+            state = self.teacher.state_dict()
+            tensors |= {f"teacher.{name}": value for name, value in state.items()}
+        if self.admm is not None:
+            facts["rho"] = self.admm.rho
+            tensors |= {f"admm.{name}": value for name, value in self.admm.state().items()}
+        assert self.optimiser is not None
+        for number, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in values.items()}
+        return tensors, facts
+
+    def load(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+        """What ``state`` gave."""
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            start = f"{prefix}."
+            return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+        self.phase, self.epoch = facts["phase"], facts["epoch"]
+        specs = {name: Spec.from_dict(spec) for name, spec in facts["specs"].items()}
+        # JSON comes back sorted by name.
+        marks = {name: facts["accuracy"][name] for name in MARKS if name in facts["accuracy"]}
+        history = list(facts["history"])
+        self.result = replace(self.result, specs=specs, history=history, accuracy=marks)
+        if teacher := part("teacher"):
+            self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
+            self.teacher.load_state_dict(teacher)
+        if self.phase == "tuning":
+            self.result.model = decompose(self.model, specs)  # its values are loaded next
+        self.model.load_state_dict(part("model"))
+        self._prepare(self.phase)
+        assert self.optimiser is not None
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, value in part("optimiser").items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = value
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": state, "param_groups": groups})
+        if self.admm is not None:
+            self.admm.load_state(part("admm"), facts["rho"])
+
+
+def balanced(model: nn.Module) -> nn.Module:
+    """The same model with the cores of each layer scaled to equal norms, in place.
+
+    A decomposition leaves the whole norm in one core; an optimiser that steps every number alike
+    learns faster from equal ones.
+    """
+    for layer in model.modules():
+        if isinstance(layer, FactorisedLayer):
+            norms = torch.stack([core.detach().norm() for core in layer.cores])
+            if (norms > 0).all():
+                mean = norms.log().mean().exp()
+                with torch.no_grad():
+                    for core, norm in zip(layer.cores, norms, strict=True):
+                        core *= mean / norm
+    return model
+
+
+def _weight(model: nn.Module, name: str) -> nn.Parameter:
+    weight = model.get_submodule(name).weight
+    assert isinstance(weight, nn.Parameter)
+    return weight
+
+
+def _projection(spec: Spec) -> Callable[[torch.Tensor], torch.Tensor]:
+    format_ = get_format(spec.format)
+    return lambda weight: format_.project(weight, spec)

@@ -1,0 +1,119 @@
+"""Block-term decomposition (Ye et al. 2018): a sum of Tucker terms over pairs of modes. Found by
+HOOI of one term after the other and alternating least squares of all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from drawbar.gen.errors import NetworkError
+from drawbar.gen.formats import block_term_network
+from drawbar.gen.network import ContractionNetwork
+from drawbar.sw.compress.als import fit_weight
+from drawbar.sw.compress.backend import torch
+from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
+from drawbar.sw.compress.formats.base import Format
+from drawbar.sw.compress.formats.settle import (
+    check_growth,
+    check_shape,
+    settle_modes,
+    side_sizes,
+    take_options,
+    weight_tensor,
+)
+from drawbar.sw.compress.formats.tucker import core_bounds
+from drawbar.sw.compress.hooi import tucker
+from drawbar.sw.compress.modes import check_modes, check_ranks, warn_clipped
+from drawbar.sw.compress.spec import Spec
+
+TERMS = 2
+
+
+class BlockTerm(Format):
+    """Factors ``(terms, m[k], n[k], r[k])``, then the core ``(terms, r[1..d])``.
+
+    Options
+    -------
+    terms:
+        How many Tucker terms are summed; 2 if not given.
+    """
+
+    name = "block_term"
+
+    def spec(
+        self,
+        shape: Sequence[int],
+        *,
+        name: str = "",
+        modes_out: Sequence[int] | None = None,
+        modes_in: Sequence[int] | None = None,
+        max_rank: int | None = None,
+        ranks: Sequence[int] | None = None,
+        grow: bool = False,
+        stacklevel: int = 1,
+        **options: Any,
+    ) -> Spec:
+        """See ``Format.spec``; ``ranks`` has one for each pair of modes, the same in all terms."""
+        shape = check_shape(shape, name, self.name, self.convolution)
+        chosen = take_options(options, {"terms": TERMS}, name, self.name)
+        terms = chosen["terms"]
+        if not isinstance(terms, int) or isinstance(terms, bool) or terms < 1:
+            raise NetworkError(
+                f"layer {name!r}, terms", "is a positive integer", terms, "use 1 or more"
+            )
+        out, in_ = settle_modes(shape, modes_out, modes_in, name)
+        out, in_ = check_modes(out, in_, shape[0], shape[1], name)
+        asked = check_ranks(
+            len(out),
+            max_rank=max_rank,
+            ranks=ranks,
+            name=name,
+            one="pair of modes",
+            all_of_them=f"{len(out)} pairs of modes",
+        )
+        used = core_bounds([m * n for m, n in zip(out, in_, strict=True)], asked)
+        warn_clipped(name, asked, used, "pair of modes", stacklevel + 1)
+        m, n, r = side_sizes("m", out), side_sizes("n", in_), side_sizes("r", used)
+        return check_growth(
+            Spec(
+                format=self.name,
+                name=name,
+                shape=shape,
+                sizes={**m, **n, "terms": terms, **r},
+                cores=(
+                    *(("terms", *indices) for indices in zip(m, n, r, strict=True)),
+                    ("terms", *r),
+                ),
+                input=tuple(n),
+                output=tuple(m),
+                ranks=used,
+                options=chosen,
+            ),
+            grow,
+        )
+
+    def decompose(
+        self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
+        """A local optimum near the Tucker terms of the successive residuals."""
+        if start is not None:
+            return fit_weight(weight, spec, start)
+        sites = [core[1:-1] for core in spec.cores[:-1]]
+        rest = weight_tensor(weight, spec, sites)
+        terms = []
+        for _ in range(spec.sizes["terms"]):
+            core, factors = tucker(rest, spec.ranks)
+            found = core
+            for factor in factors:  # the axes go round once
+                assert factor is not None
+                found = found.movedim(0, -1) @ factor.t()
+            rest = rest - found
+            terms.append([*factors, core])
+        stacked = [torch.stack(parts) for parts in zip(*terms, strict=True)]
+        cores = [part.reshape(shape) for part, shape in zip(stacked, spec.core_shapes, strict=True)]
+        return fit_weight(weight, spec, cores)
+
+    def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
+        (*factors, core), bias = layer_arrays(layer, name)
+        return block_term_network(name, factors, core, bias=bias)

@@ -1,0 +1,130 @@
+"""What a compression run is told about its training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from drawbar.gen.errors import InputError
+from drawbar.sw.compress.losses import Loss
+
+METHODS = ("admm", "direct")
+#: The parts of a run, in order; "direct" has no second one.
+PHASES = ("dense", "admm", "tuning")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is trained while it is compressed.
+
+    Members
+    -------
+    method:
+        "admm", or "direct": the trained weights are decomposed as they are.
+    dense_epochs, admm_epochs, tuning_epochs:
+        Epochs before ADMM, under it ("direct": none), and on the cores.
+    lr, admm_lr, tuning_lr:
+        Learning rate at the start of each; it falls to 0 along half a cosine.
+    batch_size:
+        Samples of a step, in each process.
+    rho_first, rho_last:
+        ADMM's penalty in its first and its last epoch; it grows by the same factor each time.
+    weight_decay:
+        Decoupled from the gradient (AdamW).
+    noise:
+        Standard deviation of what is added to the inputs in training.
+    label_smoothing, distillation, temperature:
+        As in ``losses.Loss``; the teacher is the dense model as trained.
+    threads:
+        CPU threads to train with; None for PyTorch's own choice. Small models train fastest in one.
+    seed:
+        The same seed gives the same bits on the same machine, PyTorch and number of threads.
+
+    Raises
+    ------
+    InputError:
+        a value out of range.
+    """
+
+    method: str = "admm"
+    dense_epochs: int = 0
+    admm_epochs: int = 20
+    tuning_epochs: int = 5
+    lr: float = 1e-3
+    admm_lr: float = 1e-3
+    tuning_lr: float = 2e-3
+    batch_size: int = 128
+    rho_first: float = 1e-2
+    rho_last: float = 1e-1
+    weight_decay: float = 0.0
+    noise: float = 0.0
+    label_smoothing: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 4.0
+    threads: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(
+                "compression, method", f"is one of {', '.join(METHODS)}", self.method, "use one"
+            )
+        least = {"batch_size": 1, "admm_epochs": 1 if self.method == "admm" else 0}
+        for name in ("dense_epochs", "admm_epochs", "tuning_epochs", "batch_size", "seed"):
+            bound = least.get(name, 0)
+            if getattr(self, name) < bound:
+                raise InputError(
+                    f"compression, {name}", f"is at least {bound}", getattr(self, name), "raise it"
+                )
+        for name in ("lr", "admm_lr", "tuning_lr", "rho_first", "rho_last"):
+            if not getattr(self, name) > 0:
+                raise InputError(
+                    f"compression, {name}", "is more than 0", getattr(self, name), "raise it"
+                )
+        assert self.loss
+
+    @property
+    def loss(self) -> Loss:
+        return Loss(self.label_smoothing, self.distillation, self.temperature)
+
+    def epochs(self, phase: str) -> int:
+        if phase == "admm" and self.method == "direct":
+            return 0
+        return getattr(self, f"{phase}_epochs")
+
+    def rate(self, phase: str) -> float:
+        return {"dense": self.lr, "admm": self.admm_lr, "tuning": self.tuning_lr}[phase]
+
+
+def make_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings by name.
+
+    Raises
+    ------
+    InputError:
+        an unknown name, or a value of the wrong type or out of range.
+    """
+    known = {f.name: f for f in fields(Settings)}
+    for name, value in values.items():
+        if name not in known:
+            raise InputError(
+                f"compression, {name}",
+                "is a setting",
+                f"{name}={value!r}",
+                f"use one of {', '.join(known)}",
+            )
+        default = known[name].default
+        kind = int if default is None or type(default) is int else type(default)
+        good = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        if isinstance(value, bool) or not (good or (value is None and default is None)):
+            raise InputError(
+                f"compression, {name}", f"is of type {kind.__name__}", repr(value), "mend its value"
+            )
+    return Settings(**values)
+
+
+def json_values(value: Any) -> Any:
+    """The same values as JSON would give them back."""
+    return json.loads(json.dumps(value))

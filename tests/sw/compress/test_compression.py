@@ -1,0 +1,332 @@
+"""Compression runs: ADMM against direct decomposition, resuming to the bit, failing with nothing
+lost, and two processes that do what one does.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from drawbar.gen.errors import ArtefactError, InputError, NetworkError
+from drawbar.sw.compress.compression import (
+    CHECKPOINT,
+    Compressed,
+    balanced,
+    compress_model,
+)
+from drawbar.sw.compress.data import Dataset, load_dataset
+from drawbar.sw.compress.factorised import FactorisedLayer
+from drawbar.sw.compress.formats import Spec
+from drawbar.sw.compress.layers import decompose, layer_spec
+from drawbar.sw.compress.settings import Settings, make_settings
+
+SETTINGS = Settings(
+    dense_epochs=2,
+    admm_epochs=3,
+    tuning_epochs=2,
+    batch_size=32,
+    lr=5e-3,
+    admm_lr=5e-3,
+    tuning_lr=5e-3,
+    rho_first=0.02,
+    rho_last=0.5,
+    noise=0.05,
+    label_smoothing=0.05,
+    distillation=0.3,
+    weight_decay=0.01,
+    seed=3,
+)
+LAYERS = {"fc1": {"modes_out": (4, 6), "modes_in": (4, 4), "max_rank": 2}}
+
+
+def dataset(samples: int = 320) -> Dataset:
+    """Four classes, told apart by the largest of four sums of squares."""
+    x = np.random.default_rng(7).standard_normal((samples, 16)).astype(np.float32)
+    y = np.square(x).reshape(samples, 4, 4).sum(axis=2).argmax(axis=1)
+    cut = samples * 4 // 5
+    return Dataset("squares", x[:cut], y[:cut], x[cut:], y[cut:], classes=4)
+
+
+def model() -> nn.Sequential:
+    torch.manual_seed(11)
+    sequence = nn.Sequential()
+    sequence.add_module("fc1", nn.Linear(16, 24))
+    sequence.add_module("relu", nn.ReLU())
+    sequence.add_module("drop", nn.Dropout(0.1))
+    sequence.add_module("fc2", nn.Linear(24, 4))
+    return sequence
+
+
+def choose(dense: nn.Module) -> dict[str, Spec]:
+    return {
+        name: layer_spec(dense.get_submodule(name), name, **asked) for name, asked in LAYERS.items()
+    }
+
+
+def run(settings: Settings = SETTINGS, **options) -> Compressed:  # type: ignore[no-untyped-def]
+    return compress_model(model(), choose, dataset(), settings, **options)
+
+
+def state(found: Compressed) -> dict[str, torch.Tensor]:
+    return found.model.state_dict()
+
+
+def same(a: Compressed, b: Compressed) -> bool:
+    first, second = state(a), state(b)
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def test_phases_rows_and_accuracies() -> None:
+    before = model()
+    seen: list[tuple[int, int, str]] = []
+    found = run(progress=lambda *what: seen.append(what))
+    assert [done for done, _, _ in seen] == list(range(1, 8))
+    assert {total for _, total, _ in seen} == {7}
+    phases = [(row["phase"], row["epoch"]) for row in found.history]
+    assert phases == [
+        ("dense", 1), ("dense", 2), ("admm", 1), ("admm", 2), ("admm", 3), ("tuning", 1),
+        ("tuning", 2),
+    ]  # fmt: skip
+    for row in found.history:
+        assert ("residuals" in row) == (row["phase"] == "admm")
+    assert [row["rho"] for row in found.history[2:5]] == pytest.approx([0.02, 0.1, 0.5])
+    assert found.accuracy.keys() == {"dense", "direct", "decomposed", "tuned"}
+    assert found.accuracy["dense"] == found.history[1]["accuracy"]
+    assert found.accuracy["tuned"] == found.history[-1]["accuracy"]
+    json.dumps(found.history)
+    layer = found.model.get_submodule("fc1")
+    assert isinstance(layer, FactorisedLayer)
+    assert sum(core.numel() for core in layer.cores) == found.specs["fc1"].parameters == 80
+    assert not found.model.training
+    # The model that was given is as it was.
+    assert all(
+        torch.equal(a, b) for a, b in zip(before.parameters(), model().parameters(), strict=True)
+    )
+
+
+def test_admm_keeps_what_a_direct_decomposition_loses() -> None:
+    """Handwritten digits, 10 times fewer weights in the large layer; equally many epochs."""
+    digits = load_dataset("digits")
+    torch.manual_seed(1)
+    dense = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    asked = {"modes_out": (4, 4, 4), "modes_in": (4, 4, 4), "max_rank": 4}
+
+    def tt(trained: nn.Module) -> dict[str, Spec]:
+        return {"0": layer_spec(trained.get_submodule("0"), "0", **asked)}
+
+    settings = Settings(
+        dense_epochs=10, admm_epochs=15, tuning_epochs=1, batch_size=32, admm_lr=3e-3
+    )
+    admm = compress_model(dense, tt, digits, settings)
+    control = replace(settings, method="direct", dense_epochs=25)
+    direct = compress_model(dense, tt, digits, control)
+    assert admm.accuracy["decomposed"] > 80
+    assert direct.accuracy["decomposed"] < 60
+    assert "admm" not in {row["phase"] for row in direct.history}
+    residuals = [row["residuals"][0]["primal"] for row in admm.history if "residuals" in row]
+    assert residuals[-1] < 0.5 * residuals[0]
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle."""
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 6, 7])
+def test_a_killed_run_goes_on_to_the_same_bits(epochs: int, tmp_path: Path) -> None:
+    whole = run()
+
+    def kill(done: int, _total: int, _text: str) -> None:
+        if done == epochs:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(folder=tmp_path, progress=kill)
+    torch.manual_seed(epochs)  # what the process did in between does not matter
+    done: list[int] = []
+    resumed = run(folder=tmp_path, progress=lambda n, *_: done.append(n))
+    assert done == list(range(epochs + 1, 8))
+    assert same(resumed, whole)
+    assert resumed.history == whole.history
+    assert resumed.accuracy == whole.accuracy
+    assert resumed.specs == whole.specs
+
+
+def test_the_seed_decides_and_the_random_state_stays() -> None:
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    first = compress_model(MODEL, choose, dataset(), SETTINGS)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(100)
+    assert same(first, compress_model(MODEL, choose, dataset(), SETTINGS))
+    assert not same(first, compress_model(MODEL, choose, dataset(), replace(SETTINGS, seed=4)))
+
+
+MODEL = model()
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
+    run(folder=tmp_path, config={"layers": {"fc1": 2}})
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    for change, options, match in (
+        ({"admm_lr": 1e-3}, {}, r"settings.admm_lr: 0.005, now 0.001"),
+        ({}, {"config": {"layers": {"fc1": 3}}}, r"layers.fc1: 2, now 3"),
+        ({"seed": 5, "lr": 1e-3}, {}, r"settings.lr: .*; settings.seed: 3, now 5"),
+    ):
+        with pytest.raises(ArtefactError, match=match):
+            run(
+                replace(SETTINGS, **change),
+                folder=tmp_path,
+                **{"config": {"layers": {"fc1": 2}}, **options},
+            )
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    run(folder=tmp_path)
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ArtefactError, match="start the run again in another folder"):
+        run(folder=tmp_path)
+
+
+def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError) as caught:
+        run(replace(SETTINGS, tuning_lr=1e30), folder=tmp_path)
+    error = caught.value
+    assert error.subject in {
+        f"layer 'fc{n}', step {s} of the training" for n in (1, 2) for s in (2, 3)
+    }
+    assert "keeps the loss finite" in error.rule
+    assert error.fix.endswith(f"the last good state is in {tmp_path / CHECKPOINT}")
+    # It is that of the epoch before, and whole: all of ADMM is in it, and nothing of the failure.
+    seen: list[str] = []
+    with pytest.raises(NetworkError):
+        run(
+            replace(SETTINGS, tuning_lr=1e30),
+            folder=tmp_path,
+            progress=lambda _done, _total, text: seen.append(text),
+        )
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"method": "magic"}, "method: is one of admm, direct; found magic"),
+        ({"admm_epochs": 0}, "admm_epochs: is at least 1"),
+        ({"tuning_epochs": -1}, "tuning_epochs: is at least 0"),
+        ({"batch_size": 0}, "batch_size: is at least 1"),
+        ({"rho_first": 0.0}, "rho_first: is more than 0"),
+        ({"label_smoothing": 1.0}, "label_smoothing: is at least 0 and less than 1"),
+        ({"distillation": 1.5}, "distillation: is 0 to 1"),
+        ({"temperature": 0.0}, "temperature: is more than 0"),
+    ],
+)
+def test_bad_settings(change: dict, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        replace(SETTINGS, **change)
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (
+            {"epochs": 3},
+            r"epochs: is a setting; found epochs=3\. Fix: use one of method",
+        ),
+        ({"lr": "fast"}, "lr: is of type float; found 'fast'"),
+        ({"batch_size": 1.5}, "batch_size: is of type int"),
+        ({"seed": True}, "seed: is of type int"),
+    ],
+)
+def test_bad_settings_by_name(values: dict, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        make_settings(values)
+
+
+def test_settings_by_name() -> None:
+    assert make_settings({"lr": 1, "threads": 2}) == Settings(lr=1, threads=2)
+
+
+def test_balanced_cores_are_the_same_weight() -> None:
+    made = decompose(model(), {"fc1": {**LAYERS["fc1"]}})
+    layer = made.get_submodule("fc1")
+    assert isinstance(layer, FactorisedLayer)
+    before = layer.reconstruct().detach().clone()
+    with torch.no_grad():
+        layer.cores[0].mul_(10)
+        layer.cores[1].div_(10)
+    assert balanced(made) is made
+    norms = [core.norm().item() for core in layer.cores]
+    assert max(norms) == pytest.approx(min(norms))
+    torch.testing.assert_close(layer.reconstruct(), before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu() -> None:
+    found = run(device="cuda")
+    assert next(found.model.parameters()).is_cuda
+    assert found.accuracy["tuned"] > 40
+
+
+PARALLEL = """
+import sys
+sys.path[:0] = [{tests!r}, {here!r}]
+import torch
+torch.set_num_threads(1)
+from safetensors.torch import save_file
+from test_compression import SETTINGS, choose, dataset, model
+from dataclasses import replace
+from drawbar.sw.compress import parallel
+from drawbar.sw.compress.compression import compress_model
+
+plain = replace(SETTINGS, batch_size={batch}, dense_epochs=1, admm_epochs=2, tuning_epochs=1)
+torch.set_default_dtype(torch.float64)
+network = model()
+network.drop.p = 0.0
+with parallel.processes():
+    found = compress_model(network, choose, dataset(317), plain, folder={folder!r})
+    assert parallel.world() == {world}
+    rank = parallel.rank()
+save_file(found.model.state_dict(), {folder!r} + f"/rank{{rank}}.safetensors")
+"""
+
+
+def test_two_processes_do_what_one_does_with_twice_the_batch(tmp_path: Path) -> None:
+    """253 training samples, so that the last batch is ragged; noise and teacher included."""
+    from safetensors.torch import load_file
+
+    here = Path(__file__).parent
+    results = {}
+    for world, batch in ((1, 32), (2, 16)):
+        folder = tmp_path / str(world)
+        folder.mkdir()
+        script = folder / "train.py"
+        script.write_text(
+            PARALLEL.format(
+                tests=str(here.parents[1]), here=str(here), batch=batch, world=world,
+                folder=str(folder),
+            )
+        )  # fmt: skip
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={world}"]
+        done = subprocess.run(
+            [sys.executable, *(launch if world > 1 else []), str(script)],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results[world] = [load_file(folder / f"rank{rank}.safetensors") for rank in range(world)]
+    (one,), (first, second) = results[1], results[2]
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name])
+        torch.testing.assert_close(first[name], value, rtol=1e-6, atol=1e-8)
