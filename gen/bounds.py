@@ -11,7 +11,8 @@ from drawbar.gen.order import OrderSearch, Step
 def _operand_cycles(search: OrderSearch, step: Step) -> Fraction:
     config = search.config
     m, k, n = (search.size(indices) for indices in (step.rows, step.k, step.columns))
-    return max(
+    # A step with shared indices is so many products of its own.
+    return search.size(step.shared) * max(
         Fraction(m * k * n, config.multipliers),
         Fraction(k * n, config.lanes),
         Fraction(m * k, config.rows),
@@ -31,9 +32,9 @@ def operand_bound(search: OrderSearch) -> int:
     best = {search.all: Fraction(0)}
     for state in search.states:
         found = [
-            best[after] + _operand_cycles(search, step)
-            for after, step in search.steps(state)
-            if after in best
+            best[move.after] + _operand_cycles(search, search.step(state, move.group))
+            for move in search.moves(state)
+            if move.after in best
         ]
         if found:
             best[state] = min(found)
