@@ -150,6 +150,7 @@ class LinkExecutor(wiring.Component):
                 m.next = "Check"
 
             with m.State("Check"):
+                m.d.sync += report.eq(Mux(request.op == Op.IDENTIFY, self._identity(), counters))
                 m.next = "Answer"
                 with m.Switch(request.op):
                     with m.Case(Op.WRITE, Op.READ):
@@ -174,38 +175,31 @@ class LinkExecutor(wiring.Component):
                         with m.Else():
                             m.next = "Wait"
                     with m.Case(Op.STATUS):
-                        m.d.sync += [
-                            report.eq(counters),
-                            answer_length.eq(STATUS_BYTES),
-                        ]
+                        m.d.sync += answer_length.eq(STATUS_BYTES)
                     with m.Case(Op.IDENTIFY):
-                        m.d.sync += [
-                            report.eq(self._identity()),
-                            answer_length.eq(IDENTITY_BYTES),
-                        ]
+                        m.d.sync += answer_length.eq(IDENTITY_BYTES)
                     with m.Default():
                         m.d.sync += status.eq(Status.BAD_OP)
 
-            with m.State("Wait"), m.Switch(request.op):
-                with m.Case(Op.WRITE):
-                    m.d.comb += writer.start.eq(1)
-                    m.next = "Write"
-                with m.Case(Op.READ), m.If((space == Space.WORK) | idle):
-                    m.d.comb += [
-                        reader.start.eq(1),
-                        self.host.refresh.eq(1),
-                    ]
-                    m.d.sync += answer_length.eq(request.length)
-                    m.next = "Answer"
-                with m.Case(Op.RUN), m.If(~self.host.pending):
-                    m.d.comb += self.host.start.eq(1)
-                    m.next = "Answer"
-                with m.Case(Op.WAIT), m.If(Mux(of_pending, ~self.host.pending, idle)):
-                    m.d.sync += [
-                        report.eq(counters),
-                        answer_length.eq(STATUS_BYTES),
-                    ]
-                    m.next = "Answer"
+            with m.State("Wait"):
+                m.d.sync += report.eq(counters)
+                with m.Switch(request.op):
+                    with m.Case(Op.WRITE):
+                        m.d.comb += writer.start.eq(1)
+                        m.next = "Write"
+                    with m.Case(Op.READ), m.If((space == Space.WORK) | idle):
+                        m.d.comb += [
+                            reader.start.eq(1),
+                            self.host.refresh.eq(1),
+                        ]
+                        m.d.sync += answer_length.eq(request.length)
+                        m.next = "Answer"
+                    with m.Case(Op.RUN), m.If(~self.host.pending):
+                        m.d.comb += self.host.start.eq(1)
+                        m.next = "Answer"
+                    with m.Case(Op.WAIT), m.If(Mux(of_pending, ~self.host.pending, idle)):
+                        m.d.sync += answer_length.eq(STATUS_BYTES)
+                        m.next = "Answer"
 
             with m.State("Write"), m.If(writer.done):
                 m.next = "Answer"

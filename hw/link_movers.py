@@ -30,7 +30,7 @@ class ItemWriter(wiring.Component):
     -------
     start:
         Strobe: write ``length`` bytes of ``slot`` as items of ``2 ** item_log`` bytes, from item
-        ``item`` on. The five stay until ``done``.
+        ``item`` on. The four stay until ``done``; ``length`` is there a cycle before ``start``.
     slot_read, slot_address, slot_byte:
         Synchronous read port of the payload memory.
     write, address, write_data, write_ready:
@@ -77,10 +77,12 @@ class ItemWriter(wiring.Component):
         read_count = Signal(range(MAX_PAYLOAD + 1))
         active = Signal()
         final = Signal()
+        last = Signal.like(read_count)
+        m.d.sync += last.eq(self.length - 1)
         m.d.comb += [
             self.slot_read.eq(active & go),
             self.slot_address.eq(Cat(read_count[: clog2(MAX_PAYLOAD)], self.slot)),
-            final.eq(read_count == self.length - 1),
+            final.eq(read_count == last),
         ]
         with m.If(self.start):
             m.d.sync += [read_count.eq(0), active.eq(1)]

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from drawbar.gen.config import clog2
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD, SYNC, Op, Status
 from drawbar.hw.crc import Crc32c
+from drawbar.hw.delay import delayed
 from drawbar.hw.link_frames import BYTE, Request
 
 #: Bytes of a header from its operation on, and those of them that the device uses: op, seq,
@@ -124,10 +125,12 @@ class LinkReceiver(wiring.Component):
         new = Signal()
         duplicate = Signal()
         has_payload = Signal()
+        last = Signal.like(count)  # byte of the payload and its check
         m.d.comb += age.eq(expected - 1 - header.seq)
         m.d.sync += [
             new.eq((header.op == Op.IDENTIFY) | (header.seq == expected)),
             duplicate.eq(age < history),
+            last.eq(header.length + (CRC_BYTES - 1)),
             has_payload.eq(
                 (header.op == Op.WRITE) & (header.length != 0) & (header.length <= MAX_PAYLOAD)
             ),
@@ -206,7 +209,7 @@ class LinkReceiver(wiring.Component):
                 ]
                 with m.If(got):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == header.length + (CRC_BYTES - 1)):
+                    with m.If(count == last):
                         m.next = "Settle"
                 with m.Elif(silence):
                     m.next = "Hunt"
@@ -248,9 +251,12 @@ class LinkReceiver(wiring.Component):
             with m.Elif(history != self._window):
                 m.d.sync += history.eq(history + 1)
 
+        # Verdicts are late in their cycle; counting takes one of its own.
         m.d.sync += [
-            self.crc_errors.eq(self.crc_errors + bad_crc),
-            self.sequence_errors.eq(self.sequence_errors + bad_sequence),
+            self.crc_errors.eq(self.crc_errors + delayed(m, bad_crc, 1, "bad_crc")),
+            self.sequence_errors.eq(
+                self.sequence_errors + delayed(m, bad_sequence, 1, "bad_sequence")
+            ),
         ]
         m.d.comb += [
             self.slot_address.eq(Cat(count[: clog2(MAX_PAYLOAD)], slot)),

@@ -41,6 +41,8 @@ class LinkTransmitter(wiring.Component):
         header = Signal(_CHECKED_HEADER * BYTE)
         length = Signal.like(self.response.payload.length)
         count = Signal.like(length)
+        last = Signal.like(length)
+        m.d.sync += last.eq(length - 1)
         sent = Signal()
 
         m.d.comb += [
@@ -97,7 +99,7 @@ class LinkTransmitter(wiring.Component):
                     self.payload.ready.eq(self.tx.ready),
                     crc.enable.eq(sent),
                 ]
-                with m.If(sent & (count == length - 1)):
+                with m.If(sent & (count == last)):
                     m.d.sync += count.eq(0)
                     m.next = "Payload check"
 
