@@ -10,10 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from drawbar.gen.config import EngineConfig, load_config
-from drawbar.gen.container import write_container
 from drawbar.gen.errors import InputError, NetworkError
 from drawbar.gen.model_file import save_model
 from drawbar.plots import plot_training
@@ -28,7 +25,6 @@ Report = Callable[[str, int, int], None]
 #: Sections and entries of a configuration file.
 KEYS = {"model", "data", "target", "layers", "training"}
 TARGET_KEYS = {"compression", "cycles", "engine"}
-MAGIC, FORMAT_VERSION = "drawbar-weights", 1
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ def compress(
             found.model, found.accuracy, _layer_rows(found, module), found.history
         )
         if folder is not None and parallel.rank() == 0:
-            write_folder(result, found, Path(folder), command or _call(data, method, settings))
+            write_folder(result, Path(folder), command or _call(data, method, settings))
     return result
 
 
@@ -220,7 +216,7 @@ def _layer_rows(found: Compressed, dense: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def write_folder(result: CompressionResult, found: Compressed, folder: Path, command: str) -> None:
+def write_folder(result: CompressionResult, folder: Path, command: str) -> None:
     """Write a result folder: ``weights.safetensors`` (every tensor, and each layer's structure),
     ``model.safetensors`` (for ``drawbar compile``, where the compiler can run the model),
     ``result.json``, ``layers.txt``, ``curves.png``, and ``command.txt``.
@@ -233,20 +229,11 @@ def write_folder(result: CompressionResult, found: Compressed, folder: Path, com
         Matplotlib is missing; everything else is there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = found.model.state_dict()
-    write_container(
-        folder / "weights.safetensors",
-        what="weights",
-        magic=MAGIC,
-        arrays={name: np.asarray(tensor.detach().cpu()) for name, tensor in state.items()},
-        description={
-            "format_version": FORMAT_VERSION,
-            "specs": {name: spec.as_dict() for name, spec in found.specs.items()},
-        },
-    )
+    weights = import_module("drawbar.sw.compress.weights_file")
+    weights.save_weights(result.model, folder / "weights.safetensors")
     lowering = import_module("drawbar.sw.compress.lowering")
     try:
-        save_model(lowering.lower(found.model, folder.name), folder / "model.safetensors")
+        save_model(lowering.lower(result.model, folder.name), folder / "model.safetensors")
         compiled = "model.safetensors: for drawbar compile"
     except NetworkError as error:
         compiled = f"no model.safetensors: {error}"

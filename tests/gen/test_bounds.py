@@ -22,9 +22,9 @@ LARGE = PRESETS["large"]
 def every_order(search: OrderSearch, absorbed: int = 0) -> Iterator[list[Step]]:
     if absorbed == search.all:
         yield []
-    for after, step in search.steps(absorbed):
-        for rest in every_order(search, after):
-            yield [step, *rest]
+    for move in search.moves(absorbed):
+        for rest in every_order(search, move.after):
+            yield [search.step(absorbed, move.group), *rest]
 
 
 def cycles(search: OrderSearch, order: list[Step], rows: int, lanes: int) -> float:

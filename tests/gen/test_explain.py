@@ -70,13 +70,19 @@ def test_it_adds_up(model: Model, batch: int) -> None:
         (5, 600, 16, "ragged rows"),
         (16, 600, 5, "ragged lanes"),
         (64, 2, 64, "drain"),
-        (4, 4, 4, "descriptor"),
+        (4, 4, 4, "pipeline"),
     ],
 )
 def test_what_limits_a_stage(rows: int, k: int, columns: int, limit: str) -> None:
     config = EngineConfig(rows=4, lanes=4, core_depth=4096, work_depth=1 << 14)
     (stage,) = one_stage(rows, k, columns, config).stages
     assert stage.limit == limit
+
+
+def test_long_descriptors_limit_a_stage() -> None:
+    config = EngineConfig(rows=1, lanes=4, k_loops=4, row_loops=4, column_loops=6)
+    (stage,) = one_stage(1, 2, 4, config).stages
+    assert stage.limit == "descriptor"
 
 
 def test_the_orders_that_lost_to_the_best_plan_of_fc6() -> None:
