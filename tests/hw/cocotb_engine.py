@@ -329,7 +329,8 @@ async def transfers_cost_a_program_nothing(dut) -> None:
         words = len(stages) * descriptor_words(config)
         address = rng.randint(0, config.program_depth - words)
         await host.load_program(stages, address)
-        traffic = Traffic(host, stages, address, rng=rng, writes=rng.choice((0.0, 0.5, 1.0)))
+        writes = rng.choice((0.0, 0.5, 1.0)) if n else 1.0
+        traffic = Traffic(host, stages, address, rng=rng, writes=writes)
         host.traffic = traffic
         for _ in range(2):
             await host.run(address)
