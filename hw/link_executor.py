@@ -122,6 +122,7 @@ class LinkExecutor(wiring.Component):
 
         counters = self._counters(request)
         idle = Signal()
+        sending, taken = Signal(), Signal()
         of_pending = request.address[:1] == WAIT_PENDING
         m.d.comb += idle.eq(~self.host.running & ~self.host.pending)
 
@@ -211,22 +212,26 @@ class LinkExecutor(wiring.Component):
                         m.d.comb += self.release.eq(request.reason == 0)
                         m.next = "Take"
                     with m.Else():
+                        m.d.sync += sending.eq(1)
                         m.next = "Payload"
 
-            with m.State("Payload"):
-                m.d.comb += [
-                    self.payload.valid.eq(Mux(reads, reader.bytes_out.valid, 1)),
-                    self.payload.payload.eq(Mux(reads, reader.bytes_out.payload, report[:BYTE])),
-                    reader.bytes_out.ready.eq(reads & self.payload.ready),
-                ]
-                with m.If(self.payload.valid & self.payload.ready):
-                    m.d.sync += [
-                        report.eq(report[BYTE:]),
-                        answer_length.eq(answer_length - 1),
-                    ]
-                    with m.If(answer_length == 1):
-                        m.d.comb += self.release.eq(1)
-                        m.next = "Take"
+            with m.State("Payload"), m.If(taken & (answer_length == 1)):
+                m.d.comb += self.release.eq(1)
+                m.d.sync += sending.eq(0)
+                m.next = "Take"
+
+        # A register of its own for the last state, as all of the report hangs on it.
+        m.d.comb += [
+            self.payload.valid.eq(sending & (~reads | reader.bytes_out.valid)),
+            self.payload.payload.eq(Mux(reads, reader.bytes_out.payload, report[:BYTE])),
+            reader.bytes_out.ready.eq(sending & reads & self.payload.ready),
+            taken.eq(self.payload.valid & self.payload.ready),
+        ]
+        with m.If(taken):
+            m.d.sync += [
+                report.eq(report[BYTE:]),
+                answer_length.eq(answer_length - 1),
+            ]
 
         m.d.comb += [
             self.release_slot.eq(request.seq),

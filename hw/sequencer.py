@@ -109,10 +109,12 @@ class Sequencer(wiring.Component):
             m.d.comb += self.take.eq(1)
             m.d.sync += left.eq(self.fetched_descriptor.wait)
             with m.If(self.fetched_descriptor.wait == 0):
+                m.d.sync += self.issue_load.eq(1)
                 m.next = "LOAD"
             with m.Else():
                 m.next = "WAIT"
 
+        m.d.sync += self.issue_load.eq(0)
         with m.FSM(name="issue_side"):
             with m.State("IDLE"), m.If(self.begin):
                 m.d.sync += self.running.eq(1)
@@ -124,9 +126,9 @@ class Sequencer(wiring.Component):
             with m.State("WAIT"):
                 m.d.sync += left.eq(left - 1)
                 with m.If(left == 1):
+                    m.d.sync += self.issue_load.eq(1)
                     m.next = "LOAD"
             with m.State("LOAD"):
-                m.d.comb += self.issue_load.eq(1)
                 m.next = "ISSUE"
             with m.State("ISSUE"), m.If(ended):
                 with m.If(self.issue_descriptor.last):
