@@ -66,7 +66,7 @@ def multiplications(spec: Spec, samples: int) -> int:
     return total
 
 
-@pytest.mark.parametrize("modes_in", [(64, 2), (2, 64), (16, 8), (32, 4)])
+@pytest.mark.parametrize("modes_in", [(64, 2), (8, 16), (16, 8), (32, 4)])
 @pytest.mark.parametrize("format", ["tensor_train", "tensor_ring", "cp"])
 def test_the_order_is_the_best_of_all_orders(
     format: str, modes_in: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
