@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import drawbar
-from drawbar.gen.cli import bench, demo, doctor, explain, fuzz, models
+from drawbar.gen.cli import bench, build, demo, doctor, explain, fuzz, models
 
 app = typer.Typer(
     name="drawbar",
@@ -45,6 +45,7 @@ demo.register(app)
 models.register(app)
 explain.register(app)
 bench.register(app)
+build.register(app)
 fuzz.register(app)
 doctor.register(app)
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drawbar.api import compile, generate, golden, load_model, open, plan
+    from drawbar.bitstream import build
+    from drawbar.boards import list_boards, program
     from drawbar.demo import run_demo
     from drawbar.fuzz import Mismatch, replay_case, run_fuzz
     from drawbar.gen.artefact import Artefact
@@ -37,16 +39,19 @@ __all__ = [
     "Mismatch",
     "Model",
     "bench",
+    "build",
     "check_plot",
     "compile",
     "generate",
     "golden",
+    "list_boards",
     "load_config",
     "load_model",
     "open",
     "plan",
     "plot_explanation",
     "plot_stages",
+    "program",
     "replay_case",
     "run_demo",
     "run_fuzz",
@@ -65,16 +70,19 @@ _PLACES = {
     "Mismatch": ("drawbar.fuzz", "Mismatch"),
     "Model": ("drawbar.gen.network", "Model"),
     "bench": ("drawbar.suites", "run_suite"),
+    "build": ("drawbar.bitstream", "build"),
     "check_plot": ("drawbar.plots", "check_plot"),
     "compile": ("drawbar.api", "compile"),
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),
+    "list_boards": ("drawbar.boards", "list_boards"),
     "load_config": ("drawbar.gen.config", "load_config"),
     "load_model": ("drawbar.api", "load_model"),
     "open": ("drawbar.api", "open"),
     "plan": ("drawbar.api", "plan"),
     "plot_explanation": ("drawbar.plots", "plot_explanation"),
     "plot_stages": ("drawbar.plots", "plot_stages"),
+    "program": ("drawbar.boards", "program"),
     "replay_case": ("drawbar.fuzz", "replay_case"),
     "run_demo": ("drawbar.demo", "run_demo"),
     "run_fuzz": ("drawbar.fuzz", "run_fuzz"),

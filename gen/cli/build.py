@@ -1,0 +1,139 @@
+"""build, program, boards: a bitstream for a board, and onto it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import drawbar
+from drawbar.gen.cli.output import (
+    Json,
+    console,
+    exact,
+    phase_bar,
+    print_json,
+    progress_bars,
+    reporting,
+    table,
+)
+
+BoardName = Annotated[
+    str, typer.Option("--board", help="Board: a name (drawbar boards lists them) or a TOML file.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command("build")(build)
+    app.command("program")(program)
+    app.command("boards")(boards)
+
+
+def build(
+    board: BoardName,
+    model: Annotated[
+        Path | None, typer.Option(help="Artefact that it shall run: its engine is built.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine preset or TOML file; default: the artefact's, or the board's."),
+    ] = None,
+    fmax: Annotated[float | None, typer.Option(help="Clock in MHz; default: the engine's.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of place-and-route to try.")] = 1,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 1,
+    cap: Annotated[
+        float | None,
+        typer.Option(min=1.0, help="Seconds for all seeds together; late ones are stopped."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Seeds at a time; default: one for each processor.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler that places and routes.")
+    ] = None,
+    router: Annotated[
+        str, typer.Option(help="nextpnr's router: router2, or router1 (slower, tighter).")
+    ] = "router2",
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to; default: build/BOARD.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Build a bitstream that meets timing, with a report as JSON and HTML.
+
+    A build that misses its clock fails, names the slowest path, and leaves nothing to flash. The
+    same seed gives the same bytes. Native yosys and nextpnr are used where they are on PATH and new
+    enough, the YoWASP wheels otherwise.
+    """
+    with reporting(json):
+        with progress_bars() as bars:
+            report = drawbar.build(
+                board,
+                model=model,
+                engine=engine,
+                fmax=fmax,
+                seeds=seeds,
+                first_seed=first_seed,
+                cap=cap,
+                workers=workers,
+                scheduler=scheduler,
+                router=router,
+                out=out,
+                progress=phase_bar(bars, f"build {board}"),
+            )
+        if json:
+            print_json(report.as_dict())
+            return
+        view = table(f"{report.board}: {report.device}", "what", ">value")
+        view.add_row("clock", f"{report.clock_mhz:g} MHz")
+        view.add_row("fastest clock, nextpnr's estimate", f"{report.fmax_mhz:.2f} MHz")
+        for kind, available in report.available.items():
+            used = getattr(report, kind)
+            view.add_row(kind, f"{exact(used)} of {exact(available)}")
+        view.add_row("seed", str(report.seed))
+        view.add_row("wall time", f"{report.wall_s:.0f} s")
+        for name, version in report.toolchain.items():
+            view.add_row(name, version)
+        view.add_row("configuration hash", report.config_hash)
+        view.caption = report.caveat
+        view.caption_justify = "left"
+        console.print(view)
+        console.print(f"{report.bitstream}, report.html and engine.toml beside it", soft_wrap=True)
+
+
+def program(
+    board: BoardName,
+    file: Annotated[Path, typer.Argument(help="Bitstream, as drawbar build writes it.")],
+    flash: Annotated[
+        bool, typer.Option("--flash", help="Into the flash, to stay; default: until power-off.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Load a bitstream into a board, with openFPGALoader."""
+    with reporting(json):
+        command = drawbar.program(board, file, flash=flash)
+        if json:
+            print_json({"board": board, "file": str(file), "command": command})
+        else:
+            console.print(f"{file} is in {board}", soft_wrap=True)
+
+
+def boards(json: Json = False) -> None:
+    """List the boards: their chips, and the engine that each gets by default."""
+    with reporting(json):
+        rows = drawbar.list_boards()
+        if json:
+            print_json(rows)
+            return
+        view = table("Boards", "board", "chip", ">LUT", ">DSP", ">block RAM", "engine", ">MHz")
+        for row in rows:
+            view.add_row(
+                row["board"],
+                row["device"] or "any",
+                *(exact(row[kind]) if row["device"] else "" for kind in ("luts", "dsps", "brams")),
+                f"{row['engine']}: {row['rows']} x {row['lanes']}",
+                f"{row['clock_mhz']:g}",
+            )
+        console.print(view)
