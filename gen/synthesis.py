@@ -26,6 +26,7 @@ __all__ = [
     "Routed",
     "Timing",
     "pack",
+    "packed_resources",
     "place_and_route",
     "synthesise",
 ]
@@ -223,6 +224,33 @@ def place_and_route(
         return Routed(job, (place / family.routed_name).read_bytes(), timing)
 
 
+def packed_resources(job: RouteJob, *, beat: Beat | None = None) -> dict[str, int]:
+    """How much of each of ``RESOURCES`` a netlist takes, as nextpnr packs it; nothing is placed,
+    and it need not fit.
+
+    Raises
+    ------
+    ToolError:
+        nextpnr is missing or fails.
+    """
+    family = FAMILIES[job.family]
+    part = family.parts[job.part]
+    with tempfile.TemporaryDirectory(prefix="drawbar-packed-") as folder:
+        place = Path(folder)
+        (place / _NETLIST).write_bytes(job.netlist)
+        arguments = [
+            *family.route_arguments(part, job.package, job.speed),
+            *family.constraint_arguments(""),
+            *("--json", _NETLIST, "--report", _REPORT, "--pack-only"),
+        ]
+        run_tool(family.router, arguments, place, timeout=_PACK_TIMEOUT, beat=beat)
+        found = _json(place / _REPORT, family.router)["utilization"]
+    return {
+        kind: sum(int(found[name]["used"]) for name in family.resources[kind] if name in found)
+        for kind in RESOURCES
+    }
+
+
 def pack(routed: Routed) -> bytes:
     """The bitstream of a routed design; the same design gives the same bytes.
 
@@ -266,7 +294,7 @@ def _timing(report: dict, target_mhz: float, status: int, seconds: float) -> Tim
         used={name: int(entry["used"]) for name, entry in resources.items()},
         available={name: int(entry["available"]) for name, entry in resources.items()},
         path=ends,
-        through=tuple(dict.fromkeys([ends[0], *names])),
+        through=tuple(dict.fromkeys(name for name in (ends[0], *names) if name)),
         logic_ns=sum(s["delay"] for s in steps if s["type"] != "routing"),
         routing_ns=sum(s["delay"] for s in steps if s["type"] == "routing"),
         levels=sum(s["type"] == "logic" for s in steps),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drawbar.gen.fpga.family import Family, Part, Pin
+from drawbar.gen.fpga.family import Family, Part, Pin, blocks, lut_ram_cost
 from drawbar.gen.fpga.pll import PllLimits
 
 #: ECP5 and ECP5-5G Family Data Sheet (FPGA-DS-02012), table of sysCLOCK PLL timing; dividers:
@@ -19,6 +19,10 @@ _PLL = PllLimits(
     vco_mhz=(400, 800),
     clock_mhz=(3.125, 400),
 )
+#: Bits and words that a block can have, and what yosys reckons for one block (found by trial:
+#: tests/gen/fpga/test_fit.py has the memories on either side).
+_BRAM_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+_BRAM_COST = 137
 
 
 class Ecp5(Family):
@@ -83,7 +87,8 @@ class Ecp5(Family):
         return "\n".join(lines) + "\n"
 
     def brams_of(self, width: int, depth: int) -> int:
-        return 0
+        whole = blocks(width, depth, _BRAM_SHAPES)
+        return 0 if lut_ram_cost(width, depth) < _BRAM_COST * whole else whole
 
 
 ECP5 = Ecp5()

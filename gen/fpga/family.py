@@ -117,5 +117,20 @@ class Family(ABC):
     @abstractmethod
     def brams_of(self, width: int, depth: int) -> int:
         """Blocks of RAM that synthesis takes for one simple dual-port memory; 0: it is made of
-        look-up tables.
+        look-up tables or flip-flops.
         """
+
+
+def blocks(width: int, depth: int, shapes: Sequence[tuple[int, int]]) -> int:
+    """Least number of blocks side by side and on top of each other, all in one of the shapes
+    ``(bits, words)`` that a block can have.
+    """
+    return min(-(-width // bits) * -(-depth // words) for bits, words in shapes)
+
+
+def lut_ram_cost(width: int, depth: int) -> float:
+    """What yosys reckons for a memory of cells of 16 words of 4 bits, the LUT RAM of ECP5 and
+    Gowin: 4 for each cell, and half of one for each bit that is chosen from two cells.
+    """
+    columns, rows = -(-width // 4), -(-depth // 16)
+    return 4 * columns * rows + width * (rows - 1) / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drawbar.gen.fpga.family import Family, Part, Pin
+from drawbar.gen.fpga.family import Family, Part, Pin, blocks, lut_ram_cost
 from drawbar.gen.fpga.pll import PllLimits
 
 #: Datasheets of the two series (DS117 and DS226), PLL switching characteristics; dividers: Clock
@@ -34,6 +34,10 @@ _LIMITS = {
 }
 #: Of the tools: the family that yosys maps for, and the database of nextpnr and Apicula.
 _SERIES = {"GW1NR-9C": ("gw1n", "GW1N-9C"), "GW2AR-18C": ("gw2a", "GW2A-18C")}
+#: Bits and words that a block can have, and what yosys reckons for one block (found by trial:
+#: tests/gen/fpga/test_fit.py has the memories on either side).
+_BRAM_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+_BRAM_COST = 137
 
 
 class Gowin(Family):
@@ -111,7 +115,8 @@ class Gowin(Family):
         return "\n".join(lines) + "\n"
 
     def brams_of(self, width: int, depth: int) -> int:
-        return 0
+        whole = blocks(width, depth, _BRAM_SHAPES)
+        return 0 if lut_ram_cost(width, depth) < _BRAM_COST * whole else whole
 
 
 GOWIN = Gowin()

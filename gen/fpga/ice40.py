@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from drawbar.gen.fpga.family import Family, Part, Pin
+from drawbar.gen.fpga.family import Family, Part, Pin, blocks
 from drawbar.gen.fpga.pll import PllLimits
 
 #: iCE40 UltraPlus Family Data Sheet (FPGA-DS-02008), table of sysCLOCK PLL timing; dividers: iCE40
@@ -19,6 +19,10 @@ _PLL = PllLimits(
     vco_mhz=(533, 1066),
     clock_mhz=(16, 275),
 )
+#: Bits and words that a block can have; yosys takes flip-flops where it needs fewer than this for
+#: each block that it saves.
+_BRAM_SHAPES = ((16, 256), (8, 512), (4, 1024), (2, 2048))
+_BITS_PER_BRAM = 96
 
 
 class Ice40(Family):
@@ -84,7 +88,8 @@ class Ice40(Family):
         return "\n".join(lines) + "\n"
 
     def brams_of(self, width: int, depth: int) -> int:
-        return 0
+        whole = blocks(width, depth, _BRAM_SHAPES)
+        return 0 if width * depth < _BITS_PER_BRAM * whole else whole
 
 
 ICE40 = Ice40()

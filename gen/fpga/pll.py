@@ -64,7 +64,9 @@ def _within(hz: Fraction, limits: tuple[float, float]) -> bool:
 
 
 def all_settings(limits: PllLimits, input_hz: int) -> Iterator[PllSettings]:
-    """Every legal setting for an oscillator."""
+    """Legal settings for an oscillator: every one, but of those that differ in nothing but the
+    VCO's frequency only the fastest.
+    """
     if not _within(Fraction(input_hz), limits.input_mhz):
         return
     for reference in limits.reference:
@@ -72,15 +74,20 @@ def all_settings(limits: PllLimits, input_hz: int) -> Iterator[PllSettings]:
         if not _within(detector, limits.detector_mhz):
             continue
         for feedback in limits.feedback:
-            for output in limits.output:
-                if limits.feedback_after_output:
-                    clock = detector * feedback
-                    vco = clock * output
-                else:
-                    vco = detector * feedback
-                    clock = vco / output
-                if _within(vco, limits.vco_mhz) and _within(clock, limits.clock_mhz):
-                    yield PllSettings(reference, feedback, output, input_hz, clock, vco)
+            fed_back = detector * feedback
+            if limits.feedback_after_output:
+                if not _within(fed_back, limits.clock_mhz):
+                    continue
+                fastest = int(limits.vco_mhz[1] * 1_000_000 / fed_back)
+                output = max((o for o in limits.output if o <= fastest), default=0)
+                if _within(fed_back * output, limits.vco_mhz):
+                    vco = fed_back * output
+                    yield PllSettings(reference, feedback, output, input_hz, fed_back, vco)
+            elif _within(fed_back, limits.vco_mhz):
+                for output in limits.output:
+                    if _within(fed_back / output, limits.clock_mhz):
+                        clock = fed_back / output
+                        yield PllSettings(reference, feedback, output, input_hz, clock, fed_back)
 
 
 def nearest_clocks(limits: PllLimits, input_hz: int, clock_hz: int) -> list[Fraction]:

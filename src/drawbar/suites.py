@@ -14,7 +14,7 @@ import numpy as np
 
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
-from drawbar.hardware_suites import area_suite, timing_suite
+from drawbar.hardware_suites import area_suite, cells_suite, timing_suite
 from drawbar.layer_suites import (
     FC6,
     BuildProgress,
@@ -115,6 +115,9 @@ SUITES: dict[str, Suite] = {
     ),
     "timing": Suite(
         timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", False, ()
+    ),
+    "cells": Suite(
+        cells_suite, "cells of eight engines on three families, beside the estimate", False, ()
     ),
     "area": Suite(area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", False, ("engine",)),
 }
