@@ -177,6 +177,16 @@ def synthesise(
         return Netlist((place / _NETLIST).read_bytes(), Area(cells, seconds))
 
 
+def _write_job(job: RouteJob, folder: Path) -> str:
+    """Write a job's netlist and pins; returns the name of the file of pins, empty for none."""
+    (folder / _NETLIST).write_bytes(job.netlist)
+    if not job.constraints:
+        return ""
+    name = _PINS + FAMILIES[job.family].constraints_suffix
+    (folder / name).write_text(job.constraints)
+    return name
+
+
 def place_and_route(
     job: RouteJob, *, timeout: float = PLACE_TIMEOUT, beat: Beat | None = None
 ) -> Routed:
@@ -193,13 +203,10 @@ def place_and_route(
     part = family.parts[job.part]
     with tempfile.TemporaryDirectory(prefix="drawbar-route-") as folder:
         place = Path(folder)
-        (place / _NETLIST).write_bytes(job.netlist)
-        pins = ""
-        if job.constraints:
-            pins = _PINS + family.constraints_suffix
-            (place / pins).write_text(job.constraints)
+        pins = _write_job(job, place)
         arguments = [
             *family.route_arguments(part, job.package, job.speed),
+            *family.output_arguments(),
             *family.constraint_arguments(pins),
             *("--json", _NETLIST, "--report", _REPORT, "--router", job.router),
             *("--freq", f"{job.target_mhz:g}", "--seed", str(job.seed)),
@@ -237,10 +244,9 @@ def packed_resources(job: RouteJob, *, beat: Beat | None = None) -> dict[str, in
     part = family.parts[job.part]
     with tempfile.TemporaryDirectory(prefix="drawbar-packed-") as folder:
         place = Path(folder)
-        (place / _NETLIST).write_bytes(job.netlist)
         arguments = [
             *family.route_arguments(part, job.package, job.speed),
-            *family.constraint_arguments(""),
+            *family.constraint_arguments(_write_job(job, place)),
             *("--json", _NETLIST, "--report", _REPORT, "--pack-only"),
         ]
         run_tool(family.router, arguments, place, timeout=_PACK_TIMEOUT, beat=beat)

@@ -1,4 +1,4 @@
-"""build, program, boards: a bitstream for a board, and onto it."""
+"""build, program, boards, explore: a bitstream for a board, onto it, and which one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from drawbar.gen.cli.output import (
     Json,
     console,
     exact,
+    percent,
     phase_bar,
     print_json,
     progress_bars,
     reporting,
+    step_bar,
     table,
 )
 
@@ -29,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command("build")(build)
     app.command("program")(program)
     app.command("boards")(boards)
+    app.command("explore")(explore)
 
 
 def build(
@@ -86,12 +89,16 @@ def build(
         if json:
             print_json(report.as_dict())
             return
+        if report.verilog is not None:
+            console.print(f"{report.verilog}, its manifest and .sdc beside it", soft_wrap=True)
+            return
         view = table(f"{report.board}: {report.device}", "what", ">value")
         view.add_row("clock", f"{report.clock_mhz:g} MHz")
         view.add_row("fastest clock, nextpnr's estimate", f"{report.fmax_mhz:.2f} MHz")
         for kind, available in report.available.items():
             used = getattr(report, kind)
-            view.add_row(kind, f"{exact(used)} of {exact(available)}")
+            expected = report.estimate[kind]
+            view.add_row(kind, f"{exact(used)} of {exact(available)} ({exact(expected)} estimated)")
         view.add_row("seed", str(report.seed))
         view.add_row("wall time", f"{report.wall_s:.0f} s")
         for name, version in report.toolchain.items():
@@ -135,5 +142,92 @@ def boards(json: Json = False) -> None:
                 *(exact(row[kind]) if row["device"] else "" for kind in ("luts", "dsps", "brams")),
                 f"{row['engine']}: {row['rows']} x {row['lanes']}",
                 f"{row['clock_mhz']:g}",
+            )
+        console.print(view)
+
+
+def estimate_on_board(
+    board: str,
+    model: Path | None,
+    *,
+    engine: str | None,
+    fmax: float | None,
+    batch: int,
+    minimise: str,
+    json: bool,
+) -> None:
+    """``drawbar estimate --board``: what the chip has and the engine takes, and the speed."""
+    facts = drawbar.estimate(board, model, engine=engine, fmax=fmax, batch=batch, minimise=minimise)
+    if json:
+        print_json(facts)
+        return
+    view = table(
+        f"{facts['engine']}, {facts['rows']} x {facts['lanes']}, on {facts['board']} "
+        f"({facts['device']})",
+        "what",
+        ">value",
+    )
+    for kind, available in facts["available"].items():
+        error = facts["model_error"].get(kind)
+        note = "exact" if error is None else f"model, within {percent(error)} of its calibration"
+        view.add_row(f"{kind} ({note})", f"{exact(facts[kind])} of {exact(available)}")
+    if "cycles" in facts:
+        view.add_row("cycles a run (exact)", exact(facts["cycles"]))
+        view.add_row(
+            f"inferences a second at {facts['clock_mhz']:g} MHz, link apart",
+            f"{facts['inferences_per_s']:,.1f}",
+        )
+        view.add_row("compute time a run", f"{1e3 * facts['compute_s']:.3f} ms")
+        view.add_row(
+            f"link time a run at {exact(facts['baud'])} baud", f"{1e3 * facts['link_s']:.3f} ms"
+        )
+        view.add_row(
+            "inferences a second, link included", f"{facts['inferences_per_s_with_link']:,.1f}"
+        )
+    console.print(view)
+
+
+def explore(
+    board: BoardName,
+    model: Annotated[Path, typer.Option(help="Model file (.safetensors).")],
+    batch: Annotated[
+        int, typer.Option(min=1, help="Samples that one run of the program takes.")
+    ] = 1,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw all engines and the front: .svg, .png or .pdf.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Plan a model on many engines that fit a board, and show the Pareto front.
+
+    Rows, lanes, data width and the split of block RAM are swept; nothing is built. Cycles and block
+    RAM are exact, look-up tables are a model's, and the clock is that of the board's own engine.
+    """
+    with reporting(json):
+        if plot is not None:
+            drawbar.check_plot(plot)
+        with progress_bars() as bars:
+            rows = drawbar.explore(board, model, batch=batch, report=step_bar(bars))
+        if plot is not None:
+            drawbar.plot_pareto(rows, f"{model.name} on {board}", plot)
+        if json:
+            print_json(rows)
+            return
+        front = [row for row in rows if row["pareto"]]
+        view = table(
+            f"Pareto front of {len(rows)} engines on {board}",
+            "engine",
+            ">cycles",
+            ">inferences/s",
+            ">LUT",
+            ">DSP",
+            ">block RAM",
+        )
+        for row in front:
+            view.add_row(
+                row["engine"],
+                exact(row["cycles"]),
+                f"{row['inferences_per_s']:,.1f}",
+                *(exact(row[kind]) for kind in ("luts", "dsps", "brams")),
             )
         console.print(view)

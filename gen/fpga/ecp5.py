@@ -68,7 +68,10 @@ class Ecp5(Family):
         return "synth_ecp5"
 
     def route_arguments(self, part: Part, package: str, speed: str) -> list[str]:
-        return [part.option, "--package", package, "--speed", speed, "--textcfg", self.routed_name]
+        return [part.option, "--package", package, "--speed", speed]
+
+    def output_arguments(self) -> list[str]:
+        return ["--textcfg", self.routed_name]
 
     def constraint_arguments(self, name: str) -> list[str]:
         return ["--lpf", name] if name else ["--lpf-allow-unconstrained"]

@@ -103,6 +103,10 @@ class Family(ABC):
         """nextpnr's arguments for a part; netlist, clock, seed and report are added."""
 
     @abstractmethod
+    def output_arguments(self) -> list[str]:
+        """nextpnr's arguments to write ``routed_name``."""
+
+    @abstractmethod
     def constraint_arguments(self, name: str) -> list[str]:
         """nextpnr's arguments for the file of pins, or ("" as name) for pins left to it."""
 

@@ -88,11 +88,10 @@ class Gowin(Family):
 
     def route_arguments(self, part: Part, package: str, speed: str) -> list[str]:
         series = _SERIES[part.name][1]
-        return [
-            *("--device", part.option),
-            *("--vopt", f"family={series}"),
-            *("--write", self.routed_name),
-        ]
+        return ["--device", part.option, "--vopt", f"family={series}"]
+
+    def output_arguments(self) -> list[str]:
+        return ["--write", self.routed_name]
 
     def constraint_arguments(self, name: str) -> list[str]:
         return ["--vopt", f"cst={name}"] if name else []

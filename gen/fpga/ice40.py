@@ -71,7 +71,10 @@ class Ice40(Family):
         return "synth_ice40 -device u -dsp -spram"
 
     def route_arguments(self, part: Part, package: str, speed: str) -> list[str]:
-        return [part.option, "--package", package, "--asc", self.routed_name]
+        return [part.option, "--package", package]
+
+    def output_arguments(self) -> list[str]:
+        return ["--asc", self.routed_name]
 
     def constraint_arguments(self, name: str) -> list[str]:
         return ["--pcf", name] if name else ["--pcf-allow-unconstrained"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drawbar.api import compile, generate, golden, load_model, open, plan
-    from drawbar.bitstream import build
+    from drawbar.bitstream import BuildReport, build
     from drawbar.boards import list_boards, program
     from drawbar.demo import run_demo
     from drawbar.fuzz import Mismatch, replay_case, run_fuzz
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
     from drawbar.gen.errors import DrawbarError
     from drawbar.gen.network import ContractionNetwork, Model
-    from drawbar.plots import check_plot, plot_explanation, plot_stages
+    from drawbar.plots import check_plot, plot_explanation, plot_pareto, plot_stages
     from drawbar.sim.tools import tool_report
+    from drawbar.sizing import estimate, explore
     from drawbar.suites import SUITES
     from drawbar.suites import run_suite as bench
     from drawbar.sw.driver import Device
@@ -32,6 +33,7 @@ __all__ = [
     "PRESETS",
     "SUITES",
     "Artefact",
+    "BuildReport",
     "ContractionNetwork",
     "Device",
     "DrawbarError",
@@ -42,6 +44,8 @@ __all__ = [
     "build",
     "check_plot",
     "compile",
+    "estimate",
+    "explore",
     "generate",
     "golden",
     "list_boards",
@@ -50,6 +54,7 @@ __all__ = [
     "open",
     "plan",
     "plot_explanation",
+    "plot_pareto",
     "plot_stages",
     "program",
     "replay_case",
@@ -63,6 +68,7 @@ _PLACES = {
     "PRESETS": ("drawbar.gen.config", "PRESETS"),
     "SUITES": ("drawbar.suites", "SUITES"),
     "Artefact": ("drawbar.gen.artefact", "Artefact"),
+    "BuildReport": ("drawbar.bitstream", "BuildReport"),
     "ContractionNetwork": ("drawbar.gen.network", "ContractionNetwork"),
     "Device": ("drawbar.sw.driver", "Device"),
     "DrawbarError": ("drawbar.gen.errors", "DrawbarError"),
@@ -73,6 +79,8 @@ _PLACES = {
     "build": ("drawbar.bitstream", "build"),
     "check_plot": ("drawbar.plots", "check_plot"),
     "compile": ("drawbar.api", "compile"),
+    "estimate": ("drawbar.sizing", "estimate"),
+    "explore": ("drawbar.sizing", "explore"),
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),
     "list_boards": ("drawbar.boards", "list_boards"),
@@ -81,6 +89,7 @@ _PLACES = {
     "open": ("drawbar.api", "open"),
     "plan": ("drawbar.api", "plan"),
     "plot_explanation": ("drawbar.plots", "plot_explanation"),
+    "plot_pareto": ("drawbar.plots", "plot_pareto"),
     "plot_stages": ("drawbar.plots", "plot_stages"),
     "program": ("drawbar.boards", "program"),
     "replay_case": ("drawbar.fuzz", "replay_case"),

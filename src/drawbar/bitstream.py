@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.errors import ArtefactError, ConfigError, TimingError, ToolError
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.family import RESOURCES
+from drawbar.gen.fpga.fit import check_fit
 from drawbar.plots import check_plot
 from drawbar.sweep import Attempt, sweep
 
@@ -39,7 +40,7 @@ class SeedResult:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildReport:
-    """A build. The first fourteen members are what scripts read.
+    """A build. The first fourteen members are what scripts read; None: the generic board has none.
 
     Members
     -------
@@ -53,8 +54,8 @@ class BuildReport:
         Path; None for a build that failed, and for the generic board.
     caveat:
         What the estimate of the clock leaves out.
-    available:
-        How much of each resource the chip has.
+    available, estimate:
+        How much of each resource the chip has, and what ``gen.fpga.fit`` expected.
     path, through, logic_ns, routing_ns, slack_ns:
         The slowest path and the slack of each module: see ``gen.synthesis.Timing``.
     """
@@ -63,29 +64,31 @@ class BuildReport:
     device: str
     toolchain: Mapping[str, str]
     clock_mhz: float
-    fmax_mhz: float
-    timing_met: bool
-    luts: int
-    ffs: int
-    dsps: int
-    brams: int
-    seed: int
+    fmax_mhz: float | None = None
+    timing_met: bool | None = None
+    luts: int | None = None
+    ffs: int | None = None
+    dsps: int | None = None
+    brams: int | None = None
+    seed: int | None = None
     wall_s: float
     config_hash: str
-    bitstream: str | None
-    caveat: str
+    bitstream: str | None = None
     engine: Mapping[str, int | str]
-    available: Mapping[str, int]
-    cells: Mapping[str, int]
-    path: tuple[str, str]
-    through: tuple[str, ...]
-    logic_ns: float
-    routing_ns: float
-    slack_ns: Mapping[str, float]
-    seeds: tuple[SeedResult, ...]
-    seconds: Mapping[str, float]
-    router: str
+    caveat: str = ""
+    available: Mapping[str, int] = field(default_factory=dict)
+    estimate: Mapping[str, int] = field(default_factory=dict)
+    cells: Mapping[str, int] = field(default_factory=dict)
+    path: tuple[str, str] = ("", "")
+    through: tuple[str, ...] = ()
+    logic_ns: float = 0.0
+    routing_ns: float = 0.0
+    slack_ns: Mapping[str, float] = field(default_factory=dict)
+    seeds: tuple[SeedResult, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    router: str = ""
     artefact: str | None = None
+    verilog: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -114,6 +117,14 @@ def engine_for(
         config = config.replace(baud=board.baud)
     if fmax is not None:
         config = config.replace(clock_hz=round(fmax * 1e6))
+    limit = None if board.generic else board.chip.max_mhz
+    if limit is not None and config.clock_hz > limit * 1e6:
+        raise ConfigError(
+            f"clock of {config.clock_hz / 1e6:g} MHz on {board.part}",
+            f"is at most the {limit:g} MHz of the datasheet",
+            f"{config.clock_hz / 1e6:g} MHz",
+            f"use --fmax {limit:g} or less",
+        )
     if artefact is not None and artefact.config.hash != config.hash:
         raise ArtefactError(
             f"artefact {artefact.name!r}",
@@ -174,14 +185,10 @@ def build(
     config = engine_for(board, engine=engine, artefact=artefact, fmax=fmax)
     folder = Path(out) if out is not None else Path("build") / board.name
     if board.generic:
-        raise ConfigError(
-            f"board {board.name!r}",
-            "has a chip that open tools build for",
-            "none: it is for other flows",
-            f"drawbar generate --engine {config.name} writes its Verilog",
-        )
-    check_plot(folder / "charts.svg")
+        return _generic(board, config, folder, started)
     family, part = board.chip_family, board.chip
+    estimate = check_fit(config, family, part)
+    check_plot(folder / "charts.svg")
     tools = synthesis.toolchain(family)
 
     def tell(phase: str, fraction: float | None) -> None:
@@ -189,23 +196,10 @@ def build(
             progress(phase, fraction)
 
     tell("Verilog", 0.0)
-    verilog.need_amaranth()
-    from drawbar.hw.fpga_top import FpgaTop
-    from drawbar.hw.pins import board_pins
-
-    name = f"drawbar_{board.name.replace('-', '_')}"
+    name = f"drawbar_{verilog.identifier(board.name)}"
+    text, pins = _design(board, config, name)
     bitstream = folder / (name + family.bitstream_suffix)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix in (family.bitstream_suffix, ".part"):
-            for stale in folder.glob(f"*{suffix}"):
-                stale.unlink()
-    except OSError as error:
-        raise ToolError(
-            f"folder {folder}", "can be written", error, "give a folder that can be written"
-        ) from None
-    pins = family.constraints(board_pins(board), board.oscillator_hz)
-    text = verilog.to_verilog(FpgaTop(config=config, board=board), name)
+    _empty(folder, family.bitstream_suffix)
     (folder / f"{name}.v").write_text(text)
     (folder / f"{name}{family.constraints_suffix}").write_text(pins)
     (folder / ENGINE_NAME).write_text(config.as_toml())
@@ -242,17 +236,15 @@ def build(
     routing_from = time.monotonic()
     attempts = sweep(jobs, cap=cap, workers=workers, scheduler=scheduler, progress=routing)
     seconds["place and route"] = time.monotonic() - routing_from
-    best = best_attempt(attempts)
-    assert best.routed is not None
-    timing = best.routed.timing
+    seed, best = best_attempt(attempts)
+    timing = best.timing
 
     data = b""
     if timing.met:
         tell("packing", _PACK)
         packing_from = time.monotonic()
-        data = synthesis.pack(best.routed)
+        data = synthesis.pack(best)
         seconds["packing"] = time.monotonic() - packing_from
-    used = timing.resources(family)
     report = BuildReport(
         board=board.name,
         device=part.name,
@@ -260,14 +252,15 @@ def build(
         clock_mhz=config.clock_hz / 1e6,
         fmax_mhz=timing.mhz,
         timing_met=timing.met,
-        **used,
-        seed=best.seed,
+        **timing.resources(family),
+        seed=seed,
         wall_s=time.monotonic() - started,
         config_hash=config.hash.hex(),
         bitstream=str(bitstream) if timing.met else None,
         caveat=family.caveat,
         engine=config.as_dict(),
         available={kind: getattr(part, kind) for kind in RESOURCES},
+        estimate=estimate,
         cells=netlist.area.cells,
         path=timing.path,
         through=timing.through,
@@ -289,22 +282,67 @@ def build(
     return report
 
 
-def best_attempt(attempts: list[Attempt]) -> Attempt:
-    """The fastest of those that meet timing, else the fastest; of equals, the least seed.
+def _generic(board: BoardSpec, config: EngineConfig, folder: Path, started: float) -> BuildReport:
+    """For any other flow: Verilog of the serial board, its manifest, a template of constraints."""
+    verilog.need_amaranth()
+    from drawbar.hw.board import SerialBoard
+
+    path = verilog.emit_component(SerialBoard(config=config), config, folder)
+    path.with_suffix(".sdc").write_text(
+        "# The clock that comes in; add pins and I/O standards in your tool's own way.\n"
+        f"create_clock -name clk -period {1e9 / config.clock_hz:.3f} [get_ports clk]\n"
+        "set_false_path -from [get_ports {rst rx}]\n"
+        "set_false_path -to [get_ports tx]\n"
+    )
+    (folder / ENGINE_NAME).write_text(config.as_toml())
+    return BuildReport(
+        board=board.name,
+        device="any",
+        toolchain=verilog.tool_versions(),
+        clock_mhz=config.clock_hz / 1e6,
+        wall_s=time.monotonic() - started,
+        config_hash=config.hash.hex(),
+        engine=config.as_dict(),
+        verilog=str(path),
+    )
+
+
+def _design(board: BoardSpec, config: EngineConfig, name: str) -> tuple[str, str]:
+    """Verilog and file of pins of a board's whole design."""
+    verilog.need_amaranth()
+    from drawbar.hw.fpga_top import FpgaTop
+    from drawbar.hw.pins import board_pins
+
+    text = verilog.to_verilog(FpgaTop(config=config, board=board), name)
+    return text, board.chip_family.constraints(board_pins(board), board.oscillator_hz)
+
+
+def _empty(folder: Path, bitstream_suffix: str) -> None:
+    """Make the folder, without anything in it that could be flashed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix in (bitstream_suffix, ".part"):
+            for stale in folder.glob(f"*{suffix}"):
+                stale.unlink()
+    except OSError as error:
+        raise ToolError(
+            f"folder {folder}", "can be written", error, "give a folder that can be written"
+        ) from None
+
+
+def best_attempt(attempts: Sequence[Attempt]) -> tuple[int, synthesis.Routed]:
+    """The seed and design that is fastest of those that meet timing, else fastest of all; of
+    equals, the least seed.
 
     Raises
     ------
     ToolError:
         none was routed: the first one's error.
     """
-    routed = [a for a in attempts if a.routed is not None]
+    routed = [(a.seed, a.routed) for a in attempts if a.routed is not None]
     if not routed:
-        first = next(a.error for a in attempts if a.error is not None)
-        raise first
-    return max(
-        routed,
-        key=lambda a: (a.routed.timing.met, a.routed.timing.mhz, -a.seed) if a.routed else (),
-    )
+        raise next(a.error for a in attempts if a.error is not None)
+    return max(routed, key=lambda found: (found[1].timing.met, found[1].timing.mhz, -found[0]))
 
 
 def _seed_result(attempt: Attempt) -> SeedResult:
@@ -317,15 +355,16 @@ def _seed_result(attempt: Attempt) -> SeedResult:
 def missed(report: BuildReport) -> TimingError:
     """The error of a build whose best seed is too slow."""
     start, end = report.path
+    fastest = report.fmax_mhz or 0.0
     through = [name for name in report.through if name not in report.path]
     way = f" through {', '.join(through)}" if through else ""
     return TimingError(
         f"build for {report.board}",
         f"meets its clock of {report.clock_mhz:g} MHz",
-        f"{report.fmax_mhz:.2f} MHz with the best of {len(report.seeds)} seeds; the slowest path "
+        f"{fastest:.2f} MHz with the best of {len(report.seeds)} seeds; the slowest path "
         f"goes from {start} to {end}{way}: {report.logic_ns:.1f} ns in logic, "
         f"{report.routing_ns:.1f} ns in routing",
-        f"try more seeds, or --fmax {0.97 * report.fmax_mhz:.0f} or less",
+        f"try more seeds, or --fmax {int(fastest)} or less",
         report,
     )
 

@@ -81,7 +81,11 @@ def page(report: BuildReport) -> str:
         ("wall time", f"{report.wall_s:.0f} s"),
         *((f"  {phase}", f"{spent:.0f} s") for phase, spent in report.seconds.items()),
         *(
-            (_LABELS[kind], f"{getattr(report, kind):,} of {report.available[kind]:,}")
+            (
+                _LABELS[kind],
+                f"{getattr(report, kind):,} of {report.available[kind]:,}; "
+                f"{report.estimate[kind]:,} estimated",
+            )
             for kind in RESOURCES
         ),
         ("slowest path", f"{report.path[0]} to {report.path[1]}"),

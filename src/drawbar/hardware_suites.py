@@ -7,7 +7,8 @@ from typing import Any
 
 from drawbar.gen import synthesis, verilog
 from drawbar.gen.config import EngineConfig, load_config
-from drawbar.gen.fpga.families import FAMILIES
+from drawbar.gen.fpga.boards import load_board
+from drawbar.gen.fpga.fit import usage
 
 Report = Callable[[str, int, int], None]
 BuildProgress = Callable[[str, float | None], None]
@@ -162,40 +163,44 @@ def _cells_engines() -> list[EngineConfig]:
     ]
 
 
-#: Chips that the netlists are packed for; they need not hold them.
-CELLS_CHIPS = (
-    ("ecp5", "LFE5U-85F", "CABGA381", "6"),
-    ("ice40", "iCE40UP5K", "sg48", ""),
-    ("gowin", "GW2AR-18C", "", ""),
-)
+#: Boards that the netlists are packed for; they need not hold them.
+CELLS_BOARDS = ("ulx3s-85f", "icebreaker", "tang-nano-20k")
 
 
 def cells_suite(
     *, report: Report | None = None, build_progress: BuildProgress | None = None
 ) -> list[dict[str, Any]]:
-    """What whole serial boards of several shapes take on each family, next to the model's estimate.
+    """What whole designs of several shapes take on each family, next to the model's estimate.
 
     Its JSON is the model's calibration: ``gen/fpga/cells.json``. It has the estimates of the
     calibration that is in use, so a second run shows those of its own.
     """
-    from drawbar.gen.fpga.fit import usage
-    from drawbar.hw.board import SerialBoard
+    from drawbar.hw.fpga_top import FpgaTop
+    from drawbar.hw.pins import board_pins
 
     rows = []
     engines = _cells_engines()
-    steps = len(CELLS_CHIPS) * len(engines)
-    for config in engines:
-        text = verilog.to_verilog(SerialBoard(config=config), "top")
-        for chip in CELLS_CHIPS:
-            title = f"{chip[0]}, {config.name}"
+    steps = len(CELLS_BOARDS) * len(engines)
+    for name in CELLS_BOARDS:
+        board = load_board(name)
+        family, part = board.chip_family, board.chip
+        pins = family.constraints(board_pins(board), board.oscillator_hz)
+        for engine in engines:
+            title = f"{family.name}, {engine.name}"
             if report is not None:
                 report(title, len(rows), steps)
-            family = FAMILIES[chip[0]]
+            preset = load_config(board.engine)
+            config = engine.replace(clock_hz=preset.clock_hz, baud=preset.baud)
             netlist = synthesis.synthesise(
-                text, "top", family=family, part=family.parts[chip[1]],
+                verilog.to_verilog(FpgaTop(config=config, board=board), "top"),
+                "top",
+                family=family,
+                part=part,
                 beat=_beat(build_progress, title),
-            )  # fmt: skip
-            job = synthesis.RouteJob(*chip, netlist.json, TARGET_MHZ)
+            )
+            job = synthesis.RouteJob(
+                family.name, part.name, board.package, board.speed, netlist.json, TARGET_MHZ, pins
+            )
             used = synthesis.packed_resources(job)
             rows.append(
                 {
