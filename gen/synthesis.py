@@ -94,12 +94,19 @@ class Timing:
     slack_ns: Mapping[str, float]
     seconds: float
 
-    def resources(self, family: Family) -> dict[str, int]:
-        """How much is used of each of ``RESOURCES``."""
-        return {
-            kind: sum(self.used.get(name, 0) for name in family.resources[kind])
-            for kind in RESOURCES
-        }
+    def resources(self, family: Family, area: Area) -> dict[str, int]:
+        """How much is used of each of ``RESOURCES``: see ``used_resources``."""
+        return used_resources(self.used, family, area)
+
+
+def used_resources(used: Mapping[str, int], family: Family, area: Area) -> dict[str, int]:
+    """How much is used of each of ``RESOURCES``, by nextpnr; flip-flops by yosys, as
+    nextpnr counts an iCE40's with its logic cells.
+    """
+    counts = {
+        kind: sum(used.get(name, 0) for name in names) for kind, names in family.resources.items()
+    }
+    return {kind: area.cells["FF"] if kind == "ffs" else counts[kind] for kind in RESOURCES}
 
 
 @dataclass(frozen=True)
@@ -231,9 +238,8 @@ def place_and_route(
         return Routed(job, (place / family.routed_name).read_bytes(), timing)
 
 
-def packed_resources(job: RouteJob, *, beat: Beat | None = None) -> dict[str, int]:
-    """How much of each of ``RESOURCES`` a netlist takes, as nextpnr packs it; nothing is placed,
-    and it need not fit.
+def packed_resources(job: RouteJob, area: Area, *, beat: Beat | None = None) -> dict[str, int]:
+    """``used_resources`` of a job's netlist; nothing is placed, and it need not fit.
 
     Raises
     ------
@@ -251,10 +257,7 @@ def packed_resources(job: RouteJob, *, beat: Beat | None = None) -> dict[str, in
         ]
         run_tool(family.router, arguments, place, timeout=_PACK_TIMEOUT, beat=beat)
         found = _json(place / _REPORT, family.router)["utilization"]
-    return {
-        kind: sum(int(found[name]["used"]) for name in family.resources[kind] if name in found)
-        for kind in RESOURCES
-    }
+    return used_resources({name: int(f["used"]) for name, f in found.items()}, family, area)
 
 
 def pack(routed: Routed) -> bytes:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Module, Signal
 from amaranth.lib.cdc import FFSynchronizer, ResetSynchronizer
 
+from drawbar.gen.fpga.boards import BoardSpec
 from drawbar.gen.fpga.family import Part
-from drawbar.gen.fpga.pll import PllSettings
+from drawbar.gen.fpga.pll import PllSettings, find_pll
 
 #: (part, settings, oscillator, clock, locked): the instance.
 _MakePll = Callable[[Part, PllSettings, Signal, Signal, Signal], Instance]
@@ -126,52 +127,52 @@ def _gowin_pll(
     )
 
 
-_PLLS: dict[str, _MakePll] = {"ecp5": _ecp5_pll, "ice40": _ice40_pll, "gowin": _gowin_pll}
-
-
-class Clocking(Elaboratable):
-    """Makes the domain ``sync`` from an oscillator.
-
-    Arguments
-    ---------
-    family, part:
-        Whose PLL.
-    pll:
-        Its settings; None: the oscillator is the clock.
-    oscillator:
-        The pin.
-
-    ``sync`` is in reset until the PLL has locked, and two cycles longer. Without a PLL it is never
-    reset: registers start with what the configuration gives them.
+def _held_by_gate(m: Module, clock: Signal, locked: Signal) -> None:
+    """``sync`` stands still until the PLL has locked, by a clock gate (DCCA). Registers then start
+    with what the configuration gave them: a reset would be one more net to each of them, and not
+    the fastest.
     """
+    m.domains.pll = pll = ClockDomain(reset_less=True)
+    m.domains.sync = sync = ClockDomain(reset_less=True)
+    running = Signal()
+    m.submodules.locked = FFSynchronizer(locked, running, o_domain="pll")
+    m.d.comb += pll.clk.eq(clock)
+    m.submodules.gate = Instance("DCCA", i_CLKI=clock, i_CE=running, o_CLKO=sync.clk)
 
-    def __init__(
-        self, *, family: str, part: Part, pll: PllSettings | None, oscillator: Signal
-    ) -> None:
-        self.family = family
-        self.part = part
-        self.pll = pll
-        self.oscillator = oscillator
 
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        if self.pll is None:
-            m.domains.sync = ClockDomain(reset_less=True)
-            m.d.comb += ClockSignal().eq(self.oscillator)
-            return m
-        clock = Signal()
-        locked = Signal()
-        m.submodules.pll = _PLLS[self.family](self.part, self.pll, self.oscillator, clock, locked)
-        if self.family == "ecp5":
-            # Held back by the clock's own gate: a reset would be one more net to every register.
-            m.domains.pll = pll = ClockDomain(reset_less=True)
-            m.domains.sync = sync = ClockDomain(reset_less=True)
-            running = Signal()
-            m.submodules.locked = FFSynchronizer(locked, running, o_domain="pll")
-            m.d.comb += pll.clk.eq(clock)
-            m.submodules.gate = Instance("DCCA", i_CLKI=clock, i_CE=running, o_CLKO=sync.clk)
-            return m
-        m.domains.sync = sync = ClockDomain()
-        m.d.comb += sync.clk.eq(clock)
-        m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
-        return m
+def _held_by_reset(m: Module, clock: Signal, locked: Signal) -> None:
+    """``sync`` is in reset until the PLL has locked, and two cycles longer."""
+    m.domains.sync = sync = ClockDomain()
+    m.d.comb += sync.clk.eq(clock)
+    m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
+
+
+#: Family: its PLL, and what keeps ``sync`` until that has locked.
+_CLOCKS: dict[str, tuple[_MakePll, Callable[[Module, Signal, Signal], None]]] = {
+    "ecp5": (_ecp5_pll, _held_by_gate),
+    "ice40": (_ice40_pll, _held_by_reset),
+    "gowin": (_gowin_pll, _held_by_reset),
+}
+
+
+def add_clock(m: Module, *, board: BoardSpec, clock_hz: int, oscillator: Signal) -> None:
+    """Define the domain ``sync`` in the top module of a board: ``clock_hz``, out of the board's
+    oscillator.
+
+    Where that is the oscillator's own frequency there is no PLL, and ``sync`` is never reset.
+
+    Raises
+    ------
+    ConfigError:
+        the chip's PLL cannot make that clock.
+    """
+    settings = find_pll(board.chip_family.pll_limits(board.chip), board.oscillator_hz, clock_hz)
+    if settings is None:
+        m.domains.sync = ClockDomain(reset_less=True)
+        m.d.comb += ClockSignal().eq(oscillator)
+        return
+    make, hold = _CLOCKS[board.family]
+    clock = Signal()
+    locked = Signal()
+    m.submodules.pll = make(board.chip, settings, oscillator, clock, locked)
+    hold(m, clock, locked)

@@ -8,9 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.fpga.boards import BoardSpec
-from drawbar.gen.fpga.pll import PllSettings, find_pll
 from drawbar.hw.board import SerialBoard
-from drawbar.hw.clocking import Clocking
+from drawbar.hw.clocking import add_clock
 
 
 class FpgaTop(wiring.Component):
@@ -29,27 +28,16 @@ class FpgaTop(wiring.Component):
         The oscillator.
     rx, tx:
         The serial line.
-
-    Raises
-    ------
-    ConfigError:
-        the PLL cannot make that clock.
     """
 
     def __init__(self, *, config: EngineConfig, board: BoardSpec) -> None:
         self.config = config
         self.board = board
-        self.pll: PllSettings | None = find_pll(
-            board.chip_family.pll_limits(board.chip), board.oscillator_hz, config.clock_hz
-        )
         super().__init__({"clk": In(1), "rx": In(1, init=1), "tx": Out(1, init=1)})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        board = self.board
-        m.submodules.clocking = Clocking(
-            family=board.family, part=board.chip, pll=self.pll, oscillator=self.clk
-        )
+        add_clock(m, board=self.board, clock_hz=self.config.clock_hz, oscillator=self.clk)
         m.submodules.board = serial = SerialBoard(config=self.config)
         m.d.comb += [serial.rx.eq(self.rx), self.tx.eq(serial.tx)]
         return m

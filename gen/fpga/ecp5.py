@@ -50,7 +50,6 @@ class Ecp5(Family):
     }
     resources = {
         "luts": ("TRELLIS_COMB",),
-        "ffs": ("TRELLIS_FF",),
         "dsps": ("MULT18X18D",),
         "brams": ("DP16KD",),
     }

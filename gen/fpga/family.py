@@ -64,7 +64,7 @@ class Family(ABC):
     cells:
         Kind of cell, for people, and the cells of yosys that are of this kind.
     resources:
-        For each of ``RESOURCES`` the names under which nextpnr reports it.
+        For each of ``RESOURCES`` but flip-flops the names under which nextpnr reports it.
     bram_bits:
         Bits of one block RAM.
     router, packer:

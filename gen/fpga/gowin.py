@@ -68,7 +68,6 @@ class Gowin(Family):
     }
     resources = {
         "luts": ("LUT4", "ALU", "RAM16SDP4"),
-        "ffs": ("DFF",),
         "dsps": ("MULT18X18",),
         "brams": ("BSRAM",),
     }

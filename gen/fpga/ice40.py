@@ -49,7 +49,6 @@ class Ice40(Family):
     # A logic cell is a look-up table, a flip-flop and a carry, of which any may be idle.
     resources = {
         "luts": ("ICESTORM_LC",),
-        "ffs": ("ICESTORM_FF",),
         "dsps": ("ICESTORM_DSP",),
         "brams": ("ICESTORM_RAM",),
     }

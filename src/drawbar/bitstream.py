@@ -16,6 +16,7 @@ from drawbar.gen.errors import ArtefactError, ConfigError, TimingError, ToolErro
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.family import RESOURCES
 from drawbar.gen.fpga.fit import check_fit
+from drawbar.gen.fpga.pll import find_pll
 from drawbar.plots import check_plot
 from drawbar.sweep import Attempt, sweep
 
@@ -108,6 +109,8 @@ def engine_for(
     ------
     ArtefactError:
         the artefact is for another engine than this.
+    ConfigError:
+        the chip's PLL cannot make the clock, or its datasheet does not allow it.
     """
     if engine is None:
         config = artefact.config if artefact else load_config(board.engine)
@@ -125,6 +128,8 @@ def engine_for(
             f"{config.clock_hz / 1e6:g} MHz",
             f"use --fmax {limit:g} or less",
         )
+    if not board.generic:
+        find_pll(board.chip_family.pll_limits(board.chip), board.oscillator_hz, config.clock_hz)
     if artefact is not None and artefact.config.hash != config.hash:
         raise ArtefactError(
             f"artefact {artefact.name!r}",
@@ -252,7 +257,7 @@ def build(
         clock_mhz=config.clock_hz / 1e6,
         fmax_mhz=timing.mhz,
         timing_met=timing.met,
-        **timing.resources(family),
+        **timing.resources(family, netlist.area),
         seed=seed,
         wall_s=time.monotonic() - started,
         config_hash=config.hash.hex(),

@@ -201,7 +201,7 @@ def cells_suite(
             job = synthesis.RouteJob(
                 family.name, part.name, board.package, board.speed, netlist.json, TARGET_MHZ, pins
             )
-            used = synthesis.packed_resources(job)
+            used = synthesis.packed_resources(job, netlist.area)
             rows.append(
                 {
                     "name": f"{title}, {config.rows} x {config.lanes}, LUTs",
