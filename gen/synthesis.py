@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 from drawbar.gen.errors import ToolError
@@ -104,7 +105,8 @@ def used_resources(used: Mapping[str, int], family: Family, area: Area) -> dict[
     nextpnr counts an iCE40's with its logic cells.
     """
     counts = {
-        kind: sum(used.get(name, 0) for name in names) for kind, names in family.resources.items()
+        kind: ceil(sum(used.get(name, 0) * share for name, share in names.items()))
+        for kind, names in family.resources.items()
     }
     return {kind: area.cells["FF"] if kind == "ffs" else counts[kind] for kind in RESOURCES}
 

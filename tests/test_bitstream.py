@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 import drawbar
-from drawbar.bitstream import engine_for
+from drawbar.bitstream import check_clock, engine_for
 from drawbar.gen import synthesis
 from drawbar.gen.cli.main import app
 from drawbar.gen.config import load_config
@@ -221,6 +221,25 @@ def test_an_engine_that_does_not_fit(tmp_path: Path) -> None:
 def test_a_clock_out_of_reach(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"use 146\.875 and 150 MHz"):
         build(tmp_path, fmax=148.5)
+
+
+def test_a_clock_beyond_the_datasheet() -> None:
+    board = load_board("icebreaker")
+    config = load_config(board.engine)
+    check_clock(board, config.replace(clock_hz=48_000_000))
+    with pytest.raises(ConfigError, match="48 MHz of the datasheet"):
+        check_clock(board, config.replace(clock_hz=54_000_000))
+
+
+def test_the_list_of_boards() -> None:
+    rows = {row["board"]: row for row in drawbar.list_boards()}
+    assert rows["ulx3s-85f"]["dsps"] == 156
+    assert rows["generic"]["device"] is None
+    for row in rows.values():
+        over = {k: n - row[k] for k, n in row["engine_takes"].items() if n > row[k]}
+        assert row["too_much"] == over
+    shown = RUNNER.invoke(app, ["boards"], env={"COLUMNS": "200"})
+    assert all(name in shown.stdout for name in rows)
 
 
 def test_the_generic_board_is_for_other_flows(tmp_path: Path) -> None:

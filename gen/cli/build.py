@@ -134,14 +134,22 @@ def boards(json: Json = False) -> None:
         if json:
             print_json(rows)
             return
-        view = table("Boards", "board", "chip", ">LUT", ">DSP", ">block RAM", "engine", ">MHz")
+        view = table(
+            "Boards, and what their engines take of them (estimated)",
+            *("board", "chip", "engine", ">MHz", ">LUT", ">DSP", ">block RAM", "fits"),
+        )
         for row in rows:
+            used = row["engine_takes"]
             view.add_row(
                 row["board"],
                 row["device"] or "any",
-                *(exact(row[kind]) if row["device"] else "" for kind in ("luts", "dsps", "brams")),
                 f"{row['engine']}: {row['rows']} x {row['lanes']}",
                 f"{row['clock_mhz']:g}",
+                *(
+                    f"{used[kind] / row[kind]:.0%}" if used else ""
+                    for kind in ("luts", "dsps", "brams")
+                ),
+                ("" if not used else "[red]no[/red]" if row["too_much"] else "yes"),
             )
         console.print(view)
 

@@ -49,9 +49,9 @@ class Ecp5(Family):
         "LUT RAM": ("TRELLIS_DPR16X4",),
     }
     resources = {
-        "luts": ("TRELLIS_COMB",),
-        "dsps": ("MULT18X18D",),
-        "brams": ("DP16KD",),
+        "luts": {"TRELLIS_COMB": 1},
+        "dsps": {"MULT18X18D": 1},
+        "brams": {"DP16KD": 1},
     }
     bram_bits = 18432
     router = "nextpnr-ecp5"

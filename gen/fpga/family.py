@@ -64,7 +64,8 @@ class Family(ABC):
     cells:
         Kind of cell, for people, and the cells of yosys that are of this kind.
     resources:
-        For each of ``RESOURCES`` but flip-flops the names under which nextpnr reports it.
+        For each of ``RESOURCES`` but flip-flops the names under which nextpnr reports it, and how
+        many of it each of those is.
     bram_bits:
         Bits of one block RAM.
     router, packer:
@@ -81,7 +82,7 @@ class Family(ABC):
     title: str
     parts: Mapping[str, Part]
     cells: Mapping[str, tuple[str, ...]]
-    resources: Mapping[str, tuple[str, ...]]
+    resources: Mapping[str, Mapping[str, float]]
     bram_bits: int
     router: str
     packer: str
@@ -117,6 +118,12 @@ class Family(ABC):
     @abstractmethod
     def constraints(self, pins: Sequence[Pin], clock_hz: int) -> str:
         """The file of pins: where they are, and the clock that comes in on port ``clk``."""
+
+    def dsps_of(self, multipliers: int, width: int) -> int:
+        """Multipliers of the chip that so many products of ``width`` bits take; one each, unless a
+        family says otherwise.
+        """
+        return multipliers
 
     @abstractmethod
     def brams_of(self, width: int, depth: int) -> int:

@@ -25,7 +25,12 @@ TABLE_NAME = "cells.json"
 #: Bits of a request in the link's queue.
 _REQUEST_BITS = 68
 #: For people.
-TITLES = dict(zip(RESOURCES, ("LUTs", "flip-flops", "multipliers", "block RAMs"), strict=True))
+TITLES = {
+    "luts": "LUTs",
+    "ffs": "flip-flops",
+    "dsps": "multipliers",
+    "brams": "block RAMs",
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,8 @@ def usage(config: EngineConfig, family: Family) -> dict[str, int]:
         kind: round(float(features(config) @ np.array(coefficients(family.name, kind))))
         for kind in ("luts", "ffs")
     }
-    return {**model, "dsps": config.multipliers, "brams": sum(brams(config, family).values())}
+    dsps = family.dsps_of(config.multipliers, config.data_width)
+    return {**model, "dsps": dsps, "brams": sum(brams(config, family).values())}
 
 
 def model_errors(family: str) -> dict[str, float]:

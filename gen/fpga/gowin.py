@@ -62,14 +62,14 @@ class Gowin(Family):
             for enable in ("", "E")
         ),
         "carry": ("ALU",),
-        "DSP": ("MULT18X18", "MULTADDALU18X18", "MULTALU18X18"),
+        "DSP": ("MULT9X9", "MULT18X18", "MULTADDALU18X18", "MULTALU18X18"),
         "block RAM": ("SDPB", "SDPX9B", "DPB", "DPX9B", "SP", "SPX9"),
         "LUT RAM": ("RAM16SDP4", "RAM16SDP2", "RAM16SDP1"),
     }
     resources = {
-        "luts": ("LUT4", "ALU", "RAM16SDP4"),
-        "dsps": ("MULT18X18",),
-        "brams": ("BSRAM",),
+        "luts": {"LUT4": 1, "ALU": 1, "RAM16SDP4": 1},
+        "dsps": {"MULT18X18": 1, "MULT9X9": 0.5},
+        "brams": {"BSRAM": 1},
     }
     bram_bits = 18432
     router = "nextpnr-himbaechel-gowin"
@@ -111,6 +111,10 @@ class Gowin(Family):
                 settings = " ".join(f"{k}={v}" for k, v in pin.attributes.items())
                 lines.append(f'IO_PORT "{pin.port}" {settings};')
         return "\n".join(lines) + "\n"
+
+    def dsps_of(self, multipliers: int, width: int) -> int:
+        # Two of 9 x 9 bits are one of 18 x 18.
+        return -(-multipliers // 2) if width <= 9 else multipliers
 
     def brams_of(self, width: int, depth: int) -> int:
         whole = blocks(width, depth, _BRAM_SHAPES)

@@ -48,9 +48,9 @@ class Ice40(Family):
     }
     # A logic cell is a look-up table, a flip-flop and a carry, of which any may be idle.
     resources = {
-        "luts": ("ICESTORM_LC",),
-        "dsps": ("ICESTORM_DSP",),
-        "brams": ("ICESTORM_RAM",),
+        "luts": {"ICESTORM_LC": 1},
+        "dsps": {"ICESTORM_DSP": 1},
+        "brams": {"ICESTORM_RAM": 1},
     }
     bram_bits = 4096
     router = "nextpnr-ice40"

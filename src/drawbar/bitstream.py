@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from drawbar.build_page import page
 from drawbar.gen import synthesis, verilog
 from drawbar.gen.artefact import Artefact
 from drawbar.gen.config import EngineConfig, load_config
@@ -109,8 +110,6 @@ def engine_for(
     ------
     ArtefactError:
         the artefact is for another engine than this.
-    ConfigError:
-        the chip's PLL cannot make the clock, or its datasheet does not allow it.
     """
     if engine is None:
         config = artefact.config if artefact else load_config(board.engine)
@@ -120,16 +119,6 @@ def engine_for(
         config = config.replace(baud=board.baud)
     if fmax is not None:
         config = config.replace(clock_hz=round(fmax * 1e6))
-    limit = None if board.generic else board.chip.max_mhz
-    if limit is not None and config.clock_hz > limit * 1e6:
-        raise ConfigError(
-            f"clock of {config.clock_hz / 1e6:g} MHz on {board.part}",
-            f"is at most the {limit:g} MHz of the datasheet",
-            f"{config.clock_hz / 1e6:g} MHz",
-            f"use --fmax {limit:g} or less",
-        )
-    if not board.generic:
-        find_pll(board.chip_family.pll_limits(board.chip), board.oscillator_hz, config.clock_hz)
     if artefact is not None and artefact.config.hash != config.hash:
         raise ArtefactError(
             f"artefact {artefact.name!r}",
@@ -138,6 +127,21 @@ def engine_for(
             f"build first, and compile the model with --engine of the build's {ENGINE_NAME}",
         )
     return config
+
+
+def check_clock(board: BoardSpec, config: EngineConfig) -> None:
+    """Raise a ConfigError where the datasheet does not allow the engine's clock, or the chip's PLL
+    cannot make it.
+    """
+    limit = board.chip.max_mhz
+    if limit is not None and config.clock_hz > limit * 1e6:
+        raise ConfigError(
+            f"clock of {config.clock_hz / 1e6:g} MHz on {board.part}",
+            f"is at most the {limit:g} MHz of the datasheet",
+            f"{config.clock_hz / 1e6:g} MHz",
+            f"use --fmax {limit:g} or less",
+        )
+    find_pll(board.chip_family.pll_limits(board.chip), board.oscillator_hz, config.clock_hz)
 
 
 def build(
@@ -193,6 +197,7 @@ def build(
         return _generic(board, config, folder, started)
     family, part = board.chip_family, board.chip
     estimate = check_fit(config, family, part)
+    check_clock(board, config)
     check_plot(folder / "charts.svg")
     tools = synthesis.toolchain(family)
 
@@ -375,7 +380,5 @@ def missed(report: BuildReport) -> TimingError:
 
 
 def _write_reports(report: BuildReport, folder: Path) -> None:
-    from drawbar.build_page import page
-
     (folder / REPORT_NAME).write_text(json.dumps(report.as_dict(), indent=2) + "\n")
     (folder / PAGE_NAME).write_text(page(report))

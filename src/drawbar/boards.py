@@ -11,6 +11,7 @@ from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError, ToolError
 from drawbar.gen.fpga.boards import BoardSpec, board_names, load_board
 from drawbar.gen.fpga.family import RESOURCES
+from drawbar.gen.fpga.fit import excess, usage
 
 _LOADER = "openFPGALoader"
 
@@ -22,6 +23,7 @@ def list_boards() -> list[dict[str, Any]]:
         board = load_board(name)
         config = load_config(board.engine)
         chip = None if board.generic else board.chip
+        used = usage(config, board.chip_family) if chip else {}
         rows.append(
             {
                 "board": name,
@@ -35,6 +37,8 @@ def list_boards() -> list[dict[str, Any]]:
                 "lanes": config.lanes,
                 "clock_mhz": config.clock_hz / 1e6,
                 "baud": min(board.baud, config.baud),
+                "engine_takes": used,
+                "too_much": excess(used, chip) if chip else {},
             }
         )
     return rows

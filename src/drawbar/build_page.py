@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Any
 
 from drawbar.gen.fpga.family import RESOURCES
+from drawbar.gen.fpga.fit import TITLES as _LABELS
 
-if TYPE_CHECKING:
-    from drawbar.bitstream import BuildReport
-
-_LABELS = dict(zip(RESOURCES, ("LUT", "flip-flops", "multipliers", "block RAM"), strict=True))
 #: Modules in the chart of slack.
 _WORST = 16
 _GOOD, _BAD, _PLAIN = "#2f855a", "#c53030", "#2b6cb0"
@@ -59,8 +56,10 @@ def _table(rows: Sequence[tuple[str, object]]) -> str:
     return f"<table>{cells}</table>"
 
 
-def page(report: BuildReport) -> str:
-    """The page's text: figures, utilisation, seeds, slack by module, tools."""
+def page(report: Any) -> str:
+    """The page's text, of a ``drawbar.BuildReport``: figures, utilisation, seeds, slack by module,
+    tools.
+    """
     verdict = "met" if report.timing_met else "missed"
     percent = {
         kind: 100 * getattr(report, kind) / report.available[kind]

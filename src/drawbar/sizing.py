@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drawbar.bitstream import engine_for
+from drawbar.bitstream import check_clock, engine_for
 from drawbar.gen.artefact import Artefact, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ConfigError, FitError
@@ -121,6 +121,7 @@ def estimate(
     config = engine_for(spec, engine=engine, artefact=artefact, fmax=fmax)
     family, chip = spec.chip_family, spec.chip
     used = check_fit(config, family, chip)
+    check_clock(spec, config)
     facts: dict[str, Any] = {
         "board": spec.name,
         "device": chip.name,

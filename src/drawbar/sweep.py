@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from drawbar.gen.errors import DrawbarError, ToolError
@@ -88,7 +89,7 @@ def _on_cluster(
     jobs: Sequence[RouteJob], deadline: float, address: str, progress: SweepProgress | None
 ) -> list[Attempt]:
     try:
-        from distributed import Client
+        client_of: Any = import_module("distributed").Client
     except ImportError:
         raise ToolError(
             "Dask",
@@ -97,7 +98,7 @@ def _on_cluster(
             "pip install 'drawbar[cluster]'",
         ) from None
     try:
-        client: Any = Client(address, timeout="10s")
+        client: Any = client_of(address, timeout="10s")
     except (OSError, ValueError) as error:
         raise ToolError(
             f"Dask scheduler {address!r}", "answers", error, "start one: dask scheduler"
