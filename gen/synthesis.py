@@ -328,7 +328,7 @@ def _slack(nets: Sequence[dict], period_ns: float) -> dict[str, float]:
             if "async" in end["event"] or "async" in net["event"]:
                 continue
             module = signal_name(end["cell"]).rpartition(".")[0] or "top"
-            slack = period_ns - max(end["delay"])
+            slack = period_ns - float(max(end["delay"]))
             least[module] = min(slack, least.get(module, slack))
     return dict(sorted(least.items(), key=lambda item: item[1]))
 

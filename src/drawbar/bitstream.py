@@ -255,6 +255,7 @@ def build(
         packing_from = time.monotonic()
         data = synthesis.pack(best)
         seconds["packing"] = time.monotonic() - packing_from
+    used = timing.resources(family, netlist.area)
     report = BuildReport(
         board=board.name,
         device=part.name,
@@ -262,7 +263,10 @@ def build(
         clock_mhz=config.clock_hz / 1e6,
         fmax_mhz=timing.mhz,
         timing_met=timing.met,
-        **timing.resources(family, netlist.area),
+        luts=used["luts"],
+        ffs=used["ffs"],
+        dsps=used["dsps"],
+        brams=used["brams"],
         seed=seed,
         wall_s=time.monotonic() - started,
         config_hash=config.hash.hex(),

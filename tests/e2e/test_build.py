@@ -60,7 +60,11 @@ class Echo(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize("name", CLOCKS)
+@pytest.mark.parametrize(
+    "name",
+    # nextpnr's Gowin database takes most of a minute to load.
+    [pytest.param(name, marks=[pytest.mark.slow] * ("tang" in name)) for name in CLOCKS],
+)
 def test_a_serial_line_on_each_family(name: str) -> None:
     """PLL, pins, synthesis, place-and-route and packing; the same seed gives the same bytes, and
     another one other bytes.
