@@ -177,7 +177,11 @@ def estimate_on_board(
     )
     for kind, available in facts["available"].items():
         error = facts["model_error"].get(kind)
-        note = "exact" if error is None else f"model, within {percent(error)} of its calibration"
+        note = (
+            "exact"
+            if error is None
+            else f"model, at most {percent(error)} off on engines it has not seen"
+        )
         view.add_row(f"{kind} ({note})", f"{exact(facts[kind])} of {exact(available)}")
     if "cycles" in facts:
         view.add_row("cycles a run (exact)", exact(facts["cycles"]))

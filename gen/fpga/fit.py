@@ -5,6 +5,7 @@ look-up tables and flip-flops by a model that is calibrated on real netlists.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -119,12 +120,16 @@ def non_negative_fit(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return x
 
 
+def _coefficients(rows: Sequence[tuple[EngineConfig, dict[str, int]]], kind: str) -> np.ndarray:
+    """Cells for each bit of ``features``: least relative error over the rows."""
+    a = np.array([features(config) / used[kind] for config, used in rows])
+    return non_negative_fit(a, np.ones(len(rows)))
+
+
 @cache
 def coefficients(family: str, kind: str) -> tuple[float, ...]:
-    """Cells for each bit of ``features``: least relative error over the calibration."""
-    rows = calibration(family)
-    a = np.array([features(config) / used[kind] for config, used in rows])
-    return tuple(float(c) for c in non_negative_fit(a, np.ones(len(rows))))
+    """Cells for each bit of ``features``, from the family's whole calibration."""
+    return tuple(float(c) for c in _coefficients(calibration(family), kind))
 
 
 def usage(config: EngineConfig, family: Family) -> dict[str, int]:
@@ -137,15 +142,20 @@ def usage(config: EngineConfig, family: Family) -> dict[str, int]:
     return {**model, "dsps": dsps, "brams": sum(brams(config, family).values())}
 
 
+@cache
 def model_errors(family: str) -> dict[str, float]:
-    """Greatest relative error of the model on its own calibration, for LUTs and flip-flops."""
-    return {
-        kind: max(
-            abs(usage(config, FAMILIES[family])[kind] / used[kind] - 1)
-            for config, used in calibration(family)
-        )
-        for kind in ("luts", "ffs")
-    }
+    """Greatest relative error of the model, for LUTs and flip-flops: on each engine of the
+    calibration, when calibrated on the others.
+    """
+    rows = calibration(family)
+    errors = {}
+    for kind in ("luts", "ffs"):
+        found = []
+        for number, (config, used) in enumerate(rows):
+            others = _coefficients([*rows[:number], *rows[number + 1 :]], kind)
+            found.append(abs(float(features(config) @ others) / used[kind] - 1))
+        errors[kind] = max(found)
+    return errors
 
 
 def excess(used: dict[str, int], part: Part) -> dict[str, int]:
