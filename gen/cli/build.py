@@ -232,7 +232,6 @@ def explore(
             ">cycles",
             ">inferences/s",
             ">LUT",
-            ">DSP",
             ">block RAM",
         )
         for row in front:
@@ -240,6 +239,6 @@ def explore(
                 row["engine"],
                 exact(row["cycles"]),
                 f"{row['inferences_per_s']:,.1f}",
-                *(exact(row[kind]) for kind in ("luts", "dsps", "brams")),
+                *(exact(row[kind]) for kind in ("luts", "brams")),
             )
         console.print(view)

@@ -15,7 +15,6 @@ import numpy as np
 
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
-from drawbar.gen.fpga.families import FAMILIES
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.protocol import MAX_PAYLOAD
