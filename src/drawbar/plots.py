@@ -347,13 +347,16 @@ def plot_pareto(rows: Sequence[Mapping[str, Any]], title: str, path: str | Path)
                 color=colour,
                 label=f"{width} bit, front" if chosen is front else f"{width} bit",
             )
-        for row in front:
+        # The smallest engine of each shape is named.
+        smallest = {(r["rows"], r["lanes"]): r for r in sorted(front, key=lambda r: -r["luts"])}
+        for row in smallest.values():
             axes.annotate(
                 f"{row['rows']} x {row['lanes']}",
                 (row["luts"], row["inferences_per_s"]),
-                xytext=(4, 3),
+                xytext=(0, 6 if colour == _WIDTHS[0] else -12),
                 textcoords="offset points",
                 fontsize=7,
+                color=colour,
             )
     axes.set_yscale("log")
     axes.set_xlabel("look-up tables, estimated")
