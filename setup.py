@@ -2,7 +2,7 @@
 
 from setuptools import find_packages, setup
 
-ROOTS = ("gen", "hw", "sim", "sw")
+ROOTS = ("constraints", "gen", "hw", "sim", "sw")
 packages = ["drawbar"]
 package_dir = {"drawbar": "src/drawbar"}
 for root in ROOTS:
@@ -13,5 +13,10 @@ for root in ROOTS:
 setup(
     packages=packages,
     package_dir=package_dir,
-    package_data={"drawbar": ["data/*"], "drawbar.sim": ["*.cpp"]},
+    package_data={
+        "drawbar": ["data/*"],
+        "drawbar.constraints": ["*.toml"],
+        "drawbar.gen.fpga": ["*.json"],
+        "drawbar.sim": ["*.cpp"],
+    },
 )

@@ -198,6 +198,10 @@ class EngineConfig:
     def as_dict(self) -> dict[str, int | str]:
         return dataclasses.asdict(self)
 
+    def as_toml(self) -> str:
+        """The text of a file that ``load_config`` reads back as this."""
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.as_dict().items())
+
     @property
     def hash(self) -> bytes:
         """16 bytes that name this hardware: two configurations with the same hash run the same
@@ -247,7 +251,59 @@ _SIXTEEN_BIT = (
         core_depth=4096,
         work_depth=4096,
         bias_depth=256,
-        clock_hz=25_000_000,
+        clock_hz=60_000_000,
+    ),
+    # Engines of the boards of constraints/: the largest of a useful shape that the chip holds, at a
+    # clock that its PLL makes and that place-and-route meets.
+    EngineConfig(
+        name="ulx3s-25f",
+        rows=7,
+        lanes=4,
+        core_depth=1024,
+        work_depth=4096,
+        bias_depth=256,
+        clock_hz=60_000_000,
+    ),
+    EngineConfig(
+        name="ulx3s-45f",
+        rows=8,
+        lanes=8,
+        core_depth=2048,
+        work_depth=4096,
+        bias_depth=256,
+        clock_hz=60_000_000,
+    ),
+    EngineConfig(
+        name="icebreaker",
+        rows=8,
+        lanes=1,
+        core_depth=512,
+        work_depth=1024,
+        bias_depth=64,
+        program_depth=512,
+        acc_width=36,
+        link_window=2,
+        clock_hz=24_000_000,
+    ),
+    EngineConfig(
+        name="tang-nano-9k",
+        rows=4,
+        lanes=2,
+        core_depth=1024,
+        work_depth=2048,
+        bias_depth=256,
+        clock_hz=40_500_000,
+        baud=2_000_000,
+    ),
+    EngineConfig(
+        name="tang-nano-20k",
+        rows=4,
+        lanes=4,
+        core_depth=1024,
+        work_depth=4096,
+        bias_depth=256,
+        clock_hz=40_500_000,
+        baud=2_000_000,
     ),
 )
 

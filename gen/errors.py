@@ -4,6 +4,8 @@ the fix.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DrawbarError(Exception):
     """A problem that the user can mend.
@@ -30,7 +32,7 @@ class DrawbarError(Exception):
     def __str__(self) -> str:
         return f"{self.subject}: {self.rule}; found {self.value}. Fix: {self.fix}."
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """The same four parts for ``--json``."""
         return {
             "error": type(self).__name__,
@@ -63,6 +65,17 @@ class InputError(DrawbarError):
 
 class ToolError(DrawbarError):
     """A missing or failing tool (simulator, compiler, package)."""
+
+
+class TimingError(DrawbarError):
+    """A build whose best result is slower than its clock; ``report`` is all that is known of it."""
+
+    def __init__(self, subject: str, rule: str, value: object, fix: str, report: Any) -> None:
+        super().__init__(subject, rule, value, fix)
+        self.report = report
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**super().as_dict(), **self.report.as_dict()}
 
 
 class LinkError(DrawbarError):

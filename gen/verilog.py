@@ -47,9 +47,14 @@ def tool_versions() -> dict[str, str]:
     return versions
 
 
+def identifier(name: str) -> str:
+    """A name with everything in it replaced that a Verilog identifier cannot have."""
+    return _NOT_IDENTIFIER.sub("_", name)
+
+
 def module_name(config: EngineConfig) -> str:
     """Name of the top module and of the Verilog file, an identifier: ``drawbar_ulx3s_85f``."""
-    return "drawbar_" + _NOT_IDENTIFIER.sub("_", config.name)
+    return "drawbar_" + identifier(config.name)
 
 
 def to_verilog(component: Component, name: str, platform: object = None) -> str:

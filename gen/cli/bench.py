@@ -33,7 +33,8 @@ def bench(
     suite: Annotated[
         str,
         typer.Option(
-            help="tie, ranks, ette, streaming, simulator, timing, area, compress-quick: see above."
+            help="tie, ranks, ette, streaming, simulator, timing, area, cells, "
+            "compress-quick: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -85,6 +86,9 @@ def bench(
 
     [bold]area[/bold]: cells of the 16 x 16 engine after yosys synth_ecp5, multipliers, memory
     bits. About ten minutes.
+
+    [bold]cells[/bold]: cells of eight engines on ECP5, iCE40 and Gowin, link included, beside the
+    estimate; with --json the estimate's calibration. About half an hour.
 
     [bold]compress-quick[/bold]: LeNet-300 on MNIST in 5,970 weights: ADMM, a control of equal
     epochs, the quantised network on an 8 x 8 simulated board. A quarter of an hour and more.

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import drawbar
-from drawbar.gen.cli import bench, compress, demo, doctor, explain, fuzz, models
+from drawbar.gen.cli import bench, build, compress, demo, doctor, explain, fuzz, models
 
 app = typer.Typer(
     name="drawbar",
@@ -46,6 +46,7 @@ compress.register(app)
 models.register(app)
 explain.register(app)
 bench.register(app)
+build.register(app)
 fuzz.register(app)
 doctor.register(app)
 

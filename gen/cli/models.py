@@ -11,6 +11,7 @@ import numpy as np
 import typer
 
 import drawbar
+from drawbar.gen.cli.build import estimate_on_board
 from drawbar.gen.cli.output import (
     EXIT_CHECK_FAILED,
     Json,
@@ -181,8 +182,21 @@ def compile_command(
 
 
 def estimate(
-    model: ModelFile,
-    engine: Engine = "small",
+    model: Annotated[
+        Path | None, typer.Argument(help="Model file (.safetensors), or --model.")
+    ] = None,
+    model_option: Annotated[
+        Path | None,
+        typer.Option("--model", help="Model file; with --board also an artefact (.drawbar)."),
+    ] = None,
+    board: Annotated[
+        str | None, typer.Option(help="Board whose chip the engine shall fit, name or TOML file.")
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine preset or TOML file; default: small, or the board's."),
+    ] = None,
+    fmax: Annotated[float | None, typer.Option(help="Clock in MHz; default: the engine's.")] = None,
     batch: Batch = 1,
     minimise: Minimise = "cycles",
     buffers: Buffers = None,
@@ -190,9 +204,24 @@ def estimate(
 ) -> None:
     """Say exactly what a model costs on an engine: cycles, memory, utilisation. Nothing is built or
     run.
+
+    With --board: what the engine takes of the board's chip, and the speed with and without the
+    link. Multipliers, block RAM and cycles are exact; look-up tables and flip-flops are a model's.
     """
     with reporting(json):
-        plan = drawbar.plan(model, engine, batch=batch, minimise=minimise, buffers=buffers)
+        model = model or model_option
+        if board is not None:
+            estimate_on_board(
+                board, model, engine=engine, fmax=fmax, batch=batch, minimise=minimise, json=json
+            )
+            return
+        if model is None:
+            raise InputError(
+                "estimate", "is of a model, a board, or both", "neither", "name a model file"
+            )
+        plan = drawbar.plan(
+            model, engine or "small", batch=batch, minimise=minimise, buffers=buffers
+        )
         config = plan.config
         layers = [
             {

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from drawbar.api import compile, generate, golden, load_model, open, plan
+    from drawbar.bitstream import BuildReport, build
+    from drawbar.boards import list_boards, program
     from drawbar.compressing import compress, compress_file
     from drawbar.demo import run_demo
     from drawbar.fuzz import Mismatch, replay_case, run_fuzz
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from drawbar.gen.config import PRESETS, EngineConfig, load_config
     from drawbar.gen.errors import DrawbarError
     from drawbar.gen.network import ContractionNetwork, Model
-    from drawbar.plots import check_plot, plot_explanation, plot_stages
+    from drawbar.plots import check_plot, plot_explanation, plot_pareto, plot_stages
     from drawbar.sim.tools import tool_report
+    from drawbar.sizing import estimate, explore
     from drawbar.suites import SUITES
     from drawbar.suites import run_suite as bench
     from drawbar.sw.driver import Device
@@ -31,6 +34,7 @@ __all__ = [
     "PRESETS",
     "SUITES",
     "Artefact",
+    "BuildReport",
     "ContractionNetwork",
     "Device",
     "DrawbarError",
@@ -38,18 +42,24 @@ __all__ = [
     "Mismatch",
     "Model",
     "bench",
+    "build",
     "check_plot",
     "compile",
     "compress",
     "compress_file",
+    "estimate",
+    "explore",
     "generate",
     "golden",
+    "list_boards",
     "load_config",
     "load_model",
     "open",
     "plan",
     "plot_explanation",
+    "plot_pareto",
     "plot_stages",
+    "program",
     "replay_case",
     "run_demo",
     "run_fuzz",
@@ -61,6 +71,7 @@ _PLACES = {
     "PRESETS": ("drawbar.gen.config", "PRESETS"),
     "SUITES": ("drawbar.suites", "SUITES"),
     "Artefact": ("drawbar.gen.artefact", "Artefact"),
+    "BuildReport": ("drawbar.bitstream", "BuildReport"),
     "ContractionNetwork": ("drawbar.gen.network", "ContractionNetwork"),
     "Device": ("drawbar.sw.driver", "Device"),
     "DrawbarError": ("drawbar.gen.errors", "DrawbarError"),
@@ -68,18 +79,24 @@ _PLACES = {
     "Mismatch": ("drawbar.fuzz", "Mismatch"),
     "Model": ("drawbar.gen.network", "Model"),
     "bench": ("drawbar.suites", "run_suite"),
+    "build": ("drawbar.bitstream", "build"),
     "check_plot": ("drawbar.plots", "check_plot"),
     "compile": ("drawbar.api", "compile"),
     "compress": ("drawbar.compressing", "compress"),
     "compress_file": ("drawbar.compressing", "compress_file"),
+    "estimate": ("drawbar.sizing", "estimate"),
+    "explore": ("drawbar.sizing", "explore"),
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),
+    "list_boards": ("drawbar.boards", "list_boards"),
     "load_config": ("drawbar.gen.config", "load_config"),
     "load_model": ("drawbar.api", "load_model"),
     "open": ("drawbar.api", "open"),
     "plan": ("drawbar.api", "plan"),
     "plot_explanation": ("drawbar.plots", "plot_explanation"),
+    "plot_pareto": ("drawbar.plots", "plot_pareto"),
     "plot_stages": ("drawbar.plots", "plot_stages"),
+    "program": ("drawbar.boards", "program"),
     "replay_case": ("drawbar.fuzz", "replay_case"),
     "run_demo": ("drawbar.demo", "run_demo"),
     "run_fuzz": ("drawbar.fuzz", "run_fuzz"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: File types of pictures.
 SUFFIXES = (".png", ".svg", ".pdf")
 
+#: Colours of data widths, narrowest first.
+_WIDTHS = ("#dd6b20", "#2b6cb0")
 #: Causes in the order in which they are stacked: field of ``Cycles``, label, colour.
 _CAUSES = (
     ("busy", "multiplying", "#2b6cb0"),
@@ -382,3 +384,46 @@ def _draw_roof(axes: Any, found: Explanation) -> None:
         loc="left",
     )
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def plot_pareto(rows: Sequence[Mapping[str, Any]], title: str, path: str | Path) -> Path:
+    """Engines by what they take and how fast they are, as ``drawbar.explore`` gives them; those on
+    the Pareto front are named.
+
+    Raises
+    ------
+    ToolError, InputError:
+        Matplotlib is missing, or the file cannot be written.
+    """
+    figure = _figure(path, 9, 5.5)
+    axes = figure.add_subplot()
+    for width, colour in zip(sorted({row["data_width"] for row in rows}), _WIDTHS, strict=False):
+        of_width = [row for row in rows if row["data_width"] == width]
+        front = [row for row in of_width if row["pareto"]]
+        for chosen, size, alpha in ((of_width, 14, 0.3), (front, 36, 1.0)):
+            axes.scatter(
+                [row["luts"] for row in chosen],
+                [row["inferences_per_s"] for row in chosen],
+                s=size,
+                alpha=alpha,
+                color=colour,
+                label=f"{width} bit, front" if chosen is front else f"{width} bit",
+            )
+        # The smallest engine of each shape is named.
+        smallest = {(r["rows"], r["lanes"]): r for r in sorted(front, key=lambda r: -r["luts"])}
+        for row in smallest.values():
+            axes.annotate(
+                f"{row['rows']} x {row['lanes']}",
+                (row["luts"], row["inferences_per_s"]),
+                xytext=(0, 6 if colour == _WIDTHS[0] else -12),
+                textcoords="offset points",
+                fontsize=7,
+                color=colour,
+            )
+    axes.set_yscale("log")
+    axes.set_xlabel("look-up tables, estimated")
+    axes.set_ylabel("inferences a second, without the link")
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+    return _save(figure, path)

@@ -15,7 +15,7 @@ import numpy as np
 from drawbar.compress_suite import compress_quick_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
-from drawbar.hardware_suites import area_suite, timing_suite
+from drawbar.hardware_suites import area_suite, cells_suite, timing_suite
 from drawbar.layer_suites import (
     FC6,
     BuildProgress,
@@ -134,6 +134,9 @@ SUITES: dict[str, Suite] = {
         "LeNet-300 on MNIST: ADMM, its control, and the quantised network on an 8 x 8 engine",
         "checks",
         ("data", "folder", "seeds"),
+    ),
+    "cells": Suite(
+        cells_suite, "cells of eight engines on three families, beside the estimate", "values", ()
     ),
 }
 

@@ -24,6 +24,9 @@ COMMANDS = [
     "doctor",
     "info",
     "generate",
+    "build",
+    "program",
+    "boards",
 ]
 
 

@@ -1,0 +1,1 @@
+"""A file for each board. ``docs/boards.md`` says how to add one."""
