@@ -132,7 +132,9 @@ class Traffic:
         count = rng.randint(1, 3 * config.lanes)
         spaces = [space for space in Space if self.free[space]]
         if spaces and rng.random() < self.writes:
-            space = rng.choice([*spaces, *[s for s in spaces if s == Space.WORK] * 3])
+            # Each one early, as programs may be short.
+            fresh = [s for s in spaces if not self.counts[f"write {s.name}"]]
+            space = rng.choice(fresh or [*spaces, *[s for s in spaces if s == Space.WORK] * 3])
             first = rng.randrange(len(self.free[space]))
             self.burst.extend(
                 ("write", space, item, rng.getrandbits(64))
