@@ -20,8 +20,10 @@ AREA_ENGINE = "large"
 #: Family, part, package and speed grade of the clock's measurement, and the clock asked for.
 TIMING_CHIP = ("ecp5", "LFE5U-25F", "CABGA256", "6")
 TARGET_MHZ = 90.0
-#: nextpnr's seeds; the estimate spreads by several MHz between them.
+#: nextpnr's seeds, and its router. The estimate spreads by several MHz between seeds, and by more
+#: between routers: this one gives the faster clocks.
 SEEDS = (1, 2, 3)
+ROUTER = "router1"
 
 
 def _beat(build_progress: BuildProgress | None, what: str) -> synthesis.Beat | None:
@@ -55,7 +57,9 @@ def timing_suite(
     for number, seed in enumerate(seeds):
         title = f"nextpnr, seed {seed}"
         tell(title, 2 + number)
-        job = synthesis.RouteJob(*TIMING_CHIP, netlist.json, TARGET_MHZ, seed=seed, detailed=False)
+        job = synthesis.RouteJob(
+            *TIMING_CHIP, netlist.json, TARGET_MHZ, seed=seed, router=ROUTER, detailed=False
+        )
         beat = _beat(build_progress, title)
         found.append((seed, synthesis.place_and_route(job, beat=beat).timing))
     tell("done", steps)
