@@ -90,7 +90,7 @@ def test_the_layer_that_gains_gets_the_ranks() -> None:
 
 def test_cycles_of_the_engine() -> None:
     counts = []
-    for cycles in (136, 160, 200):
+    for cycles in (179, 200, 240):
         specs = choose_ranks(model(), LAYERS, Target(cycles=cycles, engine=ENGINE))
         planned = plan_model(lower(decompose(model(), specs)), ENGINE).total.total
         assert planned == engine_cycles(model(), specs, ENGINE) <= cycles
@@ -100,10 +100,10 @@ def test_cycles_of_the_engine() -> None:
 
 
 def test_ranks_that_cost_no_cycle_are_taken() -> None:
-    """On an array of 4 x 4, rank 3 of the second layer takes as long as rank 1."""
+    """Short stages take the time in which the next descriptor comes, whatever their ranks."""
     narrow = {name: at_rank(name, 1) for name in LAYERS}
-    specs = choose_ranks(model(), LAYERS, Target(cycles=136, engine=ENGINE))
-    assert (rank(specs["0"]), rank(specs["2"])) == (1, 3)
+    specs = choose_ranks(model(), LAYERS, Target(cycles=179, engine=ENGINE))
+    assert (rank(specs["0"]), rank(specs["2"])) == (2, 6)
     assert engine_cycles(model(), specs, ENGINE) == engine_cycles(model(), narrow, ENGINE)
 
 
