@@ -10,7 +10,8 @@ from drawbar.gen.errors import DrawbarError, RankWarning
 KINDS = [
     kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, DrawbarError)
+    if isinstance(kind, type)
+    and issubclass(kind, DrawbarError)
     # It also carries a report: tests/test_bitstream.py.
     and kind is not errors.TimingError
 ]

@@ -100,11 +100,13 @@ def test_cycles_of_the_engine() -> None:
 
 
 def test_ranks_that_cost_no_cycle_are_taken() -> None:
-    """Short stages take the time in which the next descriptor comes, whatever their ranks."""
+    """Another rank may cost nothing, or even less, where it ends a wait or fills a tile."""
     narrow = {name: at_rank(name, 1) for name in LAYERS}
-    specs = choose_ranks(model(), LAYERS, Target(cycles=179, engine=ENGINE))
-    assert (rank(specs["0"]), rank(specs["2"])) == (2, 6)
-    assert engine_cycles(model(), specs, ENGINE) == engine_cycles(model(), narrow, ENGINE)
+    least = engine_cycles(model(), narrow, ENGINE)
+    specs = choose_ranks(model(), LAYERS, Target(cycles=least, engine=ENGINE))
+    assert rank(specs["2"]) == 6
+    assert weights(specs) > weights(narrow)
+    assert engine_cycles(model(), specs, ENGINE) <= least
 
 
 def test_the_random_state_stays() -> None:
