@@ -4,7 +4,6 @@ engine computes run, to the last bit; of each other one the error is asserted, w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx_files import expected, make, node, saved
+from small_engines import ENGINES
 
 import drawbar
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import DrawbarError, FitError
 from drawbar.sw.onnx import load_onnx
 
 OPERATORS = ("QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger")
-WIDE = PRESETS["small"]
-NARROW = replace(WIDE, name="narrow", data_width=8)
+WIDE, NARROW = ENGINES[:2]
 
 #: Shipped tests that run: name, and whether also on the simulated board.
 INSIDE = {
