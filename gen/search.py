@@ -360,7 +360,7 @@ class Planner:
                     )
 
     def prune(self, partials: Iterable[_Partial]) -> list[_Partial]:
-        """The best partial plans, one for each (block, core vectors), and of copies one in phases."""
+        """The best partial plans, one for each (block, core vectors), and for phases of copies."""
         goal = self.goal
         best: dict[tuple[Block, int, Block], _Partial] = {}
         for partial in partials:
