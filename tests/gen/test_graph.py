@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 import pytest
-from graph_models import random_graph
 
+from drawbar.fuzz_graphs import random_graph
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError

@@ -1,4 +1,4 @@
-"""Random graphs of image layers, for tests of planner and hardware."""
+"""Random graphs of image layers, for the fuzzer: convolutions, sums, averages, maxima."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def random_graph(rng: random.Random, *, most: int = 10) -> Model:
         total = sum_network("sum", shapes[at], weights, activation=rng.choice(("none", "relu")))
         at = add(total, shapes[at], *rng.choice(((at, before), (before, at))))
     channels, *size = shapes[at]
-    ending = rng.choice(("none", "average", "windows", "flat"))
+    ending = rng.choice(("none", "average", "windows", "maximum", "flat"))
     if ending == "average" and size != [1, 1]:
         at = add(global_average("average", channels, (size[0], size[1])), (channels,), at)
     elif ending == "windows" and min(size) >= 2:
@@ -113,6 +113,18 @@ def random_graph(rng: random.Random, *, most: int = 10) -> Model:
             "windows", channels, shape=(size[0], size[1]), kernel=(2, 2), stride=(2, 2)
         )
         at = add(layer, made_shape(layer), at)
+    elif ending == "maximum" and size[1] >= 2:
+        # Of pairs along a row: relu(a - b) + b.
+        made = (channels, size[0], size[1] // 2)
+        pair = [Source(at, (0, 0, n), (1, 1, 2)) for n in (0, 1)]
+        for name, weights, own in (
+            ("excess", (1.0, -1.0), pair),
+            ("maximum", (1.0, 1.0), [Source(len(layers) + 1), pair[1]]),
+        ):
+            activation = "relu" if name == "excess" else "none"
+            layers.append(sum_network(name, made, weights, activation=activation, keeps_scale=True))
+            sources.append(tuple(own))
+            shapes.append(made)
     elif ending == "flat":
         values = np.random.default_rng(rng.getrandbits(32))
         weight = values.standard_normal((7, int(np.prod(shapes[at])))) / np.sqrt(layers[-1].outputs)
