@@ -11,7 +11,7 @@ from drawbar.gen.errors import InputError, NetworkError
 from drawbar.gen.formats.convolution import TAPS, convolution_network
 from drawbar.gen.network import ContractionNetwork, Core
 from drawbar.sw.compress.backend import nn, torch
-from drawbar.sw.compress.contraction import contract, dense_weight
+from drawbar.sw.compress.contraction import contract, convolve_chain, dense_weight
 from drawbar.sw.compress.spec import Spec
 
 
@@ -218,15 +218,17 @@ class FactorisedConv2d(FactorisedLayer):
                 tuple(x.shape),
                 "reshape the input, or mend the layer before",
             )
+        geometry = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        chained = convolve_chain(x, list(self.cores), self.spec, **geometry)
+        if chained is not None:
+            return chained if self.bias is None else chained + self.bias[:, None, None]
         batch, channels, height, width = x.shape
         y, space = contract(
             x.transpose(0, 1).reshape(channels, batch * height * width),
             list(self.cores),
             self.spec,
             space=(height, width),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
+            **geometry,
         )
         assert space is not None
         y = y.reshape(self.out_channels, batch, *space).transpose(0, 1)
