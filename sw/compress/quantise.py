@@ -27,6 +27,7 @@ from drawbar.gen.plan import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import encode
 from drawbar.gen.stage import Loop
 from drawbar.sw.compress.float_run import float_stages
+from drawbar.sw.compress.ranges import check_exact, check_ranges
 
 #: Calibration samples that are looked at; more change little.
 CALIBRATION = 512
@@ -71,14 +72,15 @@ def _integers(
     scale_in: float,
     scale_out: float,
     config: EngineConfig,
-    core_max: int,
+    core_range: tuple[int, int],
     where: str,
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Core and bias integers and the shift, with no overflow possible in any accumulator."""
+    core_min, core_max = core_range
     most = float(np.abs(matrices).max()) * scale_out / scale_in
     shift = config.acc_width
     if most > 0:
-        shift = min(shift, int(np.floor(np.log2((core_max + 0.5) / most))))
+        shift = min(shift, int(np.floor(np.log2((0.5 - core_min) / most))))
     while shift >= 0:
         core = np.rint(matrices * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
         biases = None
@@ -86,9 +88,8 @@ def _integers(
             biases = np.rint(bias * (scale_out * 2.0**shift)).astype(np.int64)
         largest = int(np.abs(core).sum(axis=-1).max()) * -config.data_min
         largest_bias = int(np.abs(biases).max()) if biases is not None else 0
-        if np.abs(core).max() <= core_max and max(largest, largest_bias) + largest_bias < 1 << (
-            config.acc_width - 1
-        ):
+        inside = core_min <= core.min() and core.max() <= core_max
+        if inside and max(largest, largest_bias) + largest_bias < 1 << (config.acc_width - 1):
             return core, biases, shift
         shift -= 1
     raise FitError(
@@ -198,7 +199,8 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
     x = check_calibration(plan, calibration)
     if plan.is_graph:
         x = x[:GRAPH_CALIBRATION]
-    input_bits = _fraction_bits(x, plan.config)
+    given = plan.model.quantised
+    input_bits = given[0].fraction_bits if given[0] else _fraction_bits(x, plan.config)
     results: list[float] = []
     # Scale of each of the plan's tensors; of those that are read by a stage that keeps scales, and
     # hold negative numbers, with room for a difference.
@@ -207,7 +209,10 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
         if planned.fills:
             results.append(found[planned.writes])
             continue
-        if plan.networks[planned.layer].keeps_scale:
+        known = given[planned.layer + 1] if planned.ends_layer else None
+        if known is not None:
+            scale = 2.0**known.fraction_bits
+        elif plan.networks[planned.layer].keeps_scale:
             scale = min(found[t] for t in planned.reads)
         else:
             scale = _scale(live.values, plan.config)
@@ -290,7 +295,13 @@ def stage_integers(
         # what it is.
         most = float(np.abs(matrices).max())
         scale_out = scales.results[number]
-        if network.keeps_scale:
+        known = plan.model.quantised[planned.layer + 1] if planned.ends_layer else None
+        exactly = known is not None and known.exact
+        # Chosen integers are symmetric; given ones may be the least there is.
+        core_min = -core_max - int(exactly)
+        if known is not None:
+            scale_out = 2.0**known.fraction_bits
+        elif network.keeps_scale:
             scale_out = scale_in
         elif most > 0:
             scale_out = min(scale_out, core_max / most * scale_in)
@@ -299,8 +310,10 @@ def stage_integers(
         bias = network.bias if planned.ends_layer else None
         where = f"layer {network.name!r}, stage {number}"
         core, biases, shift = _integers(
-            matrices, bias, scale_in, scale_out, config, core_max, where
+            matrices, bias, scale_in, scale_out, config, (core_min, core_max), where
         )
+        if exactly:
+            check_exact(core, matrices * (scale_out * 2.0**shift / scale_in), config, where)
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
         found[planned.writes] = scale_out
     return made
@@ -364,6 +377,7 @@ def quantise(
         unusable calibration data; weights that no shift can represent.
     """
     config = plan.config
+    check_ranges(plan.model, config)
     scales = scales or calibrate(plan, calibration)
     made = stage_integers(plan, scales, core_bits)
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
