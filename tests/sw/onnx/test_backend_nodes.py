@@ -18,6 +18,7 @@ from small_engines import ENGINES
 import drawbar
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import DrawbarError, FitError
+from drawbar.gen.model_file import save_model
 from drawbar.sw.onnx import load_onnx
 
 OPERATORS = ("QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger")
@@ -199,6 +200,17 @@ def test_powers_of_two(case: Any, board: bool, tmp_path: Path) -> None:
     clipped = (np.abs(y.astype(int)) >= 127).mean()
     assert 0.001 < clipped < 0.6
     check(saved(model, tmp_path), x, y, NARROW, board)
+
+
+def test_a_model_file_keeps_what_is_quantised(tmp_path: Path) -> None:
+    model, x = two_layers(np.random.default_rng(4))
+    path, copy = saved(model, tmp_path), tmp_path / "copy.safetensors"
+    save_model(load_onnx(path), copy)
+    x = x.reshape(len(x), -1)
+    found, wanted = (drawbar.compile(p, NARROW, calibration=x) for p in (copy, path))
+    assert np.array_equal(found.program, wanted.program)
+    assert np.array_equal(found.cores, wanted.cores)
+    assert found.buffers == wanted.buffers
 
 
 def test_another_width_than_the_engines(tmp_path: Path) -> None:
