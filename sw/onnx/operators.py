@@ -21,7 +21,7 @@ from drawbar.sw.compress.lowered_parts import (
     linear,
     max_pool,
 )
-from drawbar.sw.onnx.importing import Handler, OnnxCall, Operand
+from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand, is_power
 
 FLOAT = np.dtype(np.float32)
 
@@ -55,7 +55,7 @@ def product(
         bias = shift if bias is None else bias + shift
     network = dense_network(call.name, weight * operand.unit, bias=bias)
     result = linear(call, value, network)
-    if exact:
+    if exact and is_power(operand.unit).all():
         call.importing.exact.add(result.tensor - 1)
     return result
 
@@ -135,7 +135,7 @@ def convolve(
         return replace(network, bias=whole, bias_over=None)
 
     result = convolution(call, value, weight.shape[1], make)
-    if exact:
+    if exact and is_power(operand.unit).all():
         call.importing.exact.add(result.tensor - 1)
     return result
 
@@ -217,7 +217,10 @@ def _sum(call: OnnxCall, sign: float) -> Operand:
     if sides is None:
         first, second = call.plain(0), call.plain(1)
         weights = (first.unit, sign * second.unit)
-        return Operand(add(call, [first.value, second.value], weights), FLOAT)
+        value = add(call, [first.value, second.value], weights)
+        if is_power(np.abs(weights)).all():
+            call.importing.exact.add(value.tensor - 1)
+        return Operand(value, FLOAT)
     operand = call.plain(sides[0])
     shape = operand.value.shape or (0,)
     offset = _spread(call, call.numbers(sides[1], "operand"), shape)
