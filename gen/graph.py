@@ -23,7 +23,7 @@ from drawbar.gen.images import Place, View, border_runs, places, view
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source
 from drawbar.gen.order import BATCH, OrderSearch, Step
-from drawbar.gen.phases import with_phases
+from drawbar.gen.phases import with_copies
 from drawbar.gen.place import arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.search import GOALS, Planner
@@ -156,7 +156,7 @@ def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
     FitError:
         the model does not fit the engine; the error says which memory is short.
     """
-    model = with_phases(model)
+    model = with_copies(model)
     placed = places(model, config, batch)
     segments = _segments(model, placed, config, batch)
     searches = [

@@ -30,20 +30,17 @@ class Limit:
 
 def layer_limit(plan: Plan, layer: int) -> Limit:
     """What limits a layer."""
-    own = [
-        (stage, cycles)
-        for (_, stage), cycles in zip(plan.program, plan.cycles, strict=True)
-        if stage.layer == layer
-    ]
-    found = [
-        Limit(number, _lost(plan, stage, cycles), _reason(plan, stage, cycles))
-        for number, (stage, cycles) in enumerate(own, 1)
-    ]
+    found: list[Limit] = []
+    for (number, stage), cycles in zip(plan.program, plan.cycles, strict=True):
+        if stage.layer != layer:
+            continue
+        place = len(found) + 1
+        if plan.stages[number].fills:
+            found.append(Limit(place, cycles.total, "zeros around the image"))
+        else:
+            lost = cycles.total - stage.multiplications / plan.config.multipliers
+            found.append(Limit(place, lost, _reason(plan, stage, cycles)))
     return max(found, key=lambda limit: limit.lost)
-
-
-def _lost(plan: Plan, stage: Stage, cycles: Cycles) -> float:
-    return cycles.total - stage.multiplications / plan.config.multipliers
 
 
 def _reason(plan: Plan, stage: Stage, cycles: Cycles) -> str:

@@ -198,7 +198,11 @@ class Plan:
 
     @property
     def multiplications(self) -> int:
-        return sum(stage.multiplications for _, stage in self.program)
+        return sum(self._useful(number, stage) for number, stage in self.program)
+
+    def _useful(self, number: int, stage: Stage) -> int:
+        """Multiplications of a stage; none where it writes zeros."""
+        return 0 if self.stages[number].fills else stage.multiplications
 
     @property
     def core_bytes(self) -> int:
@@ -220,7 +224,7 @@ class Plan:
         )
 
     def layer_multiplications(self, layer: int) -> int:
-        return sum(stage.multiplications for _, stage in self.program if stage.layer == layer)
+        return sum(self._useful(n, stage) for n, stage in self.program if stage.layer == layer)
 
     def layer_utilisation(self, layer: int) -> float:
         return utilisation(self.layer_multiplications(layer), self.layer_cycles(layer), self.config)

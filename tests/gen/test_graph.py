@@ -13,7 +13,7 @@ from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats.convolution import dense_convolution, sum_network
 from drawbar.gen.network import Model, Source
-from drawbar.gen.phases import with_phases
+from drawbar.gen.phases import with_copies
 from drawbar.gen.plan import plan_model
 from drawbar.gen.program import encode
 from drawbar.sim.golden import GoldenEngine, run_artefact
@@ -72,7 +72,7 @@ def test_memory_may_hold_anything_before(seed: int) -> None:
 def test_phases_change_nothing(seed: int) -> None:
     model = random_graph(random.Random(seed))
     x = np.random.default_rng(seed).standard_normal((3, model.inputs))
-    np.testing.assert_allclose(with_phases(model).forward(x), model.forward(x), atol=1e-12)
+    np.testing.assert_allclose(with_copies(model).forward(x), model.forward(x), atol=1e-12)
 
 
 def test_a_maximum_is_exact() -> None:
