@@ -87,6 +87,12 @@ class PlannedStage:
         return (*self.shared_order, *self.row_order, *self.k_order)
 
 
+def reading_apart(stage: Stage) -> Stage:
+    """A stage that multiplies by zero, with what it reads beside what it writes."""
+    first, last = stage.span("y")
+    return replace(stage, x_base=0 if first >= stage.lane_count else last + 1)
+
+
 def chained(stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
     """Stages each of which reads what the one before has written."""
     return tuple(
@@ -162,17 +168,16 @@ class Plan:
         moves = [
             there - here for there, here in zip(self.bases[buffer], self.bases[0], strict=True)
         ]
-        return tuple(
-            (
-                number,
-                replace(
-                    stage,
-                    x_base=stage.x_base + moves[self.stages[number].reads[0]],
-                    y_base=stage.y_base + moves[self.stages[number].writes],
-                ),
+        program = []
+        for number, stage in self.program:
+            planned = self.stages[number]
+            moved = replace(
+                stage,
+                x_base=stage.x_base + moves[planned.reads[0]],
+                y_base=stage.y_base + moves[planned.writes],
             )
-            for number, stage in self.program
-        )
+            program.append((number, reading_apart(moved) if planned.fills else moved))
+        return tuple(program)
 
     @property
     def is_graph(self) -> bool:
