@@ -15,6 +15,7 @@ from drawbar.sw.compress.lowered import Value
 from drawbar.sw.compress.lowered_parts import (
     Pair,
     add,
+    affine,
     average_image,
     average_pool,
     convolution,
@@ -193,17 +194,15 @@ def _spread(call: OnnxCall, values: np.ndarray, shape: Sequence[int]) -> np.ndar
 
 
 def _affine(call: OnnxCall, operand: Operand, factor: np.ndarray, offset: np.ndarray) -> Operand:
-    """Each channel times a factor, plus an offset: in the layer before."""
-    graph, before = call.graph, graph_layer(call, operand)
-    value = graph.scale(operand.value, factor, offset / operand.unit, call.where)
-    if before is not None and not (factor == 1).all():
-        call.importing.exact.discard(before)
+    """Each channel times a factor, plus an offset."""
+    given, offset = operand.value, offset / operand.unit
+    if given.shape is not None and len(given.shape) == 3:
+        value = affine(call, given, factor, offset)
+    else:
+        value = call.graph.scale(given, factor, offset, call.where)
+    if (factor != 1).any():
+        call.importing.exact.discard(value.tensor - 1)
     return Operand(value, FLOAT, operand.unit)
-
-
-def graph_layer(call: OnnxCall, operand: Operand) -> int | None:
-    """The layer that makes an operand and that nobody else reads."""
-    return call.graph.producer(operand.value)
 
 
 def _constant_side(call: OnnxCall) -> tuple[int, int] | None:
