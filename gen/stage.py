@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError
 
@@ -118,6 +120,16 @@ class Stage:
         base = getattr(self, f"{side}_base")
         end = base + sum((c.count - 1) * getattr(c, side) for c in (*own, *self.column_loops))
         return base, end + (self.lane_count - 1) * getattr(self, f"lane_{side}")
+
+    def addresses(self, side: str) -> np.ndarray:
+        """Element addresses of what the stage reads ("x") or writes ("y"), column by column."""
+        own = self.k_loops if side == "x" else self.row_loops
+        lane = Loop(self.lane_count, x=self.lane_x, y=self.lane_y)
+        found = np.array(getattr(self, f"{side}_base"), np.int64)
+        for loop in (*self.column_loops, lane, *own):
+            steps = np.arange(loop.count, dtype=np.int64) * getattr(loop, side)
+            found = found[..., None] + steps
+        return found.reshape(-1)
 
     def row_tiles(self, config: EngineConfig) -> int:
         return -(-self.rows // config.rows)
@@ -232,7 +244,9 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             "raise work_depth",
         )
     need(
-        spans["x"][1] < spans["y"][0] or spans["y"][1] < spans["x"][0],
+        spans["x"][1] < spans["y"][0]
+        or spans["y"][1] < spans["x"][0]
+        or not np.intersect1d(stage.addresses("x"), stage.addresses("y")).size,
         "reads and writes apart, as results are written while operands are still read",
         f"reads {spans['x']}, writes {spans['y']}",
         "place them apart",
