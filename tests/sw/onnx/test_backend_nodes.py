@@ -4,7 +4,6 @@ engine computes run, to the last bit; of each other one the error is asserted, w
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnx_files import expected, make, node, saved
+from small_engines import ENGINES
 
 import drawbar
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import DrawbarError, FitError
+from drawbar.gen.model_file import save_model
 from drawbar.sw.onnx import load_onnx
 
 OPERATORS = ("QLinearMatMul", "MatMulInteger", "QLinearConv", "ConvInteger")
-WIDE = PRESETS["small"]
-NARROW = replace(WIDE, name="narrow", data_width=8)
+WIDE, NARROW = ENGINES[:2]
 
 #: Shipped tests that run: name, and whether also on the simulated board.
 INSIDE = {
@@ -200,6 +200,17 @@ def test_powers_of_two(case: Any, board: bool, tmp_path: Path) -> None:
     clipped = (np.abs(y.astype(int)) >= 127).mean()
     assert 0.001 < clipped < 0.6
     check(saved(model, tmp_path), x, y, NARROW, board)
+
+
+def test_a_model_file_keeps_what_is_quantised(tmp_path: Path) -> None:
+    model, x = two_layers(np.random.default_rng(4))
+    path, copy = saved(model, tmp_path), tmp_path / "copy.safetensors"
+    save_model(load_onnx(path), copy)
+    x = x.reshape(len(x), -1)
+    found, wanted = (drawbar.compile(p, NARROW, calibration=x) for p in (copy, path))
+    assert np.array_equal(found.program, wanted.program)
+    assert np.array_equal(found.cores, wanted.cores)
+    assert found.buffers == wanted.buffers
 
 
 def test_another_width_than_the_engines(tmp_path: Path) -> None:
