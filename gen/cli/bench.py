@@ -34,7 +34,7 @@ def bench(
         str,
         typer.Option(
             help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
-            "compress-quick: see above."
+            "compress-quick, lenet5, resnet20: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -52,11 +52,16 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="compress-quick: folder of the data sets [env: DRAWBAR_DATA]."),
+        typer.Option(
+            help="compress-quick, lenet5, resnet20: folder of the data sets [env: DRAWBAR_DATA]."
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="compress-quick: keep checkpoints there, and go on from them."),
+        typer.Option(
+            help="compress-quick, lenet5: keep checkpoints there, and go on from them; lenet5, "
+            "resnet20: a result of drawbar compress."
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="compress-quick: how many seeds; default: 3.")
@@ -95,6 +100,12 @@ def bench(
 
     [bold]compress-quick[/bold]: LeNet-300 on MNIST in 5,970 weights: ADMM, a control of equal
     epochs, the quantised network on an 8 x 8 simulated board. A quarter of an hour and more.
+
+    [bold]lenet5[/bold]: LeNet-5 on MNIST, whole, in tensor trains: all test images in the golden
+    model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.
+
+    [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
+    simulated boards. With --folder, its trained weights; else random ones.
 
     Exit code 3 if a bit or a predicted cycle is wrong, or a row does not hold what is wanted.
     """
