@@ -145,19 +145,27 @@ def run_recipe(
     dataset: Dataset,
     *,
     seed: int = 0,
+    dense: Compressed | None = None,
     folder: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Arms:
     """Train a recipe's model, compress it, and do so again without ADMM.
 
-    ``folder`` keeps the checkpoints of each of these runs.
+    Arguments
+    ---------
+    dense:
+        What another recipe has trained of the same model in the same way and with the same seed:
+        then it is not trained again.
+    folder:
+        Keeps the checkpoints of each of these runs.
     """
     settings = replace(recipe.settings, seed=seed)
     if recipe.samples is not None:
         dataset = dataset.subset(recipe.samples, seed)
     later = settings.epochs("admm") + settings.tuning_epochs
-    total = settings.dense_epochs + (2 if recipe.control else 1) * (later + settings.storage_epochs)
+    total = 0 if dense is not None else settings.dense_epochs
+    total += (2 if recipe.control else 1) * (later + settings.storage_epochs)
     done = 0
 
     def run(
@@ -186,8 +194,9 @@ def run_recipe(
         done += sum(chosen.epochs(phase) for phase in (PHASES if few else PHASES[:-1]))
         return found
 
-    fresh = reference_model(recipe.model, seed)
-    dense = run("dense", fresh, {}, method="direct", tuning_epochs=0, storage_epochs=0)
+    if dense is None:
+        fresh = reference_model(recipe.model, seed)
+        dense = run("dense", fresh, {}, method="direct", tuning_epochs=0, storage_epochs=0)
     compressed = run(settings.method, dense.model, recipe.layers, dense_epochs=0)
     control = None
     if recipe.control:
