@@ -60,9 +60,7 @@ def bench(
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="compress-...: how many seeds; default: 3, of compress-resnet 1."
-        ),
+        typer.Option(min=1, help="compress-...: how many seeds; default: 3, of compress-resnet 1."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -94,8 +92,8 @@ def bench(
     estimate; with --json the estimate's calibration. About half an hour.
 
     [bold]compress-quick[/bold]: MNIST. LeNet-300 in 5,970 weights: ADMM, a control of equal epochs,
-    the quantised network on an 8 x 8 simulated board; LeNet-5 in TT; both networks in files of 4,577
-    and 2,495 bytes; counts of published networks; speed. Half an hour and more.
+    the quantised network on an 8 x 8 simulated board; LeNet-5 in TT; both networks in files of
+    4,577 and 2,495 bytes; counts of published networks; speed. Half an hour and more.
 
     [bold]compress-resnet[/bold]: ResNet-20 on CIFAR-10 in 39,448 weights on a short schedule: ADMM
     and a control of equal epochs. A quarter of an hour and more.

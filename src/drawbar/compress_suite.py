@@ -1,5 +1,5 @@
-"""Benchmark of compression on a CPU: the networks of ``sw.compress.recipes``, trained, compressed, and
-one of them on the simulated board.
+"""Benchmark of compression on a CPU: the networks of ``sw.compress.recipes``, trained and
+compressed, and one of them on the simulated board.
 
 Each row says what was measured, what is wanted, and whether that holds.
 """
@@ -197,7 +197,9 @@ def near_rows(arms: Arms) -> list[Row]:
             before >= FEWER * after,
         ),
         check_row("LeNet-5, dense", dense, "%"),
-        check_row("LeNet-5, TT, ADMM, before fine-tuning", arms.compressed.accuracy["decomposed"], "%"),
+        check_row(
+            "LeNet-5, TT, ADMM, before fine-tuning", arms.compressed.accuracy["decomposed"], "%"
+        ),
         below_row("LeNet-5, TT, ADMM, after", tuned, dense, NEAR),
     ]
     if arms.control is not None:
@@ -213,7 +215,11 @@ def stored_rows(name: str, arms: Arms) -> list[Row]:
     widths = {n: sum(1 for bits in found.bits.values() if bits == n) for n in found.bits.values()}
     bits = ", ".join(f"{widths[n]} tensors of {n} bits" for n in sorted(widths))
     row = check_row(
-        f"{name}, file, {before / size:,.0f}x less", size, "bytes", f"at most {most:,}", size <= most
+        f"{name}, file, {before / size:,.0f}x less",
+        size,
+        "bytes",
+        f"at most {most:,}",
+        size <= most,
     )
     return [
         {**row, "bits": found.bits},

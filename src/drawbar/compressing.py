@@ -245,7 +245,8 @@ def _layer_rows(found: Compressed, dense: Any) -> list[dict[str, Any]]:
 def write_folder(result: CompressionResult, folder: Path, command: str) -> None:
     """Write a result folder: ``weights.safetensors`` (every tensor, and each layer's structure),
     ``model.safetensors`` (for ``drawbar compile``, where the compiler can run the model),
-    ``weights.packed`` (where the weights have few bits: nothing but them), ``result.json``, ``layers.txt``, ``curves.png``, and ``command.txt``.
+    ``weights.packed`` (where the weights have few bits: nothing but them), ``result.json``,
+    ``layers.txt``, ``curves.png``, and ``command.txt``.
 
     Raises
     ------
@@ -317,8 +318,9 @@ def compress_file(
     device: str = "cpu",
     report: Report | None = None,
 ) -> tuple[CompressionResult, Path]:
-    """Compress as a TOML file says: ``model`` and ``data``, the tables ``training`` (what ``compress``
-    takes as settings, ``method`` among them), ``layers``, ``target`` and ``bits``, and ``share``.
+    """Compress as a TOML file says: ``model`` and ``data``, the tables ``training`` (what
+    ``compress`` takes as settings, ``method`` among them), ``layers``, ``target`` and ``bits``, and
+    ``share``.
 
     Arguments
     ---------

@@ -60,8 +60,8 @@ class Compressed:
         was not measured), and under ADMM rho and each layer's residuals.
     accuracy:
         On the test split, in percent: ``dense`` (as trained), ``direct`` (its weights decomposed
-        as they are), ``decomposed`` (before fine-tuning), ``tuned``, and ``stored`` (with the values
-        of ``packed``).
+        as they are), ``decomposed`` (before fine-tuning), ``tuned``, and ``stored`` (with the
+        values of ``packed``).
     bits:
         Of each parameter in ``packed``, by name; empty where nothing was asked.
     packed:

@@ -180,7 +180,7 @@ def test_a_module_of_ones_own() -> None:
         (('model = "digits-mlp"', 'model = "alexnet"'), "is one of lenet-300, lenet-5, digits-mlp"),
         (('data = "digits"', ""), "names its data; found None"),
         (('data = "digits"', 'data = "digitz"'), "is one of digits, mnist"),
-        (("[target]", "[goal]"), "has only bits, data, layers, model, share, target, training; found goal"),
+        (("[target]", "[goal]"), "has only bits, data, layers, model, share, target, training;"),
         (("cycles = 1500", "cycle = 1500"), "has only compression, cycles, engine; found cycle"),
         (("cycles = 1500", "cycles = 15"), "takes at most 15 cycles on engine 'small'"),
         (("[layers.fc1]", "[layers.fc9]"), "layer 'fc9': is in the model"),

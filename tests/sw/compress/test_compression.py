@@ -327,9 +327,10 @@ def test_layers_share_a_core_from_the_decomposition_on(tmp_path: Path) -> None:
     found = shared(tmp_path)
     first, second = (found.model.get_submodule(n).cores[0] for n in ("fc1", "fc2"))  # type: ignore[index]
     assert first is second
-    assert sum(p.numel() for p in found.model.parameters()) == sum(
-        spec.parameters for spec in found.specs.values()
-    ) - first.numel() + 24 + 16
+    assert (
+        sum(p.numel() for p in found.model.parameters())
+        == sum(spec.parameters for spec in found.specs.values()) - first.numel() + 24 + 16
+    )
     assert shared(tmp_path).packed == found.packed  # from the last checkpoint
     with pytest.raises(NetworkError, match=r"'fc2': has a Tucker core"):
         compress_model(
