@@ -316,6 +316,7 @@ class _Run:
         done = self.epoch * steps
         rate = settings.rate(phase)
         schedule = Cosine(self.optimiser, rate, settings.epochs(phase) * steps, done=done)
+        late = PHASES[PHASES.index(settings.augment_from) :]
         with seeded(settings.seed, PHASES.index(phase), self.epoch, device=self.inputs.device):
             row["loss"] = train_epoch(
                 self.model,
@@ -326,7 +327,7 @@ class _Run:
                 schedule,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
-                augment=self.augment,
+                augment=self.augment if phase in late else None,
                 penalty=None if self.admm is None else self.admm.penalty,
                 first_step=done,
             )

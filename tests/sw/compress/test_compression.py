@@ -233,6 +233,10 @@ def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> No
         ({"label_smoothing": 1.0}, "label_smoothing: is at least 0 and less than 1"),
         ({"distillation": 1.5}, "distillation: is 0 to 1"),
         ({"temperature": 0.0}, "temperature: is more than 0"),
+        ({"storage_lr": 0.0}, "storage_lr: is more than 0"),
+        ({"shift": -1}, "shift: is at least 0"),
+        ({"mirror": 1.1}, "mirror: is 0 to 1"),
+        ({"augment_from": "later"}, "augment_from: is one of dense, admm, tuning"),
     ],
 )
 def test_bad_settings(change: dict, match: str) -> None:
@@ -340,6 +344,17 @@ def test_layers_share_a_core_from_the_decomposition_on(tmp_path: Path) -> None:
             STORED,
             share=("fc1", "fc2"),
         )
+
+
+def test_images_are_moved_from_a_phase_on() -> None:
+    moved = {
+        phase: run(replace(SETTINGS, shift=1, mirror=0.5, augment_from=phase)).history
+        for phase in ("dense", "tuning", "storage")
+    }
+    still = run().history
+    assert moved["storage"] == still
+    assert [a == b for a, b in zip(moved["tuning"], still, strict=True)] == [True] * 5 + [False] * 2
+    assert not any(a == b for a, b in zip(moved["dense"], still, strict=True))
 
 
 def test_accuracy_between_the_phases_can_be_left_out() -> None:
