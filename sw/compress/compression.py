@@ -395,9 +395,13 @@ class _Run:
         self._prepare(self.phase)
         assert self.optimiser is not None
         state: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = list(self.model.parameters())
         for name, value in part("optimiser").items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = value
+            like = parameters[int(number)]
+            # The optimiser steps memory, element by element: its tensors must lie as the weights.
+            moved = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            state.setdefault(int(number), {})[key] = moved
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         if self.admm is not None:

@@ -164,6 +164,39 @@ def test_a_killed_run_goes_on_to_the_same_bits(epochs: int, tmp_path: Path) -> N
     assert resumed.specs == whole.specs
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 5])
+def test_a_killed_run_of_another_memory_layout(epochs: int, tmp_path: Path) -> None:
+    """Convolutions with channels innermost: a checkpoint has them outermost."""
+    torch.manual_seed(5)
+    network = nn.Sequential()
+    network.add_module("image", nn.Unflatten(1, (1, 4, 4)))
+    network.add_module("conv1", nn.Conv2d(1, 6, 2))
+    network.add_module("relu", nn.ReLU())
+    network.add_module("conv2", nn.Conv2d(6, 8, 2))
+    network.add_module("flatten", nn.Flatten())
+    network.add_module("fc", nn.Linear(32, 4))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(**options: object) -> Compressed:
+        return compress_model(
+            network,
+            lambda dense: {"conv2": layer_spec(dense.get_submodule("conv2"), "conv2", **ranks)},
+            dataset(),
+            replace(SETTINGS, shift=1),
+            **options,  # type: ignore[arg-type]
+        )
+
+    ranks = {"modes_out": (8,), "modes_in": (6,), "max_rank": 2, "layout": "out_kernel_in"}
+
+    def kill(done: int, _total: int, _text: str) -> None:
+        if done == epochs:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(folder=tmp_path, progress=kill)
+    assert same(train(folder=tmp_path), train())
+
+
 def test_the_seed_decides_and_the_random_state_stays() -> None:
     torch.manual_seed(99)
     before = torch.get_rng_state()
