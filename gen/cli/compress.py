@@ -53,7 +53,7 @@ def compress(
     compress[/bold].
 
     \b
-    model = "lenet-300"            # or lenet-5
+    model = "lenet-300"            # or lenet-5, digits-mlp, resnet-20, resnet-32
     data = "mnist"
     [training]                     # dense_epochs, admm_epochs, tuning_epochs, lr, rho_first, ...
     dense_epochs = 10

@@ -101,7 +101,7 @@ def compress(
     ---------
     model:
         A ``torch.nn.Module`` that takes ``(samples, features)``, or the name of a reference model
-        ("lenet-300", "lenet-5").
+        ("lenet-300", "lenet-5", "digits-mlp", "resnet-20", "resnet-32").
     data, directory:
         A ``Dataset``, or the name of one and the folder that holds it.
     layers:
