@@ -228,6 +228,18 @@ def resnet_layers(depth: int, ranks: Mapping[int, int]) -> dict[str, dict[str, A
     }
 
 
+#: The cores of the decomposed network are trained end to end, and the dense network teaches them.
+FEW_BITS = Settings(
+    method="direct",
+    dense_epochs=10,
+    tuning_epochs=15,
+    storage_epochs=15,
+    tuning_lr=5e-3,
+    storage_lr=3e-3,
+    distillation=0.5,
+    threads=1,
+)
+
 RECIPES = {
     # 266,610 weights to 5,970, 44.7x: TT rank 6 on fc1 and fc2. Many modes have that count. These
     # take 2,302 cycles on an 8 x 8 engine, fc3 dense, and the first two and the last two modes of
@@ -303,16 +315,7 @@ RECIPES = {
         },
         bits={"*": 4},
         control=False,
-        settings=Settings(
-            method="direct",
-            dense_epochs=10,
-            tuning_epochs=15,
-            storage_epochs=15,
-            tuning_lr=5e-3,
-            storage_lr=3e-3,
-            distillation=0.5,
-            threads=1,
-        ),
+        settings=FEW_BITS,
     ),
     # 1,724,320 bytes to at most 2,495, 691x.
     "lenet-5-ada": Recipe(
@@ -325,16 +328,7 @@ RECIPES = {
         },
         bits={"*": 4, "fc1.cores.*": 3},
         control=False,
-        settings=Settings(
-            method="direct",
-            dense_epochs=10,
-            tuning_epochs=10,
-            storage_epochs=15,
-            tuning_lr=5e-3,
-            storage_lr=3e-3,
-            distillation=0.5,
-            threads=1,
-        ),
+        settings=FEW_BITS,
     ),
     # 269,722 weights to 39,448, 6.8x, on a schedule for a CPU: a sixth of the images, few epochs.
     "resnet-20-tt-short": Recipe(
