@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import drawbar
-from drawbar.compress_checks import count_rows, left_out, speed_row, svd_rows
+from drawbar.compress_checks import count_rows, left_out, speed_rows, svd_rows
 from drawbar.compress_suite import (
     RECIPE,
     STORED,
@@ -135,9 +135,9 @@ def test_counts_are_the_published_ones() -> None:
 
 
 def test_steps_and_decompositions_are_timed() -> None:
-    row = speed_row(RECIPE_, steps=2)
-    assert 0.05 < row["value"] < 50
-    assert row["passed"] == (row["value"] <= 1.5)
+    for row in speed_rows(RECIPE_, steps=2):
+        assert 0.05 < row["value"] < 50
+        assert row["passed"] == (row["value"] <= 1.5)
     time, error = svd_rows(size=64, rounds=1)
     assert time["passed"] == (time["value"] <= 1.1)
     assert error["passed"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drawbar import api
-from drawbar.compress_checks import check_row, count_rows, left_out, speed_row, svd_rows
+from drawbar.compress_checks import check_row, count_rows, left_out, speed_rows, svd_rows
 from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.network import Model
 from drawbar.gen.plan import plan_model
@@ -73,7 +73,7 @@ def compress_quick_suite(
     recipes = import_module("drawbar.sw.compress.recipes").RECIPES
     dataset = load_dataset(recipes[RECIPE].data, data)
     first = seeds[:1]
-    rows = [*count_rows(), speed_row(recipes[RECIPE]), *svd_rows()]
+    rows = [*count_rows(), *speed_rows(recipes[RECIPE]), *svd_rows()]
     arms = run_arms(RECIPE, dataset, seeds, folder, report)
     rows += training_rows(seeds, arms)
     rows += board_rows(arms[0].compressed.model, dataset, device, build_progress)

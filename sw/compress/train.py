@@ -223,9 +223,9 @@ def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
-def timed_step(batch_size: int, model: nn.Module) -> Callable[[], None]:
+def timed_step(batch_size: int, model: nn.Module, *, optimise: bool = True) -> Callable[[], None]:
     """A function that does one training step of a copy of a model: forward and backward on random
-    data of its first layer's inputs, and Adam.
+    data of its first layer's inputs, and Adam if ``optimise``.
     """
     model = copy.deepcopy(model).train()
     linear = [m for m in model.modules() if hasattr(m, "in_features")]
@@ -237,7 +237,8 @@ def timed_step(batch_size: int, model: nn.Module) -> Callable[[], None]:
     def step() -> None:
         optimiser.zero_grad()
         nn.functional.cross_entropy(model(batch), classes).backward()
-        optimiser.step()
+        if optimise:
+            optimiser.step()
 
     return step
 
