@@ -345,8 +345,8 @@ _CELL = re.compile(
 
 
 def signal_name(cell: str) -> str:
-    """``link.receiver.seq`` of ``link.receiver.seq_TRELLIS_FF_Q_5``: the name in the source, or that
-    of the module where it has none.
+    """``link.receiver.seq`` of ``link.receiver.seq_TRELLIS_FF_Q_5``: the name in the source, or
+    that of the module where it has none.
     """
     return _source_name(cell).rstrip(".")
 

@@ -106,7 +106,9 @@ class Issue(wiring.Component):
             m.d.sync += halted.eq(still)
         with m.Else():
             m.d.sync += halted.eq(
-                stays & nest.ended_next[k_loops - 1] & Mux(active & self.last, hold, blocked & still)
+                stays
+                & nest.ended_next[k_loops - 1]
+                & Mux(active & self.last, hold, blocked & still)
             )
 
         step_1 = delayed(m, self.step, 1, "step")

@@ -35,8 +35,8 @@ echo '{}' > netlist.json
 echo '{"design": {"num_cells_by_type": {"LUT4": 12, "TRELLIS_FF": 34}}}' > stat.json
 """
 #: A nextpnr that is 10 MHz faster with each seed, and fails as the true one does: with status 1 and
-#: all of its files written. Seed 4 cannot be placed, seed 5 takes forever, and seed 6 is killed when
-#: it has written half of its output.
+#: all of its files written. Seed 4 cannot be placed, seed 5 takes forever, and seed 6 is killed
+#: when it has written half of its output.
 NEXTPNR = f"""
 import json, os, signal, sys, time
 arguments = dict(zip(sys.argv[1:], sys.argv[2:]))
