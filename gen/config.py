@@ -262,7 +262,7 @@ _SIXTEEN_BIT = (
         core_depth=1024,
         work_depth=4096,
         bias_depth=256,
-        clock_hz=60_000_000,
+        clock_hz=150_000_000,
     ),
     EngineConfig(
         name="ulx3s-45f",

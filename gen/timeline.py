@@ -44,9 +44,11 @@ HEADER_SETTLE = 4
 TAKE_TO_ACT = 4
 ACT_TO_ITEM = 3
 #: Cycles from the fetch of a line of work memory to the first byte of an item in it, and the least
-#: from one item of a line to the next.
+#: from one item of a line to the next; and from the last byte of an item to the first one of the
+#: next, if that was there before.
 FETCH_TO_BYTE = WORK_READ + 4
 ITEM_TO_ITEM = 3
+END_TO_NEXT = 2
 #: A run starts this many cycles after the executor acts on its RUN, if nothing runs.
 ACT_TO_START = 2
 #: Runs after which they repeat, and the last ones of them that are averaged: both buffers alike.
@@ -257,13 +259,13 @@ class Timeline:
             there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
             if size * self.rate.byte_out >= ITEM_TO_ITEM:
                 # Each item is there when the line takes it, and leaves room for the next.
-                ask = max(there, end + 1) + (count - 1) * ITEM_TO_ITEM
+                ask = max(there, end + END_TO_NEXT) + (count - 1) * ITEM_TO_ITEM
                 end = self._bytes(count * size, there)
                 if count > 1:
-                    ask = max(ask, end - size * self.rate.byte_out + 2)
+                    ask = max(ask, end - size * self.rate.byte_out + END_TO_NEXT)
             else:
                 for _ in range(count):
-                    ask = max(there, end + 1)
+                    ask = max(there, end + END_TO_NEXT)
                     end = self._bytes(size, ask)
                     there = ask + ITEM_TO_ITEM
             item += count

@@ -202,7 +202,7 @@ def test_timing_and_area() -> None:
     rows = {row["name"]: row for row in run_suite("timing", seeds=(1, 2))}
     clocks = [row["value"] for row in rows.values() if row["unit"] == "MHz"]
     assert len(clocks) == 2
-    assert max(clocks) >= 90
+    assert max(clocks) >= 130
     area = {row["name"].split(", ")[-1]: row["value"] for row in run_suite("area", engine="tiny")}
     assert area["multipliers"] == 16
     assert area["DSP"] >= 16

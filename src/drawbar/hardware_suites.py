@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from drawbar.bitstream import design
 from drawbar.gen import synthesis, verilog
 from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.fpga.boards import load_board
+from drawbar.gen.fpga.families import FAMILIES
 from drawbar.gen.fpga.fit import usage
 
 Report = Callable[[str, int, int], None]
@@ -19,7 +21,7 @@ TIMING_ENGINE = "tiny"
 AREA_ENGINE = "large"
 #: Family, part, package and speed grade of the clock's measurement, and the clock asked for.
 TIMING_CHIP = ("ecp5", "LFE5U-25F", "CABGA256", "6")
-TARGET_MHZ = 90.0
+TARGET_MHZ = 150.0
 #: nextpnr's seeds, and its router. The estimate spreads by several MHz between seeds, and by more
 #: between routers: this one gives the faster clocks.
 SEEDS = (1, 2, 3)
@@ -40,8 +42,11 @@ def timing_suite(
 ) -> list[dict[str, Any]]:
     """The whole serial board of ``TIMING_ENGINE``, placed and routed on an ECP5-25F."""
     from drawbar.hw.board import SerialBoard
+    from drawbar.hw.vendor.families import family_primitives
 
     config = load_config(TIMING_ENGINE)
+    family = FAMILIES[TIMING_CHIP[0]]
+    blocks = family_primitives(family.name, family.parts[TIMING_CHIP[1]], config)
     steps = 2 + len(seeds)
 
     def tell(title: str, done: int) -> None:
@@ -49,7 +54,7 @@ def timing_suite(
             report(title, done, steps)
 
     tell("Verilog", 0)
-    text = verilog.to_verilog(SerialBoard(config=config), "top")
+    text = verilog.to_verilog(SerialBoard(config=config), "top", blocks)
     board = f"serial board {config.rows} x {config.lanes}, {config.data_width} bit"
     tell("yosys", 1)
     netlist = synthesis.synthesise(text, "top", beat=_beat(build_progress, "yosys"))
@@ -180,7 +185,6 @@ def cells_suite(
     Its JSON is the model's calibration: ``gen/fpga/cells.json``. It has the estimates of the
     calibration that is in use, so a second run shows those of its own.
     """
-    from drawbar.hw.fpga_top import FpgaTop
     from drawbar.hw.pins import board_pins
 
     rows = []
@@ -197,7 +201,7 @@ def cells_suite(
             preset = load_config(board.engine)
             config = engine.replace(clock_hz=preset.clock_hz, baud=preset.baud)
             netlist = synthesis.synthesise(
-                verilog.to_verilog(FpgaTop(config=config, board=board), "top"),
+                design(board, config, "top")[0],
                 "top",
                 family=family,
                 part=part,
