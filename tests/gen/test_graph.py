@@ -69,10 +69,11 @@ def test_memory_may_hold_anything_before(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_phases_change_nothing(seed: int) -> None:
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_phases_change_nothing(seed: int, lanes: int) -> None:
     model = random_graph(random.Random(seed))
     x = np.random.default_rng(seed).standard_normal((3, model.inputs))
-    np.testing.assert_allclose(with_copies(model).forward(x), model.forward(x), atol=1e-12)
+    np.testing.assert_allclose(with_copies(model, lanes).forward(x), model.forward(x), atol=1e-12)
 
 
 def maximum() -> Model:
