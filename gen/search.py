@@ -252,7 +252,8 @@ class Planner:
         strides = dict(layout.strides)
         for index in step.opened:
             for term, stride in self.networks[layer].windows[index].terms:
-                strides[term] = stride * layout.strides[index]
+                # A tap that is an index of the tensor itself moves along both.
+                strides[term] = layout.strides.get(term, 0) + stride * strides[index]
         return replace(layout, strides=strides)
 
     def through_block(self, block: Block, step: Step, layer: int) -> Block:
@@ -261,9 +262,9 @@ class Planner:
             index: term
             for index in step.opened
             for term, stride in self.networks[layer].windows[index].terms
-            if stride == 1 and term in step.columns
+            if stride == 1 and (term in step.columns or term in step.opened)
         }
-        return tuple(names.get(i, i) for i in block)
+        return tuple(names.get(names.get(i, i), names.get(i, i)) for i in block)
 
     # -- search ------------------------------------------------------------------------------------
 
@@ -275,10 +276,22 @@ class Planner:
         starts_layer = before is None or before.layer != layer
         pinned = self.given(layer, "input") if starts_layer else None
         # What windows read is named by the tensor's own indices.
-        terms = {term: index for index in step.opened for term, _ in network.windows[index].terms}
+        terms: dict[str, str] = {}
+        for index in step.opened:
+            for term, _ in network.windows[index].terms:
+                terms[term] = terms.get(index, index)
         # A chain of slices begins with a whole tensor.
-        tensor = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
-        tensor = tuple(dict.fromkeys(terms.get(i, i) for i in tensor))
+        names = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
+        own_rows = () if before is None or starts_layer else before.step.rows
+        own_rows += () if before is None or starts_layer else before.step.shared
+        own_rows += () if before is None or starts_layer else before.step.columns
+        tensor = tuple(
+            dict.fromkeys(
+                name
+                for i in names
+                for name in ((terms[i], i) if i in terms and i in own_rows else (terms.get(i, i),))
+            )
+        )
         written: Block | None = None if before is None else before.block
         seen = None if written is None else self.through_block(written, step, layer)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
