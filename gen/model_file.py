@@ -14,7 +14,7 @@ import numpy as np
 
 from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, DrawbarError, InputError
-from drawbar.gen.network import ContractionNetwork, Core, Model, Source, Window
+from drawbar.gen.network import ContractionNetwork, Core, Model, Quantised, Source, Window
 
 FORMAT_VERSION = 1
 MAGIC = "drawbar-model"
@@ -65,6 +65,8 @@ def save_model(model: Model, path: str | Path) -> None:
             for sources in model.sources
         ]
         description["shapes"] = model.shapes
+    if any(model.quantised):
+        description["quantised"] = [q and list(vars(q).values()) for q in model.quantised]
     write_container(path, what=WHAT, magic=MAGIC, arrays=arrays, description=description)
 
 
@@ -87,7 +89,8 @@ def load_model(path: str | Path) -> Model:
             for own in fields.get("sources", ())
         )
         shapes = tuple(tuple(shape) for shape in fields.get("shapes", ()))
-        return Model(fields["name"], layers, sources, shapes)
+        quantised = tuple(q and Quantised(*q) for q in fields.get("quantised", ()))
+        return Model(fields["name"], layers, sources, shapes, quantised)
     except (KeyError, TypeError, ValueError, DrawbarError) as error:
         raise ArtefactError(
             f"{WHAT} {path}", "describes a well-formed model", error, AGAIN

@@ -195,6 +195,9 @@ def _single(where: str, side: str, entries: Sequence[Any]) -> Any:
 
 def _port(backend: Any, entry: Any) -> Port:
     tensor = entry.type.tensor_type
+    if not tensor.elem_type:
+        kind = entry.type.WhichOneof("value")
+        raise NetworkError(f"{entry.name!r}", "is a tensor", kind, "pass one tensor")
     dtype = np.dtype(backend.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
     known = [n for n in dims[1:] if n is not None]
@@ -207,7 +210,8 @@ def _input(where: str, backend: Any, entries: Sequence[Any]) -> Port:
     port = _port(backend, entry)
     named = f"{where}, input {port.name!r}"
     if port.shape is None or 0 in port.shape:
-        dims = [d.dim_param or d.dim_value or "?" for d in entry.type.tensor_type.shape.dim]
+        found = entry.type.tensor_type.shape.dim
+        dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or "?" for d in found]
         raise NetworkError(
             named,
             "has the batch first, and then sizes that are known",
