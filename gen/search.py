@@ -282,16 +282,11 @@ class Planner:
                 terms[term] = terms.get(index, index)
         # A chain of slices begins with a whole tensor.
         names = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
-        own_rows = () if before is None or starts_layer else before.step.rows
-        own_rows += () if before is None or starts_layer else before.step.shared
-        own_rows += () if before is None or starts_layer else before.step.columns
-        tensor = tuple(
-            dict.fromkeys(
-                name
-                for i in names
-                for name in ((terms[i], i) if i in terms and i in own_rows else (terms.get(i, i),))
-            )
-        )
+        live: Block = ()
+        if before is not None and not starts_layer:
+            live = (*before.step.rows, *before.step.shared, *before.step.columns)
+        found = ((terms.get(i, i), *([i] if i in terms and i in live else ())) for i in names)
+        tensor = tuple(dict.fromkeys(name for pair in found for name in pair))
         written: Block | None = None if before is None else before.block
         seen = None if written is None else self.through_block(written, step, layer)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
