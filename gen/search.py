@@ -28,6 +28,7 @@ from drawbar.gen.slicing import (
     ENDLESS,
     group_room,
     order_stages,
+    phased_orders,
     sliced_orders,
     stage_cycles,
 )
@@ -374,33 +375,7 @@ class Planner:
     ) -> Iterator[tuple[int, Order]]:
         if self.slicing:
             return sliced_orders(search, core_limit, self.work_limit, most_stages)
-        return self.with_copies(search, search.orders(core_limit, self.work_limit))
-
-    def with_copies(
-        self, search: OrderSearch, orders: Iterator[tuple[int, Order]]
-    ) -> Iterator[tuple[int, Order]]:
-        """The orders, and copies also as one stage for each phase, which takes fewer loops."""
-        windows = search.network.windows
-        for bound, order in orders:
-            yield bound, order
-            step = order[0]
-            phases = tuple(
-                term
-                for index in step.opened
-                for term, _ in windows[index].terms[1:]
-                if term in step.columns
-            )
-            if len(order) == 1 and phases:
-                columns = tuple(i for i in step.columns if i not in phases)
-                slices = search.size(phases)
-                yield (
-                    bound,
-                    (
-                        step._replace(
-                            columns=columns, sliced=phases, slices=slices, first=True, last=True
-                        ),
-                    ),
-                )
+        return phased_orders(search, search.orders(core_limit, self.work_limit))
 
     def plan(self) -> Plan:
         config = self.config
