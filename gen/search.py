@@ -28,6 +28,7 @@ from drawbar.gen.slicing import (
     ENDLESS,
     group_room,
     order_stages,
+    phased_orders,
     sliced_orders,
     stage_cycles,
 )
@@ -252,7 +253,8 @@ class Planner:
         strides = dict(layout.strides)
         for index in step.opened:
             for term, stride in self.networks[layer].windows[index].terms:
-                strides[term] = stride * layout.strides[index]
+                # A tap that is an index of the tensor itself moves along both.
+                strides[term] = layout.strides.get(term, 0) + stride * strides[index]
         return replace(layout, strides=strides)
 
     def through_block(self, block: Block, step: Step, layer: int) -> Block:
@@ -261,9 +263,9 @@ class Planner:
             index: term
             for index in step.opened
             for term, stride in self.networks[layer].windows[index].terms
-            if stride == 1 and term in step.columns
+            if stride == 1 and (term in step.columns or term in step.opened)
         }
-        return tuple(names.get(i, i) for i in block)
+        return tuple(names.get(names.get(i, i), names.get(i, i)) for i in block)
 
     # -- search ------------------------------------------------------------------------------------
 
@@ -275,10 +277,17 @@ class Planner:
         starts_layer = before is None or before.layer != layer
         pinned = self.given(layer, "input") if starts_layer else None
         # What windows read is named by the tensor's own indices.
-        terms = {term: index for index in step.opened for term, _ in network.windows[index].terms}
+        terms: dict[str, str] = {}
+        for index in step.opened:
+            for term, _ in network.windows[index].terms:
+                terms[term] = terms.get(index, index)
         # A chain of slices begins with a whole tensor.
-        tensor = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
-        tensor = tuple(dict.fromkeys(terms.get(i, i) for i in tensor))
+        names = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
+        live: Block = ()
+        if before is not None and not starts_layer:
+            live = (*before.step.rows, *before.step.shared, *before.step.columns)
+        found = ((terms.get(i, i), *([i] if i in terms and i in live else ())) for i in names)
+        tensor = tuple(dict.fromkeys(name for pair in found for name in pair))
         written: Block | None = None if before is None else before.block
         seen = None if written is None else self.through_block(written, step, layer)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
@@ -366,33 +375,7 @@ class Planner:
     ) -> Iterator[tuple[int, Order]]:
         if self.slicing:
             return sliced_orders(search, core_limit, self.work_limit, most_stages)
-        return self.with_copies(search, search.orders(core_limit, self.work_limit))
-
-    def with_copies(
-        self, search: OrderSearch, orders: Iterator[tuple[int, Order]]
-    ) -> Iterator[tuple[int, Order]]:
-        """The orders, and copies also as one stage for each phase, which takes fewer loops."""
-        windows = search.network.windows
-        for bound, order in orders:
-            yield bound, order
-            step = order[0]
-            phases = tuple(
-                term
-                for index in step.opened
-                for term, _ in windows[index].terms[1:]
-                if term in step.columns
-            )
-            if len(order) == 1 and phases:
-                columns = tuple(i for i in step.columns if i not in phases)
-                slices = search.size(phases)
-                yield (
-                    bound,
-                    (
-                        step._replace(
-                            columns=columns, sliced=phases, slices=slices, first=True, last=True
-                        ),
-                    ),
-                )
+        return phased_orders(search, search.orders(core_limit, self.work_limit))
 
     def plan(self) -> Plan:
         config = self.config
