@@ -202,7 +202,7 @@ def estimate_on_board(
 
 def explore(
     board: BoardName,
-    model: Annotated[Path, typer.Option(help="Model file (.safetensors).")],
+    model: Annotated[Path, typer.Option(help="Model file (.safetensors or .onnx).")],
     batch: Annotated[
         int, typer.Option(min=1, help="Samples that one run of the program takes.")
     ] = 1,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drawbar.api import as_model
 from drawbar.bitstream import check_clock, engine_for
 from drawbar.gen.artefact import Artefact, TensorLayout
 from drawbar.gen.config import EngineConfig
@@ -16,7 +17,6 @@ from drawbar.gen.errors import ConfigError, FitError
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.family import RESOURCES
 from drawbar.gen.fpga.fit import check_fit, excess, model_errors, usage
-from drawbar.gen.model_file import load_model
 from drawbar.gen.network import Model
 from drawbar.gen.plan import plan_model
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD
@@ -85,7 +85,7 @@ def _cost(model: Artefact | Model, config: EngineConfig, batch: int, minimise: s
 def _load(model: str | Path | Artefact | Model) -> Artefact | Model:
     if isinstance(model, (Artefact, Model)):
         return model
-    return Artefact.load(model) if str(model).endswith(".drawbar") else load_model(model)
+    return Artefact.load(model) if str(model).endswith(".drawbar") else as_model(model, None)
 
 
 def estimate(
@@ -224,7 +224,7 @@ def explore(
         the model fits no engine on this chip.
     """
     spec = _with_chip(board)
-    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded = as_model(model, None)
     base = engine_for(spec)
     engines = candidates(spec, base)
     rows: list[dict[str, Any]] = []
