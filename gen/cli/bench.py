@@ -34,7 +34,7 @@ def bench(
         str,
         typer.Option(
             help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
-            "compress-quick, compress-resnet: see above."
+            "compress-quick, compress-resnet, lenet5, resnet20: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -52,11 +52,16 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="compress-...: folder of the data sets [env: DRAWBAR_DATA]."),
+        typer.Option(
+            help="compress-..., lenet5, resnet20: folder of the data sets [env: DRAWBAR_DATA]."
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="compress-...: keep checkpoints there, and go on from them."),
+        typer.Option(
+            help="compress-..., lenet5: keep checkpoints there, and go on from them; lenet5, "
+            "resnet20: a result of drawbar compress."
+        ),
     ] = None,
     seeds: Annotated[
         int | None,
@@ -100,6 +105,12 @@ def bench(
 
     [bold]compress-resnet[/bold]: ResNet-20 on CIFAR-10 in 39,448 weights on a short schedule: ADMM
     and a control of equal epochs. A quarter of an hour and more.
+
+    [bold]lenet5[/bold]: LeNet-5 on MNIST, whole, in tensor trains: all test images in the golden
+    model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.
+
+    [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
+    simulated boards. With --folder, its trained weights; else random ones.
 
     Exit code 3 if a bit or a predicted cycle is wrong, or a row does not hold what is wanted.
     """
