@@ -100,6 +100,7 @@ class Engine(wiring.Component):
             sequencer.fetched.eq(fetch.valid),
             sequencer.fetched_descriptor.eq(fetch.descriptor),
             fetch.take.eq(sequencer.take),
+            fetch.free.eq(drain.free),
             issue.descriptor.eq(sequencer.issue_descriptor),
             issue.load.eq(sequencer.issue_load),
             sequencer.step.eq(issue.step),
