@@ -133,6 +133,13 @@ class EngineConfig:
                 )
         if self.stages_held not in (1, 3):
             self._reject("stages_held", "is 1 or 3", self.stages_held, "use 3, or 1 to save area")
+        if self.stages_held == 1 and self.work_address_bits + self.bias_address_bits > 32:
+            self._reject(
+                "stages_held",
+                "is 1 only where addresses of work and bias memory fit 32 bits together",
+                f"{self.work_address_bits} and {self.bias_address_bits} bits",
+                "use stages_held = 3, or smaller memories",
+            )
         if self.work_blocks:
             if self.stages_held != 1:
                 self._reject(
@@ -329,15 +336,15 @@ _SIXTEEN_BIT = (
         core_depth=512,
         work_depth=65536,
         bias_depth=256,
-        program_depth=1024,
+        program_depth=512,
         acc_width=32,
         k_loops=2,
         row_loops=2,
-        column_loops=3,
-        count_bits=12,
+        column_loops=2,
+        count_bits=10,
         stages_held=1,
         work_blocks=4,
-        counter_bits=24,
+        counter_bits=20,
         link_window=2,
         clock_hz=40_000_000,
     ),

@@ -104,6 +104,8 @@ class Engine(wiring.Component):
             sequencer.fetched_descriptor.eq(fetch.descriptor),
             fetch.take.eq(sequencer.take),
             fetch.free.eq(drain.free),
+            issue.table.eq(fetch.issue_table),
+            drain.table.eq(fetch.drain_table),
             issue.descriptor.eq(sequencer.issue_descriptor),
             issue.load.eq(sequencer.issue_load),
             sequencer.step.eq(issue.step),
@@ -135,9 +137,10 @@ class Engine(wiring.Component):
             requantise.bias_enable.eq(drain.bias_enable),
             requantise.shift.eq(drain.shift),
             requantise.activation.eq(drain.activation),
-            work.read_skew.eq(issue.descriptor.x_skew),
             work.write_skew.eq(drain.result_skew),
         ]
+        if config.lanes > 1:
+            m.d.comb += work.read_skew.eq(issue.descriptor.x_skew)
 
         m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
         m.d.comb += [

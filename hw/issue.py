@@ -10,8 +10,9 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import BANK_READ, HANDOVER, ISSUE_TO_ARRAY
 from drawbar.gen.program import issue_levels
 from drawbar.hw.delay import delayed
-from drawbar.hw.descriptor import descriptor_layout, stream_deltas
-from drawbar.hw.loops import AddressGenerator, LoopNest
+from drawbar.hw.descriptor import address_generator, descriptor_layout
+from drawbar.hw.interface import TableWrite
+from drawbar.hw.loops import LoopNest
 
 
 class Issue(wiring.Component):
@@ -21,6 +22,8 @@ class Issue(wiring.Component):
     -------
     descriptor:
         The stage; constant from ``load`` until its ``ended``, in that cycle included.
+    table:
+        Only if ``config.stages_held`` is 1: words of the stage's table, before its ``load``.
     load:
         Start the stage; the first step is two cycles later. At the earliest two cycles after the
         ``ended`` of the stage before.
@@ -47,6 +50,7 @@ class Issue(wiring.Component):
         super().__init__(
             {
                 "descriptor": In(descriptor_layout(config)),
+                "table": In(TableWrite),
                 "load": In(1),
                 "step": Out(1),
                 "last": Out(1),
@@ -64,8 +68,8 @@ class Issue(wiring.Component):
         levels, k_loops = issue_levels(config), config.k_loops
 
         m.submodules.nest = nest = LoopNest(levels=levels, count_bits=config.count_bits)
-        m.submodules.live = live = AddressGenerator(
-            levels=levels, address_bits=config.work_address_bits
+        live = address_generator(
+            m, config, "live", levels, config.work_address_bits, "x", descriptor, self.table
         )
 
         active = Signal()
@@ -97,12 +101,10 @@ class Issue(wiring.Component):
         step_1 = delayed(m, self.step, 1, "step")
         m.d.comb += [
             live.load.eq(self.load),
-            live.base.eq(descriptor.x_base),
             live.step.eq(self.step),
             live.advance.eq(nest.advance),
             self.live_address.eq(live.address),
         ]
-        stream_deltas(m, live, descriptor, "x")
 
         # A core matrix is read front to back for each column tile, and the next one follows it, so
         # the core needs no loops of its own. Its address is made beside the live one.

@@ -121,6 +121,32 @@ class Ice40(Portable):
         ]
         return read.data
 
+    def table(
+        self,
+        m: Module,
+        *,
+        name: str,
+        width: int,
+        depth: int,
+        read_address: Value,
+        write_address: Value,
+        write_data: Value,
+        write_enable: Value,
+    ) -> Value:
+        # However small: a block costs less than flip-flops.
+        memory = Memory(
+            shape=width, depth=depth, init=[], attrs={"no_rw_check": 1, "ram_style": "block"}
+        )
+        m.submodules[name] = memory
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            read.addr.eq(read_address),
+            write.addr.eq(write_address),
+            write.data.eq(write_data),
+            write.en.eq(write_enable),
+        ]
+        return read.data
+
     def single_port(
         self,
         m: Module,

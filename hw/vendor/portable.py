@@ -92,6 +92,25 @@ class Portable:
         m.d.sync += data.eq(read.data)
         return data
 
+    def table(
+        self,
+        m: Module,
+        *,
+        name: str,
+        width: int,
+        depth: int,
+        read_address: Value,
+        write_address: Value,
+        write_data: Value,
+        write_enable: Value,
+    ) -> Value:
+        """Data of a memory of a few words with one write and one read port. Latency: one cycle. No
+        word is read in the cycle in which it is written.
+        """
+        return _simple_memory(
+            m, name, width, depth, read_address, write_address, write_data, write_enable
+        )
+
     def single_port(
         self,
         m: Module,
@@ -130,6 +149,30 @@ class Portable:
         copy = Signal(Shape.cast(value.shape()), name=name, init=init, reset_less=True)
         m.d.sync += copy.eq(value)
         return [copy] * count
+
+
+def _simple_memory(
+    m: Module,
+    name: str,
+    width: int,
+    depth: int,
+    read_address: Value,
+    write_address: Value,
+    write_data: Value,
+    write_enable: Value,
+    **attributes: int | str,
+) -> Value:
+    """What is read a cycle after its address; ``attributes`` are synthesis's."""
+    memory = Memory(shape=width, depth=depth, init=[], attrs={"no_rw_check": 1, **attributes})
+    m.submodules[name] = memory
+    write, read = memory.write_port(), memory.read_port()
+    m.d.comb += [
+        read.addr.eq(read_address),
+        write.addr.eq(write_address),
+        write.data.eq(write_data),
+        write.en.eq(write_enable),
+    ]
+    return read.data
 
 
 _PORTABLE = Portable()
