@@ -346,7 +346,7 @@ _SIXTEEN_BIT = (
         work_blocks=4,
         counter_bits=20,
         link_window=2,
-        clock_hz=40_000_000,
+        clock_hz=40_500_000,
     ),
     EngineConfig(
         name="tang-nano-9k",

@@ -23,6 +23,7 @@ from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import address_generator, descriptor_layout
 from drawbar.hw.interface import TableWrite
 from drawbar.hw.loops import LoopNest
+from drawbar.hw.vendor.portable import primitives
 
 #: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
 #: addressed and read.
@@ -135,7 +136,7 @@ class Drain(wiring.Component):
             result.advance.eq(nest.advance),
             self.turn.eq(delayed(m, step, STEP_TO_ROW - 1, "row_step")),
             self.result_address.eq(
-                delayed(m, result.address, to_result - 1, "result_address", reset_less=True)
+                primitives(platform).delay_line(m, result.address, to_result - 1, "result_address")
             ),
         ]
         # The descriptor may change long before the row arrives, so its share travels along.

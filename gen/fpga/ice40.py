@@ -25,6 +25,16 @@ _BRAM_SHAPES = ((16, 256), (8, 512), (4, 1024), (2, 2048))
 _BITS_PER_BRAM = 96
 
 
+#: Flip-flops from which on a delay line is made of a block, and the greatest width of one.
+_DELAY_BITS = 64
+_BLOCK_WIDTH = 16
+
+
+def delays_in_block(width: int, cycles: int) -> bool:
+    """Whether ``hw.vendor.ice40`` makes such a delay line of a block of RAM."""
+    return width <= _BLOCK_WIDTH and width * cycles >= _DELAY_BITS
+
+
 class Ice40(Family):
     """UltraPlus only: the one of the series with multipliers."""
 

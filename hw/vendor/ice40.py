@@ -17,12 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value, signed
-from amaranth.lib.memory import Memory
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
 
 from drawbar.gen.config import clog2
-from drawbar.hw.delay import delayed
-from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable
+from drawbar.gen.fpga.ice40 import delays_in_block
+from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, simple_memory
 
 #: Bits of a multiplier's operands, and of its product.
 OPERAND_BITS = 16
@@ -102,24 +101,16 @@ class Ice40(Portable):
         write_enable: Value,
         read_enable: Value | None = None,
     ) -> Value:
-        # yosys makes SB_RAM40_4K of it, in the shape that takes the fewest.
-        memory = Memory(shape=width, depth=depth, init=[], attrs={"no_rw_check": 1})
-        m.submodules[name] = memory
-        write, read = memory.write_port(), memory.read_port()
         address = read_address
         for n in range(1, MEMORY_LATENCY):
             register = Signal(clog2(depth), name=f"{name}_address_{n}", reset_less=True)
             with m.If(Const(1, 1) if read_enable is None else read_enable):
                 m.d.sync += register.eq(address)
             address = register
-        m.d.comb += [
-            read.addr.eq(address),
-            read.en.eq(Const(1, 1) if read_enable is None else read_enable),
-            write.addr.eq(write_address),
-            write.data.eq(write_data),
-            write.en.eq(write_enable),
-        ]
-        return read.data
+        # yosys makes SB_RAM40_4K of it, in the shape that takes the fewest.
+        return simple_memory(
+            m, name, width, depth, address, write_address, write_data, write_enable, read_enable
+        )
 
     def table(
         self,
@@ -134,18 +125,36 @@ class Ice40(Portable):
         write_enable: Value,
     ) -> Value:
         # However small: a block costs less than flip-flops.
-        memory = Memory(
-            shape=width, depth=depth, init=[], attrs={"no_rw_check": 1, "ram_style": "block"}
+        return simple_memory(
+            m,
+            name,
+            width,
+            depth,
+            read_address,
+            write_address,
+            write_data,
+            write_enable,
+            ram_style="block",
         )
-        m.submodules[name] = memory
-        write, read = memory.write_port(), memory.read_port()
-        m.d.comb += [
-            read.addr.eq(read_address),
-            write.addr.eq(write_address),
-            write.data.eq(write_data),
-            write.en.eq(write_enable),
-        ]
-        return read.data
+
+    def delay_line(self, m: Module, value: Value, cycles: int, name: str) -> Value:
+        if not delays_in_block(len(value), cycles):
+            return super().delay_line(m, value, cycles, name)
+        # A ring that is read where it will be written so many cycles later.
+        bits = clog2(cycles)
+        read = Signal(bits, name=f"{name}_read", reset_less=True)
+        write = Signal(bits, name=f"{name}_write", init=cycles - 1, reset_less=True)
+        m.d.sync += [read.eq(read + 1), write.eq(write + 1)]
+        return self.table(
+            m,
+            name=name,
+            width=len(value),
+            depth=1 << bits,
+            read_address=read,
+            write_address=write,
+            write_data=value,
+            write_enable=Const(1, 1),
+        )
 
     def single_port(
         self,

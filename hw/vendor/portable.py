@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Module, Shape, Signal, Value, signed
+from amaranth.hdl import Const, Module, Shape, Signal, Value, signed
 from amaranth.lib.memory import Memory
 
 from drawbar.hw.delay import delayed
@@ -107,9 +107,13 @@ class Portable:
         """Data of a memory of a few words with one write and one read port. Latency: one cycle. No
         word is read in the cycle in which it is written.
         """
-        return _simple_memory(
+        return simple_memory(
             m, name, width, depth, read_address, write_address, write_data, write_enable
         )
+
+    def delay_line(self, m: Module, value: Value, cycles: int, name: str) -> Value:
+        """``value`` as it was ``cycles`` cycles ago; no reset."""
+        return delayed(m, value, cycles, name, reset_less=True)
 
     def single_port(
         self,
@@ -151,7 +155,7 @@ class Portable:
         return [copy] * count
 
 
-def _simple_memory(
+def simple_memory(
     m: Module,
     name: str,
     width: int,
@@ -160,6 +164,7 @@ def _simple_memory(
     write_address: Value,
     write_data: Value,
     write_enable: Value,
+    read_enable: Value | None = None,
     **attributes: int | str,
 ) -> Value:
     """What is read a cycle after its address; ``attributes`` are synthesis's."""
@@ -168,6 +173,7 @@ def _simple_memory(
     write, read = memory.write_port(), memory.read_port()
     m.d.comb += [
         read.addr.eq(read_address),
+        read.en.eq(Const(1, 1) if read_enable is None else read_enable),
         write.addr.eq(write_address),
         write.data.eq(write_data),
         write.en.eq(write_enable),
