@@ -60,6 +60,9 @@ class EngineConfig:
         0: work memory is dual-port. Else it is made of so many blocks of equal size with a single
         port: one access a cycle each. A stage then keeps what it reads and what it writes in
         different blocks, and nothing may overlap: ``stages_held`` is 1.
+    tile_gap:
+        Cycles without a step behind each tile, 0 or 1. With 1, accumulators may lie inside
+        multiplier blocks that cannot be read and cleared in one cycle.
     counter_bits:
         Bits of the engine's cycle counters.
     link_window:
@@ -83,6 +86,7 @@ class EngineConfig:
     count_bits: int = 16
     stages_held: int = 3
     work_blocks: int = 0
+    tile_gap: int = 0
     counter_bits: int = 32
     link_window: int = 4
     clock_hz: int = 48_000_000
@@ -97,7 +101,7 @@ class EngineConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
-            if value < 1 and field.name != "work_blocks":
+            if value < 1 and field.name not in ("work_blocks", "tile_gap"):
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
         for field_name in ("lanes", "link_window"):
             value = getattr(self, field_name)
@@ -120,6 +124,7 @@ class EngineConfig:
             ("column_loops", 1, 6),
             ("count_bits", 4, 16),
             ("work_blocks", 0, 64),
+            ("tile_gap", 0, 1),
             ("counter_bits", 16, 32),
             ("link_window", 2, 32),
         ):
@@ -344,6 +349,7 @@ _SIXTEEN_BIT = (
         count_bits=10,
         stages_held=1,
         work_blocks=4,
+        tile_gap=1,
         counter_bits=20,
         link_window=2,
         clock_hz=40_500_000,

@@ -28,7 +28,8 @@ from drawbar.hw.vendor.portable import primitives
 #: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
 #: addressed and read.
 STEP_TO_ROW = 1 + BANK_READ
-#: Cycles from the issue of a tile's last step to the begin of its drain.
+#: Cycles from the issue of a tile's last step to the begin of its drain, besides
+#: ``config.tile_gap``.
 ISSUE_TO_DRAIN = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW - 1
 
 

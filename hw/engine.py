@@ -122,11 +122,10 @@ class Engine(wiring.Component):
         ]
 
         # Compute.
+        to_drain = ISSUE_TO_DRAIN + config.tile_gap
         m.d.comb += [
-            drain.begin.eq(delayed(m, issue.step & issue.last, ISSUE_TO_DRAIN, "tile_ends")),
-            drain.row_tile_last.eq(
-                delayed(m, issue.row_tile_last, ISSUE_TO_DRAIN, "row_tile_last")
-            ),
+            drain.begin.eq(delayed(m, issue.step & issue.last, to_drain, "tile_ends")),
+            drain.row_tile_last.eq(delayed(m, issue.row_tile_last, to_drain, "row_tile_last")),
             array.core.eq(core.read_data),
             array.live.eq(work.read_data),
             array.valid.eq(delayed(m, issue.step, ISSUE_TO_ARRAY, "step")),

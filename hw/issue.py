@@ -31,7 +31,8 @@ class Issue(wiring.Component):
         A reduction step is issued; it ends a tile; the tile is the last one of its columns. Cycle
         0. Without ``step`` the others mean nothing.
     stalled:
-        The stage is not at its end and no step is issued, as the drain side is still in use.
+        The stage is not at its end and no step is issued, as the drain side is still in use, or for
+        the gap between tiles.
     ended:
         The stage's last step is issued in this cycle.
     live_address:
@@ -42,7 +43,7 @@ class Issue(wiring.Component):
 
     A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
     last step waits until ``n`` cycles after its own, and ``HANDOVER`` more if it is of the next
-    stage. Throughput: otherwise one step a cycle.
+    stage. Throughput: otherwise one step a cycle, but for ``config.tile_gap``.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -75,18 +76,21 @@ class Issue(wiring.Component):
         active = Signal()
         held = Signal(range(config.rows + HANDOVER))
         blocked = Signal()  # held != 0
+        gap = Signal()  # a tile has just ended
         rows = Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1)
         hold = Signal.like(held)
         m.d.comb += [
             self.last.eq(nest.ended[k_loops - 1]),
             self.row_tile_last.eq(nest.at_last[k_loops]),
-            self.step.eq(active & ~(self.last & blocked)),
+            self.step.eq(active & ~(self.last & blocked) & ~gap),
             self.stalled.eq(active & ~self.step),
             self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
             # Without a stage the nest runs on, until a load.
-            nest.step.eq(~(active & self.last & blocked)),
+            nest.step.eq(~(active & self.last & blocked) & ~gap),
         ]
+        if config.tile_gap:
+            m.d.sync += gap.eq(self.step & self.last)
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
         with m.If(delayed(m, self.load, 1, "loaded")):
             m.d.sync += active.eq(1)

@@ -59,6 +59,33 @@ class Portable:
                 result[row].append(product)
         return result
 
+    def accumulators(
+        self,
+        m: Module,
+        core: Sequence[Value],
+        live: Sequence[Value],
+        adds: Sequence[Value],
+        clears: Sequence[Value],
+        *,
+        first_lane: int,
+        acc_width: int,
+    ) -> list[list[Value]]:
+        """Sums ``[row][lane]`` of products, modulo ``2**acc_width``: a row's product, as from
+        ``products``, is added in each cycle of its ``adds``, and the sum is 0 after each cycle of
+        its ``clears``; the two never come together.
+        """
+        sums: list[list[Value]] = []
+        for row, products in enumerate(self.products(m, core, live, first_lane=first_lane)):
+            sums.append([])
+            for lane, product in enumerate(products, first_lane):
+                total = Signal(signed(acc_width), name=f"acc_{row}_{lane}", reset_less=True)
+                with m.If(clears[row]):
+                    m.d.sync += total.eq(0)
+                with m.Elif(adds[row]):
+                    m.d.sync += total.eq(total + product)
+                sums[row].append(total)
+        return sums
+
     def memory(
         self,
         m: Module,

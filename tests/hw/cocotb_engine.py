@@ -77,6 +77,11 @@ CONFIGS = {
         counter_bits=20,
         stages_held=1,
         work_blocks=3,
+        tile_gap=1,
+    ),
+    # Stages overlap, and tiles have a gap between them.
+    "gap": EngineConfig(
+        rows=3, lanes=2, acc_width=32, tile_gap=1, core_depth=90, work_depth=110, bias_depth=50
     ),
 }
 
