@@ -77,7 +77,8 @@ class Ice40(Family):
         return _PLL
 
     def synthesis(self, part: Part | None) -> str:
-        return "synth_ice40 -device u -dsp -spram"
+        # Not -dsp: yosys would repack the SB_MAC16 that hw.vendor.ice40 has made.
+        return "synth_ice40 -device u"
 
     def route_arguments(self, part: Part, package: str, speed: str) -> list[str]:
         return [part.option, "--package", package]
