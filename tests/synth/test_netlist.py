@@ -87,6 +87,14 @@ def test_an_ecp5(tmp_path: Path) -> None:
     check_netlist("ulx3s-25f", LEAST.replace(lanes=2), 50_000_000, tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("data_width", [16, 8])
+def test_a_gowin(tmp_path: Path, data_width: int) -> None:
+    require_simulator("icarus")
+    engine = LEAST.replace(rows=2, lanes=2, data_width=data_width)
+    check_netlist("tang-nano-20k", engine, 40_500_000, tmp_path)
+
+
 def test_the_session_is_two_inferences_with_the_predicted_cycles() -> None:
     """What is compared: the outputs of every run and its counters, and a change of any is seen."""
     config = LEAST.replace(clock_hz=24_000_000, baud=6_000_000)
