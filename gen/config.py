@@ -16,7 +16,7 @@ from drawbar.gen.errors import ConfigError
 
 #: Bumped whenever the RTL, the program encoding or the link changes what the same configuration
 #: means.
-HARDWARE_REVISION = 2
+HARDWARE_REVISION = 3
 
 
 def clog2(n: int) -> int:
@@ -50,6 +50,18 @@ class EngineConfig:
     k_loops, row_loops, column_loops:
         Nesting depth of the address generators: reduction, result rows, and columns besides the
         lane tiles.
+    count_bits:
+        Bits of a loop's counter: it repeats at most ``2**count_bits`` times.
+    stages_held:
+        Stages whose descriptors the engine holds in registers. 3: one issues, one drains, the next
+        one waits, and stages overlap. 1: the next one is fetched when the one before has left the
+        array, which costs each stage the cycles of a fetch and saves the registers of two.
+    work_blocks:
+        0: work memory is dual-port. Else it is made of so many blocks of equal size with a single
+        port: one access a cycle each. A stage then keeps what it reads and what it writes in
+        different blocks, and nothing may overlap: ``stages_held`` is 1.
+    counter_bits:
+        Bits of the engine's cycle counters.
     link_window:
         Frames that the link can hold unacknowledged; a power of two.
     clock_hz, baud:
@@ -68,6 +80,10 @@ class EngineConfig:
     k_loops: int = 3
     row_loops: int = 3
     column_loops: int = 3
+    count_bits: int = 16
+    stages_held: int = 3
+    work_blocks: int = 0
+    counter_bits: int = 32
     link_window: int = 4
     clock_hz: int = 48_000_000
     baud: int = 3_000_000
@@ -81,7 +97,7 @@ class EngineConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
-            if value < 1:
+            if value < 1 and field.name != "work_blocks":
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
         for field_name in ("lanes", "link_window"):
             value = getattr(self, field_name)
@@ -94,7 +110,7 @@ class EngineConfig:
         for field_name, least, most in (
             ("rows", 1, 64),
             ("lanes", 1, 64),
-            ("acc_width", 2 * self.data_width + 4, 53),
+            ("acc_width", 2 * self.data_width, 53),
             ("core_depth", 2, 1 << 20),
             ("work_depth", 2, 1 << 20),
             ("bias_depth", 2, 1 << 20),
@@ -102,6 +118,9 @@ class EngineConfig:
             ("k_loops", 1, 4),
             ("row_loops", 1, 4),
             ("column_loops", 1, 6),
+            ("count_bits", 4, 16),
+            ("work_blocks", 0, 64),
+            ("counter_bits", 16, 32),
             ("link_window", 2, 32),
         ):
             value = getattr(self, field_name)
@@ -111,6 +130,30 @@ class EngineConfig:
                     f"is between {least} and {most}",
                     value,
                     f"move {field_name} into that range",
+                )
+        if self.stages_held not in (1, 3):
+            self._reject("stages_held", "is 1 or 3", self.stages_held, "use 3, or 1 to save area")
+        if self.work_blocks:
+            if self.stages_held != 1:
+                self._reject(
+                    "work_blocks",
+                    "has single-port blocks only where stages do not overlap",
+                    self.work_blocks,
+                    "use stages_held = 1, or work_blocks = 0 for dual-port memory",
+                )
+            if self.lanes != 1:
+                self._reject(
+                    "work_blocks",
+                    "has single-port blocks only with one lane",
+                    self.work_blocks,
+                    "use lanes = 1, or work_blocks = 0 for dual-port memory",
+                )
+            if self.work_depth % self.work_blocks:
+                self._reject(
+                    "work_blocks",
+                    f"divides work_depth, {self.work_depth}",
+                    self.work_blocks,
+                    "use a number that divides it",
                 )
         if self.clock_hz < 4 * self.baud:
             self._reject(
@@ -159,6 +202,11 @@ class EngineConfig:
     def work_address_bits(self) -> int:
         """Bits of an element address in work memory."""
         return self.work_row_bits + self.lane_bits
+
+    @property
+    def work_block(self) -> int:
+        """Elements of a single-port block of work memory; all of it where it is dual-port."""
+        return self.work_elements // max(1, self.work_blocks)
 
     @property
     def core_address_bits(self) -> int:
@@ -275,15 +323,23 @@ _SIXTEEN_BIT = (
     ),
     EngineConfig(
         name="icebreaker",
+        # The multipliers, three quarters of the block RAM, and the single-port RAM of a UP5K.
         rows=8,
         lanes=1,
         core_depth=512,
-        work_depth=1024,
-        bias_depth=64,
-        program_depth=512,
-        acc_width=36,
+        work_depth=65536,
+        bias_depth=256,
+        program_depth=1024,
+        acc_width=32,
+        k_loops=2,
+        row_loops=2,
+        column_loops=3,
+        count_bits=12,
+        stages_held=1,
+        work_blocks=4,
+        counter_bits=24,
         link_window=2,
-        clock_hz=24_000_000,
+        clock_hz=40_000_000,
     ),
     EngineConfig(
         name="tang-nano-9k",

@@ -7,7 +7,9 @@ free when that next tile ends: so it ends ``max(K, n)`` cycles after its predece
 Stages overlap. When the last step of a stage is issued, the next one is latched if its descriptor
 is here; it waits for as long as its program says (``gen.schedule`` sees to it that every word is
 written before it is read), loads its address generators, and issues, while the stage before still
-drains. Its first tile leaves the drain side the time to change stages::
+drains. Its first tile leaves the drain side the time to change stages. (An engine that holds one
+stage overlaps nothing: it fetches a descriptor when the last row of the stage before is on its way
+to the requantisers.) ::
 
     stage s    ... steps of the last tile | drain of the last tile | ............ written
     stage s+1                     turn|latch| wait | load | step step ...... first tile ends
@@ -58,6 +60,9 @@ HANDOVER = 3
 #: A stage can be latched this many cycles before the last row of the stage two before it is
 #: written, and no sooner.
 LATCH_BEFORE_WRITE = 7
+#: Cycles from the last step of a stage to the one at whose end its descriptor may change, besides
+#: one for each row of its last tile.
+STEP_TO_FREE = ISSUE_TO_ARRAY + ARRAY_TO_ROW - BANK_READ - 1
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
 #: descriptor word.
 FETCH_LATENCY = BANK_READ + 2
@@ -214,7 +219,8 @@ def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles
             cycles += Cycles(flush=tiles.emptying)
         result.append(cycles)
         last_step, turn = end, end + STEP_TO_LATCH
-        fetched = latch + fetch_cycles(config)
+        follow = latch if config.stages_held > 1 else end + STEP_TO_FREE + tiles.rows_last
+        fetched = follow + fetch_cycles(config)
         earliest_end = end + tiles.rows_last + HANDOVER
         written_before, written = written, end + tiles.emptying
     return result

@@ -29,6 +29,10 @@ from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Stage
 
 
+class NoPlaces(FitError):
+    """The tensors fit work memory, but not its single-port blocks."""
+
+
 class NoBuffers(FitError):
     """Two buffers do not fit."""
 
@@ -57,8 +61,18 @@ def place(
         the program is too long for its memory.
     """
     sizes_of = [tensor.size for tensor in tensors]
-    bases = _bases(sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements)
-    assert bases is not None
+    bases = _bases(
+        sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements, config.work_block
+    )
+    if bases is None:
+        # Without blocks there is always room: the search counts elements.
+        raise NoPlaces(
+            f"model {model.name!r}, batch {batch}",
+            f"keeps what a stage reads and writes in different blocks of {config.work_block} "
+            "elements of work memory",
+            f"no places for {len(sizes_of)} tensors of up to {max(sizes_of)} elements",
+            "raise work_depth, or use smaller ranks or dual-port memory (work_blocks = 0)",
+        )
     stages = tuple(
         replace(
             planned,
@@ -114,13 +128,18 @@ def least_double(plan: Plan) -> int:
     sizes = [tensor.size for tensor in plan.tensors]
     # What lies between two pairs of inputs and outputs is never more than the peak.
     low, high = plan.work_peak, plan.work_peak + 2 * (sizes[0] + sizes[-1])
+    unit = 1
+    if plan.config.work_blocks:
+        # Whole blocks; each tensor may have some of its own.
+        unit = plan.config.work_block
+        low, high = -(-low // unit), -(-high // unit) + 2 * len(sizes)
     while low < high:
         middle = (low + high) // 2
-        if _double_bases(plan, middle) is None:
+        if _double_bases(plan, middle * unit) is None:
             low = middle + 1
         else:
             high = middle
-    return high
+    return high * unit
 
 
 def double(plan: Plan) -> Plan:
@@ -196,7 +215,8 @@ def _double_bases(plan: Plan, elements: int) -> tuple[int, ...] | None:
         own = [(fixed[n], fixed[n] + sizes[n]) for n in (0, end)]
         if min(others)[0] < 0 or min(own)[0] < 0 or not _apart([*others, *own]):
             continue
-        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements)
+        block = plan.config.work_block if plan.config.work_blocks else elements
+        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements, block)
         if found is not None:
             return found
     return None
@@ -232,8 +252,10 @@ def _bases(
     fixed: Mapping[int, int],
     reserved: Sequence[tuple[int, int]],
     elements: int,
+    block: int,
 ) -> tuple[int, ...] | None:
-    """Element address of each tensor, such that those that are live together lie apart.
+    """Element address of each tensor, such that those that are live together lie apart, and what a
+    stage reads and writes in different blocks of so many elements, if there is more than one.
 
     Tensors take turns at the ends of what is free; where that is not enough, every other end is
     tried.
@@ -252,6 +274,20 @@ def _bases(
     )
     hopeless: set[tuple[int, ...]] = set()
 
+    def span(n: int, base: int, beside: int) -> tuple[int, int]:
+        """Where no tensor ``beside`` it may lie: that of the stage before or after, in no block
+        that it touches.
+        """
+        if block >= elements or abs(n - beside) != 1:
+            return base, base + sizes[n]
+        return base // block * block, -(-(base + sizes[n]) // block) * block
+
+    if any(
+        n + 1 in fixed and not _apart([span(n, base, n + 1), span(n + 1, fixed[n + 1], n)])
+        for n, base in fixed.items()
+    ):
+        return None
+
     def go(done: int, placed: dict[int, int]) -> dict[int, int] | None:
         if done == len(order):
             return placed
@@ -260,7 +296,7 @@ def _bases(
         if state in hopeless:
             return None
         tensor = order[done]
-        taken = [(placed[n], placed[n] + sizes[n]) for n in neighbours[tensor] if n in placed]
+        taken = [span(n, placed[n], tensor) for n in neighbours[tensor] if n in placed]
         before = placed[min(neighbours[tensor])]
         for base in _ends(sizes[tensor], [*reserved, *taken], elements, before):
             found = go(done + 1, {**placed, tensor: base})

@@ -25,7 +25,6 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ArtefactError
 from drawbar.gen.stage import Loop, Stage, check_stage, lane_skew
 
-COUNT_BITS = 16
 #: Bits of a stage's wait for the words of the stage before.
 WAIT_BITS = 8
 ACTIVATION_CODES = {"none": 0, "relu": 1}
@@ -63,8 +62,8 @@ def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("y_skew", skew),
         ("bias_base", config.bias_address_bits),
     ]
-    fields += [(f"issue_count_{j}", COUNT_BITS) for j in range(issue_levels(config))]
-    fields += [(f"drain_count_{j}", COUNT_BITS) for j in range(drain_levels(config))]
+    fields += [(f"issue_count_{j}", config.count_bits) for j in range(issue_levels(config))]
+    fields += [(f"drain_count_{j}", config.count_bits) for j in range(drain_levels(config))]
     fields += [(f"x_delta_{j}", address) for j in range(issue_levels(config))]
     fields += [(f"y_delta_{j}", address) for j in range(drain_levels(config))]
     fields += [(f"bias_delta_{j}", config.bias_address_bits) for j in range(drain_levels(config))]

@@ -6,6 +6,9 @@ other, and the later stage waits just until no word is read before it is written
 stage goes through its columns within one core matrix is free, and decides how soon its successor
 finds its words: the orders with the shortest waits are chosen.
 
+On an engine that holds one stage none waits: the fetch of the next one takes longer than the way of
+the last result to memory.
+
 Only neighbours need this: a stage is not latched before all results of the stage before the last
 are written (``gen.cycles``), and results are written long after the operands of the same region
 have been read.
@@ -87,6 +90,8 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
 
 def least_wait(before: Stage, after: Stage, config: EngineConfig) -> int:
     """Cycles that ``after`` must wait so that it reads no word before ``before`` has written it."""
+    if config.stages_held == 1:
+        return 0
     (first_written, last_written), (first_read, last_read) = before.span("y"), after.span("x")
     if last_written < first_read or last_read < first_written:
         # Plain without a look at each word.
@@ -129,6 +134,8 @@ def schedule(
     The stages with their waits, and for each the order of its column loops (positions in what was
     given).
     """
+    if config.stages_held == 1:
+        return list(stages), [tuple(range(len(stage.column_loops))) for stage in stages]
     orders = [_orders(stage) for stage in stages]
     # Shortest path over the orders of one stage after another: (sum of waits, orders, waits).
     best: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = [

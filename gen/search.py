@@ -21,7 +21,7 @@ from drawbar.gen.layout import (
 )
 from drawbar.gen.network import Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
-from drawbar.gen.place import place
+from drawbar.gen.place import NoPlaces, place
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.slicing import (
@@ -190,6 +190,9 @@ class Planner:
         ):
             return None
         lane_count = prod(self.sizes[i] for i in partial.block)
+        repeats = [loop.count for loop in (*k_loops, *row_loops, *column_loops)]
+        if max(*repeats, -(-lane_count // config.lanes), 1) > 1 << config.count_bits:
+            return None
         biases = 0
         if with_bias:
             biases = -(-lane_count // config.lanes)
@@ -381,20 +384,26 @@ class Planner:
         final = [closed for p in frontier for closed in self.finish(p)]
         if not final:
             raise no_layout(self.networks[-1], config, self.batch, RESCUE_ORDERS)
-        best = min(final, key=lambda p: p.rank("cycles"))
-        return place(
-            self.model,
-            config,
-            self.batch,
-            self.networks,
-            stages=best.done,
-            tensors=best.tensors,
-            bound=bound_total,
-            proven=best.cycles == bound_total,
-            work_peak=best.peak,
-            core_vectors=best.core,
-            bias_vectors=best.bias,
-        )
+        missing: NoPlaces | None = None
+        for best in sorted(final, key=lambda p: p.rank("cycles")):
+            try:
+                return place(
+                    self.model,
+                    config,
+                    self.batch,
+                    self.networks,
+                    stages=best.done,
+                    tensors=best.tensors,
+                    bound=bound_total,
+                    proven=best.cycles == bound_total,
+                    work_peak=best.peak,
+                    core_vectors=best.core,
+                    bias_vectors=best.bias,
+                )
+            except NoPlaces as error:
+                missing = missing or error
+        assert missing is not None
+        raise missing
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""

@@ -77,6 +77,9 @@ class Slots:
             reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True
             for row in range(tiles.rows):
                 writing[ends[rows > row] + to_write + row] = True
+        if config.work_blocks:
+            # A block has a single port: the host has the cycles in which neither is taken.
+            reading = writing = reading | writing
         self.reading = _Free(reading)
         self.writing = _Free(writing)
 

@@ -27,7 +27,8 @@ def stream_deltas(
 
 
 class DescriptorFetch(wiring.Component):
-    """Reads one descriptor after another from program memory, one ahead of the stage that runs.
+    """Reads one descriptor after another from program memory, one ahead of the stage that runs; or,
+    on an engine that holds one stage, when its registers are ``free``.
 
     Members
     -------
@@ -38,11 +39,14 @@ class DescriptorFetch(wiring.Component):
     take:
         Takes it, while it is ``valid``; the fetch of the next one in memory begins, unless this one
         ends its program.
+    free:
+        Only if ``config.stages_held`` is 1: the descriptor stays when it is taken, and may change
+        from the next cycle on; that is when the fetch begins.
     address, word:
         Read port of program memory; ``word`` comes ``gen.cycles.BANK_READ`` cycles after
         ``address``.
 
-    Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start`` or ``take``.
+    Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start``, and ``take`` or ``free``.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -54,6 +58,7 @@ class DescriptorFetch(wiring.Component):
                 "valid": Out(1),
                 "descriptor": Out(descriptor_layout(config)),
                 "take": In(1),
+                "free": In(1),
                 "address": Out(config.program_address_bits),
                 "word": In(32),
             }
@@ -79,7 +84,8 @@ class DescriptorFetch(wiring.Component):
             ]
         # A cycle of its own, as it is known late who takes the descriptor before.
         fetch = Signal()
-        m.d.sync += fetch.eq(self.take & ~self.descriptor.last)
+        follow = self.take if self.config.stages_held > 1 else self.free
+        m.d.sync += fetch.eq(follow & ~self.descriptor.last)
         with m.If(fetch):
             m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.take):

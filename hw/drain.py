@@ -101,7 +101,7 @@ class Drain(wiring.Component):
         config, descriptor = self.config, self.descriptor
         levels = drain_levels(config)
 
-        m.submodules.nest = nest = LoopNest(levels=levels)
+        m.submodules.nest = nest = LoopNest(levels=levels, count_bits=config.count_bits)
         m.submodules.bias = bias = AddressGenerator(
             levels=levels, address_bits=config.bias_address_bits
         )

@@ -63,7 +63,7 @@ class Issue(wiring.Component):
         config, descriptor = self.config, self.descriptor
         levels, k_loops = issue_levels(config), config.k_loops
 
-        m.submodules.nest = nest = LoopNest(levels=levels)
+        m.submodules.nest = nest = LoopNest(levels=levels, count_bits=config.count_bits)
         m.submodules.live = live = AddressGenerator(
             levels=levels, address_bits=config.work_address_bits
         )

@@ -22,7 +22,9 @@ class Sequencer(wiring.Component):
         stage s + 1               take   queued, wait       load       first step
 
     The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
-    fetched. The drain side takes it over in the cycle of ``free``, or at once when it is idle;
+    fetched. On an engine that holds one stage (``config.stages_held``), that is after the stage
+    before has left the array, and both sides look at the descriptor where it was fetched. The drain
+    side takes it over in the cycle of ``free``, or at once when it is idle;
     until then the stage is queued. No further one is taken while a stage is queued, or while two
     are with the drain side whose results are not ``settled``.
 
@@ -47,7 +49,8 @@ class Sequencer(wiring.Component):
     drain_descriptor, drain_load, free, settled, written, finished:
         To and from the drain side.
     counters:
-        Of the program that runs, by cause: ``gen.cycles``. Without one, they are those of the one
+        Of the program that runs, by cause, modulo ``2**config.counter_bits``: ``gen.cycles``.
+        Without one, they are those of the one
         before, but for ``idle``, which counts the cycles since its end (or since reset).
     finished_counters:
         Of the latest program that has ended; from the first cycle on in which it does not run.
@@ -141,8 +144,16 @@ class Sequencer(wiring.Component):
                 m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
+        overlap = self.config.stages_held > 1
         with m.If(self.take):
-            m.d.sync += [self.issue_descriptor.eq(self.fetched_descriptor), queued.eq(1)]
+            m.d.sync += queued.eq(1)
+            if overlap:
+                m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
+        if not overlap:
+            m.d.comb += [
+                self.issue_descriptor.eq(self.fetched_descriptor),
+                self.drain_descriptor.eq(self.fetched_descriptor),
+            ]
 
         # The drain side.
         draining = Signal()
@@ -155,11 +166,9 @@ class Sequencer(wiring.Component):
         with m.If(self.free):
             m.d.sync += draining.eq(0)
         with m.If(hand_over):
-            m.d.sync += [
-                self.drain_descriptor.eq(self.issue_descriptor),
-                queued.eq(0),
-                draining.eq(1),
-            ]
+            m.d.sync += [queued.eq(0), draining.eq(1)]
+            if overlap:
+                m.d.sync += self.drain_descriptor.eq(self.issue_descriptor)
 
         # Whatever is none of the others is the pipeline's.
         m.d.comb += flushing.eq(self.running & ~(self.step | self.stalled | fetching))
@@ -173,10 +182,16 @@ class Sequencer(wiring.Component):
             ("stages", self.written, self.begin),
             ("idle", ~self.running, program_ends),
         ):
-            counter = self.counters[name]
-            counted = Signal.like(counter, name=f"{name}_counted")
-            m.d.comb += counted.eq(counter + event)
+            counter, counted, finished = (
+                Signal(self.config.counter_bits, name=f"{name}_{what}")
+                for what in ("counter", "counted", "finished")
+            )
+            m.d.comb += [
+                counted.eq(counter + event),
+                self.counters[name].eq(counter),
+                self.finished_counters[name].eq(finished),
+            ]
             m.d.sync += counter.eq(Mux(clear, 0, counted))
             with m.If(program_ends):
-                m.d.sync += self.finished_counters[name].eq(counted)
+                m.d.sync += finished.eq(counted)
         return m

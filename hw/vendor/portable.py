@@ -22,7 +22,16 @@ MEMORY_LATENCY = 2
 
 
 class Portable:
-    """Products, memories and copies of control that any synthesis understands."""
+    """Products, memories and copies of control that any synthesis understands.
+
+    Members
+    -------
+    address_registers:
+        Of the registers between a bank of core, bias or program memory and who reads it, so many
+        lie before the bank instead of behind: 0 or 1.
+    """
+
+    address_registers = 0
 
     def products(
         self, m: Module, core: Sequence[Value], live: Sequence[Value], *, first_lane: int
@@ -82,6 +91,33 @@ class Portable:
         ]
         m.d.sync += data.eq(read.data)
         return data
+
+    def single_port(
+        self,
+        m: Module,
+        *,
+        name: str,
+        width: int,
+        depth: int,
+        address: Value,
+        write_data: Value,
+        write_enable: Value,
+    ) -> Value:
+        """Data of a memory with one port, which reads wherever it does not write. Latency: one
+        cycle; after a write the data are undefined for a cycle. The contents at first are 0, or
+        undefined in hardware.
+        """
+        memory = Memory(shape=width, depth=depth, init=[], attrs={"no_rw_check": 1})
+        m.submodules[name] = memory
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            read.addr.eq(address),
+            read.en.eq(~write_enable),
+            write.addr.eq(address),
+            write.data.eq(write_data),
+            write.en.eq(write_enable),
+        ]
+        return read.data
 
     def copies(
         self, m: Module, value: Value, count: int, name: str, *, init: int = 0
