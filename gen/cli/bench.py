@@ -33,7 +33,7 @@ def bench(
     suite: Annotated[
         str,
         typer.Option(
-            help="tie, ranks, ette, streaming, simulator, timing, area, cells, "
+            help="tie, ranks, ette, streaming, simulator, timing, area, cells, estimates, "
             "compress-quick: see above."
         ),
     ] = "tie",
@@ -87,8 +87,11 @@ def bench(
     [bold]area[/bold]: cells of the 16 x 16 engine after yosys synth_ecp5, multipliers, memory
     bits. About ten minutes.
 
-    [bold]cells[/bold]: cells of eight engines on ECP5, iCE40 and Gowin, link included, beside the
-    estimate; with --json the estimate's calibration. About half an hour.
+    [bold]cells[/bold]: cells of engines on ECP5, iCE40 and Gowin, link included, beside the
+    estimate; with --json the estimate's calibration. A quarter of an hour.
+
+    [bold]estimates[/bold]: what drawbar estimate expects of six boards' own engines against what
+    yosys and nextpnr make of them; nothing is placed. A quarter of an hour.
 
     [bold]compress-quick[/bold]: LeNet-300 on MNIST in 5,970 weights: ADMM, a control of equal
     epochs, the quantised network on an 8 x 8 simulated board. A quarter of an hour and more.

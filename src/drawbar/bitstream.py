@@ -207,7 +207,7 @@ def build(
 
     tell("Verilog", 0.0)
     name = f"drawbar_{verilog.identifier(board.name)}"
-    text, pins = _design(board, config, name)
+    text, pins = design(board, config, name)
     bitstream = folder / (name + family.bitstream_suffix)
     _empty(folder, family.bitstream_suffix)
     (folder / f"{name}.v").write_text(text)
@@ -321,7 +321,7 @@ def _generic(board: BoardSpec, config: EngineConfig, folder: Path, started: floa
     )
 
 
-def _design(board: BoardSpec, config: EngineConfig, name: str) -> tuple[str, str]:
+def design(board: BoardSpec, config: EngineConfig, name: str) -> tuple[str, str]:
     """Verilog and file of pins of a board's whole design."""
     verilog.need_amaranth()
     from drawbar.hw.fpga_top import FpgaTop

@@ -15,7 +15,7 @@ import numpy as np
 from drawbar.compress_suite import compress_quick_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
-from drawbar.hardware_suites import area_suite, cells_suite, timing_suite
+from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
 from drawbar.layer_suites import (
     FC6,
     BuildProgress,
@@ -136,7 +136,10 @@ SUITES: dict[str, Suite] = {
         ("data", "folder", "seeds"),
     ),
     "cells": Suite(
-        cells_suite, "cells of eight engines on three families, beside the estimate", "values", ()
+        cells_suite, "cells of engines on three families: the estimate's calibration", "values", ()
+    ),
+    "estimates": Suite(
+        estimates_suite, "the estimate against what six boards' engines take", "checks", ()
     ),
 }
 
