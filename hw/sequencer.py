@@ -197,6 +197,8 @@ class Sequencer(wiring.Component):
                 self.finished_counters[name].eq(finished),
             ]
             m.d.sync += counter.eq(Mux(clear, 0, counted))
+            # In a program's last cycle only these count.
+            ends_with = name in ("cycles", "flush", "stages")
             with m.If(program_ends):
-                m.d.sync += finished.eq(counted)
+                m.d.sync += finished.eq(counted if ends_with else counter)
         return m
