@@ -51,25 +51,28 @@ def head_fields(config: EngineConfig) -> list[tuple[str, int]]:
     innermost first.
     """
     address = config.work_address_bits
-    fields: list[tuple[str, int]] = [
-        ("last", 1),
-        ("activation", 1),
-        ("bias_enable", 1),
-        ("shift", config.shift_bits),
-        ("rows_last", max(1, config.row_bits)),
-        ("lanes_last", max(1, config.lane_bits)),
-        ("shared", config.column_loops),
-        ("core_base", config.core_address_bits),
-    ]
-    if config.stages_held > 1:
+    overlap, skewed = config.stages_held > 1, config.lanes > 1
+    some = [
+        ("last", 1, True),
+        ("activation", 1, True),
+        ("bias_enable", 1, True),
         # Where stages do not overlap, none waits for another.
-        fields.append(("wait", WAIT_BITS))
-        fields += [("x_base", address), ("y_base", address), ("bias_base", config.bias_address_bits)]
-    if config.lanes > 1:
-        fields += [("x_skew", config.work_row_bits), ("y_skew", config.work_row_bits)]
+        ("wait", WAIT_BITS, overlap),
+        ("shift", config.shift_bits, True),
+        ("rows_last", max(1, config.row_bits), True),
+        ("lanes_last", max(1, config.lane_bits), True),
+        ("shared", config.column_loops, True),
+        ("core_base", config.core_address_bits, True),
+        ("x_base", address, overlap),
+        ("x_skew", config.work_row_bits, skewed),
+        ("y_base", address, overlap),
+        ("y_skew", config.work_row_bits, skewed),
+        ("bias_base", config.bias_address_bits, overlap),
+    ]
+    fields = [(name, width) for name, width, there in some if there]
     fields += [(f"issue_count_{j}", config.count_bits) for j in range(issue_levels(config))]
     fields += [(f"drain_count_{j}", config.count_bits) for j in range(drain_levels(config))]
-    if config.stages_held > 1:
+    if overlap:
         fields += [(f"x_delta_{j}", address) for j in range(issue_levels(config))]
         fields += [(f"y_delta_{j}", address) for j in range(drain_levels(config))]
         fields += [

@@ -29,6 +29,8 @@ def random_config(rng: random.Random) -> EngineConfig:
         k_loops=rng.choice((1, 2, 3)),
         row_loops=rng.choice((1, 2, 3)),
         column_loops=rng.choice((1, 2, 3)),
+        stages_held=rng.choice((1, 3)),
+        tile_gap=rng.choice((0, 1)),
     )
 
 

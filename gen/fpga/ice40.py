@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import BANK_READ, ROW_TO_RESULT, WORK_READ, group_skew
+from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import Family, Part, Pin, blocks
 from drawbar.gen.fpga.pll import PllLimits
 
@@ -25,6 +28,8 @@ _BRAM_SHAPES = ((16, 256), (8, 512), (4, 1024), (2, 2048))
 _BITS_PER_BRAM = 96
 
 
+#: A single-port block: bits of a word, and words.
+SPRAM = (16, 16384)
 #: Flip-flops from which on a delay line is made of a block, and the greatest width of one.
 _DELAY_BITS = 64
 _BLOCK_WIDTH = 16
@@ -99,6 +104,32 @@ class Ice40(Family):
             lines.append(" ".join(["set_io", *pull_up, pin.port, pin.site]))
         lines.append(f"set_frequency clk {clock_hz / 1e6:.6f}")
         return "\n".join(lines) + "\n"
+
+    def other_brams(self, config: EngineConfig) -> dict[str, int]:
+        found = {}
+        if config.work_blocks:
+            found["work"] = int(delays_in_block(config.data_width, WORK_READ - 2))
+        if config.stages_held == 1:
+            found["deltas"] = 3
+        to_result = BANK_READ + ROW_TO_RESULT + group_skew(config)
+        found["results"] = int(delays_in_block(config.work_address_bits, to_result))
+        return found
+
+    def check_blocks(self, config: EngineConfig, part: Part) -> None:
+        if not config.work_blocks:
+            return
+        bits, words = SPRAM
+        if (
+            config.work_blocks > part.spram
+            or config.work_block > words
+            or config.data_width > bits
+        ):
+            raise FitError(
+                f"engine {config.name!r} on {part.name}",
+                f"has work memory of at most {part.spram} blocks of {words} elements of {bits} bits",
+                f"{config.work_blocks} of {config.work_block} elements of {config.data_width} bits",
+                "lower work_depth, or set work_blocks to 4 for a work_depth above 49152",
+            )
 
     def brams_of(self, width: int, depth: int) -> int:
         whole = blocks(width, depth, _BRAM_SHAPES)

@@ -20,15 +20,12 @@ from collections.abc import Mapping, Sequence
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
 
 from drawbar.gen.config import clog2
-from drawbar.gen.fpga.ice40 import delays_in_block
+from drawbar.gen.fpga.ice40 import SPRAM, delays_in_block
 from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, simple_memory
 
 #: Bits of a multiplier's operands, and of its product.
 OPERAND_BITS = 16
 PRODUCT_BITS = 32
-#: A single-port block: bits of a word, and words.
-SPRAM_BITS = 16
-SPRAM_WORDS = 16384
 
 
 class Ice40(Portable):
@@ -162,20 +159,21 @@ class Ice40(Portable):
         write_data: Value,
         write_enable: Value,
     ) -> Value:
-        if width > SPRAM_BITS or depth > SPRAM_WORDS:
+        bits, words = SPRAM
+        if width > bits or depth > words:
             raise ValueError(
-                f"a block of single-port RAM has {SPRAM_WORDS} words of {SPRAM_BITS} bits, not "
+                f"a block of single-port RAM has {words} words of {bits} bits, not "
                 f"{depth} of {width}"
             )
-        word = Signal(SPRAM_BITS, name=f"{name}_word")
+        word = Signal(bits, name=f"{name}_word")
         m.submodules[name] = Instance(
             "SB_SPRAM256KA",
             i_CLOCK=ClockSignal(),
             i_CHIPSELECT=Const(1, 1),
             i_WREN=write_enable,
             i_MASKWREN=Const(0b1111, 4),
-            i_ADDRESS=_extended(address, 14),
-            i_DATAIN=_extended(write_data, SPRAM_BITS),
+            i_ADDRESS=_extended(address, clog2(words)),
+            i_DATAIN=_extended(write_data, bits),
             i_STANDBY=Const(0, 1),
             i_SLEEP=Const(0, 1),
             # Active low.
