@@ -33,8 +33,8 @@ def bench(
     suite: Annotated[
         str,
         typer.Option(
-            help="tie, ranks, ette, streaming, simulator, timing, area, cells, estimates, "
-            "compress-quick: see above."
+            help="tie, ranks, ette, icebreaker, streaming, simulator, timing, area, cells, "
+            "estimates, compress-quick: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -75,6 +75,9 @@ def bench(
 
     These three run on the simulated board: the engine's own counters, every bit compared. Memories
     that are too small for a suite are enlarged, and the engine's name says so.
+
+    [bold]icebreaker[/bold]: VGG-FC6 and FC7 on the engine of an iCEBreaker, not enlarged: cycles,
+    bits, what it takes of the chip, and inferences a second at its clock, link apart.
 
     [bold]streaming[/bold]: many runs, one after the other, with one buffer for inputs and outputs
     and with two: cycles from one run to the next, predicted and measured.
@@ -152,6 +155,10 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
         facts = [f"{what}: {exact(cycles)} cycles" for what, cycles in row["known"].items()]
         facts.append(f"operand bound: {exact(row['operand_bound'])} cycles")
         facts.append(f"{row['compression']:,.0f}x fewer weights")
+        if "inferences_per_s" in row:
+            facts.append(
+                f"{row['inferences_per_s']:.1f} inferences/s at {row['clock_mhz']:g} MHz, link apart"
+            )
         if "error" in row:
             view.add_row(row["layer"], "does not fit")
             facts += [row["error"]["value"], row["error"]["fix"]]

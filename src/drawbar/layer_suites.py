@@ -16,6 +16,8 @@ from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.cycles import utilisation
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats import tensor_train_network, tt_network
+from drawbar.gen.fpga.boards import load_board
+from drawbar.gen.fpga.fit import usage
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.plan import plan_model
@@ -34,6 +36,7 @@ CALIBRATION = 16
 #: The deepest memory that an engine may have, and a limit that nothing reaches.
 MOST_DEPTH = 1 << 20
 UNLIMITED = 1 << 62
+PROGRAM_WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -244,6 +247,7 @@ def run_layer(
         "core_bytes": artefact.meta["core_bytes"],
         "work_bytes_peak": artefact.meta["work_bytes_peak"],
         "work_bytes_double": artefact.meta["work_bytes_double"],
+        "program_bytes": len(artefact.program) * PROGRAM_WORD_BYTES,
         "buffers": len(artefact.buffers),
         "proven": artefact.meta["proven"],
         "mismatches": int(np.count_nonzero(found != run_artefact(artefact, x))),
@@ -328,4 +332,42 @@ def ranks_suite(
             report=report,
             build_progress=build_progress,
         )
+    return rows
+
+
+#: The board that ``icebreaker_suite`` is for, and the layers whose programs it holds.
+SMALL_BOARD = "icebreaker"
+SMALL_BOARD_LAYERS = TIE_LAYERS[:2]
+
+
+def icebreaker_suite(
+    *,
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """VGG-FC6 and FC7 on the engine of an iCEBreaker, as it is: nothing is enlarged. What it takes
+    of the chip, and how many inferences a second its clock makes of the cycles, link apart.
+    """
+    board = load_board(SMALL_BOARD)
+    config = load_config(board.engine)
+    used = usage(config, board.chip_family)
+    rows = run_layers(
+        SMALL_BOARD_LAYERS,
+        config,
+        batch=1,
+        device=device,
+        report=report,
+        build_progress=build_progress,
+    )
+    for row in rows:
+        row |= {
+            "program_bytes_available": config.program_depth * PROGRAM_WORD_BYTES,
+            "dsps": used["dsps"],
+            "brams": used["brams"],
+            "sprams": config.work_blocks,
+            "clock_mhz": config.clock_hz / 1e6,
+        }
+        if "error" not in row:
+            row["inferences_per_s"] = config.clock_hz / row["cycles_measured"]
     return rows

@@ -22,6 +22,7 @@ from drawbar.layer_suites import (
     Report,
     Row,
     ette_suite,
+    icebreaker_suite,
     layer_artefact,
     ranks_suite,
     tie_suite,
@@ -110,6 +111,9 @@ SUITES: dict[str, Suite] = {
     ),
     "ette": Suite(
         ette_suite, "tensor trains over single modes, as in ETTE", "layers", LAYER_OPTIONS
+    ),
+    "icebreaker": Suite(
+        icebreaker_suite, "VGG-FC6 and FC7 on the engine of an iCEBreaker", "layers", ()
     ),
     "streaming": Suite(
         streaming_suite,
