@@ -43,6 +43,9 @@ BANK_READ = 4
 #: its results, of the first lane group.
 ARRAY_TO_ROW = 4
 ROW_TO_RESULT = 6
+#: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
+#: addressed and read, and comes a cycle before it.
+STEP_TO_ROW = 1 + BANK_READ + 1
 #: Lanes of a lane group. Each group works a cycle behind the one before, so that what all lanes
 #: share reaches them one group after the other.
 GROUP_LANES = 4
@@ -53,7 +56,7 @@ ISSUE_TO_READ = ISSUE_TO_ADDRESS + WORK_ACCESS
 #: Cycles from the last step of a stage to the first one in which the next can be latched.
 STEP_TO_LATCH = 1
 #: Cycles from the latch of a stage to its first step, besides its wait.
-LATCH_TO_STEP = 3
+LATCH_TO_STEP = 4
 #: Cycles that the drain side needs to change stages: the first tile of a stage ends at least so
 #: many after the last one of the stage before, besides one for each row of that.
 HANDOVER = 3
@@ -84,7 +87,7 @@ def step_to_free(config: EngineConfig) -> int:
     """Cycles from the last step of a stage to the one at whose end its descriptor may change,
     besides one for each row of its last tile.
     """
-    return ISSUE_TO_ARRAY + ARRAY_TO_ROW + config.tile_gap - BANK_READ - 1
+    return ISSUE_TO_ARRAY + ARRAY_TO_ROW + config.tile_gap - STEP_TO_ROW
 
 
 @dataclass(frozen=True)

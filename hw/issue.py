@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -74,33 +74,54 @@ class Issue(wiring.Component):
         )
 
         active = Signal()
+        loaded = delayed(m, self.load, 1, "loaded")
         held = Signal(range(config.rows + HANDOVER))
         blocked = Signal()  # held != 0
+        # active & last & blocked, known in advance: all that steps hangs on it.
+        halted = Signal()
         gap = Signal()  # a tile has just ended
         rows = Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1)
-        hold = Signal.like(held)
         m.d.comb += [
             self.last.eq(nest.ended[k_loops - 1]),
             self.row_tile_last.eq(nest.at_last[k_loops]),
-            self.step.eq(active & ~(self.last & blocked) & ~gap),
-            self.stalled.eq(active & ~self.step),
+            self.step.eq(active & ~halted & ~gap),
+            self.stalled.eq(halted | (active & gap)),
             self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
             # Without a stage the nest runs on, until a load.
-            nest.step.eq(~(active & self.last & blocked) & ~gap),
+            nest.step.eq(~halted & ~gap),
         ]
         if config.tile_gap:
             m.d.sync += gap.eq(self.step & self.last)
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
-        with m.If(delayed(m, self.load, 1, "loaded")):
+        with m.If(loaded):
             m.d.sync += active.eq(1)
         with m.Elif(self.ended):
             m.d.sync += active.eq(0)
-        m.d.comb += hold.eq(rows + Mux(nest.ended[-1], HANDOVER, 0))
+        one_row = delayed(m, descriptor.rows_last == 0, 1, "one_row")
+        hold = nest.ended[-1] | ~Mux(self.row_tile_last, one_row, config.rows == 1)
+        still = Signal()
+        m.d.comb += still.eq(held != 1)
         with m.If(self.step & self.last):
-            m.d.sync += [held.eq(hold), blocked.eq(hold != 0)]
+            m.d.sync += [
+                held.eq(rows + Mux(nest.ended[-1], HANDOVER, 0)),
+                blocked.eq(hold),
+            ]
         with m.Elif(blocked):
-            m.d.sync += [held.eq(held - 1), blocked.eq(held != 1)]
+            m.d.sync += [held.eq(held - 1), blocked.eq(still)]
+        stays = loaded | (active & ~nest.ended[-1])
+        # What comes after a tile's last step is held up by that tile, unless there is a gap.
+        after_last = Const(0) if config.tile_gap else hold
+        with m.If(halted):
+            m.d.sync += halted.eq(still)
+        with m.Elif(gap):
+            m.d.sync += halted.eq(active & self.last & blocked & still)
+        with m.Else():
+            m.d.sync += halted.eq(
+                stays
+                & nest.ended_next[k_loops - 1]
+                & Mux(active & self.last, after_last, blocked & still)
+            )
 
         step_1 = delayed(m, self.step, 1, "step")
         m.d.comb += [

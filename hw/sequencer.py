@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.program import WAIT_BITS
+from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import descriptor_layout
 from drawbar.hw.interface import EngineCounters
 
@@ -17,9 +18,9 @@ class Sequencer(wiring.Component):
 
     ::
 
-        cycle         e           e+1    e+2 ... e+1+wait   e+2+wait   e+4+wait
+        cycle         e           e+1    e+2 ... e+1+wait   e+3+wait   e+5+wait
         stage s       last step          ... still drains ...
-        stage s + 1               take   queued, wait       load       first step
+        stage s + 1               take   latched, wait      load       first step
 
     The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
     fetched. On an engine that holds one stage (``config.stages_held``), that is after the stage
@@ -50,10 +51,10 @@ class Sequencer(wiring.Component):
         To and from the drain side.
     counters:
         Of the program that runs, by cause, modulo ``2**config.counter_bits``: ``gen.cycles``.
-        Without one, they are those of the one
-        before, but for ``idle``, which counts the cycles since its end (or since reset).
+        Without one, they are those of the one before, but for ``idle``, which counts the cycles
+        since its end (or since reset). They are a cycle behind.
     finished_counters:
-        Of the latest program that has ended; from the first cycle on in which it does not run.
+        Of the latest program that has ended; from the second cycle on in which it does not run.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -112,17 +113,21 @@ class Sequencer(wiring.Component):
         def take() -> None:
             m.d.comb += self.take.eq(1)
             if not overlap:
-                m.d.sync += self.issue_load.eq(1)
+                m.d.sync += load.eq(1)
                 m.next = "LOAD"
                 return
             m.d.sync += left.eq(self.fetched_descriptor.wait)
             with m.If(self.fetched_descriptor.wait == 0):
-                m.d.sync += self.issue_load.eq(1)
+                m.d.sync += load.eq(1)
                 m.next = "LOAD"
             with m.Else():
                 m.next = "WAIT"
 
-        m.d.sync += self.issue_load.eq(0)
+        # A register of its own for what holds the descriptor, as that is wide; so all that looks at
+        # it is a cycle later.
+        latch = delayed(m, self.take, 1, "latch")
+        load = Signal()
+        m.d.sync += [load.eq(0), self.issue_load.eq(load)]
         with m.FSM(name="issue_side"):
             with m.State("IDLE"), m.If(self.begin):
                 m.d.sync += self.running.eq(1)
@@ -135,7 +140,7 @@ class Sequencer(wiring.Component):
                 with m.State("WAIT"):
                     m.d.sync += left.eq(left - 1)
                     with m.If(left == 1):
-                        m.d.sync += self.issue_load.eq(1)
+                        m.d.sync += load.eq(1)
                         m.next = "LOAD"
             with m.State("LOAD"):
                 m.next = "ISSUE"
@@ -150,7 +155,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
-        with m.If(self.take):
+        with m.If(latch):
             m.d.sync += queued.eq(1)
             if overlap:
                 m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
@@ -178,15 +183,19 @@ class Sequencer(wiring.Component):
         # Whatever is none of the others is the pipeline's.
         m.d.comb += flushing.eq(self.running & ~(self.step | self.stalled | fetching))
 
-        for name, event, clear in (
-            ("cycles", self.running, self.begin),
-            ("busy", self.step, self.begin),
-            ("stall_drain", self.stalled, self.begin),
-            ("stall_fetch", fetching, self.begin),
-            ("flush", flushing, self.begin),
-            ("stages", self.written, self.begin),
-            ("idle", ~self.running, program_ends),
+        # What is counted is late in its cycle: counting takes one of its own.
+        begins_1 = delayed(m, self.begin, 1, "begins")
+        ends_1 = delayed(m, program_ends, 1, "program_ends")
+        for name, now, clear in (
+            ("cycles", self.running, begins_1),
+            ("busy", self.step, begins_1),
+            ("stall_drain", self.stalled, begins_1),
+            ("stall_fetch", fetching, begins_1),
+            ("flush", flushing, begins_1),
+            ("stages", self.written, begins_1),
+            ("idle", ~self.running, ends_1),
         ):
+            event = delayed(m, now, 1, name)
             counter, counted, finished = (
                 Signal(self.config.counter_bits, name=f"{name}_{what}")
                 for what in ("counter", "counted", "finished")
@@ -199,6 +208,6 @@ class Sequencer(wiring.Component):
             m.d.sync += counter.eq(Mux(clear, 0, counted))
             # In a program's last cycle only these count.
             ends_with = name in ("cycles", "flush", "stages")
-            with m.If(program_ends):
+            with m.If(ends_1):
                 m.d.sync += finished.eq(counted if ends_with else counter)
         return m
