@@ -131,6 +131,12 @@ class Family(ABC):
         look-up tables or flip-flops.
         """
 
+    def spram_of(self, width: int, depth: int) -> int:
+        """Blocks of single-port RAM that one memory with a single port takes; 0: the family has
+        none, and it is made of block RAM.
+        """
+        return 0
+
 
 def blocks(width: int, depth: int, shapes: Sequence[tuple[int, int]]) -> int:
     """Least number of blocks side by side and on top of each other, all in one of the shapes

@@ -23,6 +23,8 @@ _PLL = PllLimits(
 #: each block that it saves.
 _BRAM_SHAPES = ((16, 256), (8, 512), (4, 1024), (2, 2048))
 _BITS_PER_BRAM = 96
+#: Bits and words of a block of single-port RAM.
+_SPRAM_SHAPE = (16, 16384)
 
 
 class Ice40(Family):
@@ -67,7 +69,9 @@ class Ice40(Family):
         return _PLL
 
     def synthesis(self, part: Part | None) -> str:
-        return "synth_ice40 -device u -dsp -spram"
+        # Without -dsp: it takes apart the multipliers that hw.vendor.ice40 brings, and loses their
+        # registers.
+        return "synth_ice40 -device u -spram"
 
     def route_arguments(self, part: Part, package: str, speed: str) -> list[str]:
         return [part.option, "--package", package]
@@ -92,6 +96,9 @@ class Ice40(Family):
     def brams_of(self, width: int, depth: int) -> int:
         whole = blocks(width, depth, _BRAM_SHAPES)
         return 0 if width * depth < _BITS_PER_BRAM * whole else whole
+
+    def spram_of(self, width: int, depth: int) -> int:
+        return blocks(width, depth, (_SPRAM_SHAPE,))
 
 
 ICE40 = Ice40()
