@@ -60,6 +60,9 @@ class EngineConfig:
         0: work memory is dual-port. Else it is made of so many blocks of equal size with a single
         port: one access a cycle each. A stage then keeps what it reads and what it writes in
         different blocks, and nothing may overlap: ``stages_held`` is 1.
+    tile_gap:
+        Cycles without a step behind each tile, 0 or 1. With 1, accumulators may lie inside
+        multiplier blocks that cannot be read and cleared in one cycle.
     counter_bits:
         Bits of the engine's cycle counters.
     link_window:
@@ -83,6 +86,7 @@ class EngineConfig:
     count_bits: int = 16
     stages_held: int = 3
     work_blocks: int = 0
+    tile_gap: int = 0
     counter_bits: int = 32
     link_window: int = 4
     clock_hz: int = 48_000_000
@@ -97,7 +101,7 @@ class EngineConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
-            if value < 1 and field.name != "work_blocks":
+            if value < 1 and field.name not in ("work_blocks", "tile_gap"):
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
         for field_name in ("lanes", "link_window"):
             value = getattr(self, field_name)
@@ -120,6 +124,7 @@ class EngineConfig:
             ("column_loops", 1, 6),
             ("count_bits", 4, 16),
             ("work_blocks", 0, 64),
+            ("tile_gap", 0, 1),
             ("counter_bits", 16, 32),
             ("link_window", 2, 32),
         ):
@@ -133,6 +138,13 @@ class EngineConfig:
                 )
         if self.stages_held not in (1, 3):
             self._reject("stages_held", "is 1 or 3", self.stages_held, "use 3, or 1 to save area")
+        if self.stages_held == 1 and self.work_address_bits + self.bias_address_bits > 32:
+            self._reject(
+                "stages_held",
+                "is 1 only where addresses of work and bias memory fit 32 bits together",
+                f"{self.work_address_bits} and {self.bias_address_bits} bits",
+                "use stages_held = 3, or smaller memories",
+            )
         if self.work_blocks:
             if self.stages_held != 1:
                 self._reject(
@@ -329,17 +341,18 @@ _SIXTEEN_BIT = (
         core_depth=512,
         work_depth=65536,
         bias_depth=256,
-        program_depth=1024,
+        program_depth=512,
         acc_width=32,
         k_loops=2,
         row_loops=2,
-        column_loops=3,
-        count_bits=12,
+        column_loops=2,
+        count_bits=10,
         stages_held=1,
         work_blocks=4,
-        counter_bits=24,
+        tile_gap=1,
+        counter_bits=20,
         link_window=2,
-        clock_hz=40_000_000,
+        clock_hz=40_500_000,
     ),
     EngineConfig(
         name="tang-nano-9k",

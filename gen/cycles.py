@@ -60,9 +60,6 @@ HANDOVER = 3
 #: A stage can be latched this many cycles before the last row of the stage two before it is
 #: written, and no sooner.
 LATCH_BEFORE_WRITE = 7
-#: Cycles from the last step of a stage to the one at whose end its descriptor may change, besides
-#: one for each row of its last tile.
-STEP_TO_FREE = ISSUE_TO_ARRAY + ARRAY_TO_ROW - BANK_READ - 1
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
 #: descriptor word.
 FETCH_LATENCY = BANK_READ + 2
@@ -79,8 +76,15 @@ def issue_to_write(config: EngineConfig) -> int:
     """Cycles from the issue of a tile's last step to the cycle at whose end its last row is
     written, besides one for each row.
     """
-    to_row = ISSUE_TO_ARRAY + ARRAY_TO_ROW
+    to_row = ISSUE_TO_ARRAY + ARRAY_TO_ROW + config.tile_gap
     return to_row + ROW_TO_RESULT + group_skew(config) + WORK_ACCESS - 1
+
+
+def step_to_free(config: EngineConfig) -> int:
+    """Cycles from the last step of a stage to the one at whose end its descriptor may change,
+    besides one for each row of its last tile.
+    """
+    return ISSUE_TO_ARRAY + ARRAY_TO_ROW + config.tile_gap - BANK_READ - 1
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,8 @@ class Tiling:
     -------
     emptying:
         Cycles from the last step to the write of the last row.
+    gap:
+        Cycles without a step behind each tile.
     group:
         Cycles from one group to the next.
     """
@@ -144,10 +150,15 @@ class Tiling:
     lane_tiles: int
     rows: int
     emptying: int
+    gap: int = 0
 
     @property
     def group(self) -> int:
-        return (self.row_tiles - 1) * max(self.k, self.rows) + max(self.k, self.rows_last)
+        return (self.row_tiles - 1) * self.apart(self.rows) + self.apart(self.rows_last)
+
+    def apart(self, rows: int) -> int:
+        """Cycles from the last step of a tile of so many rows to that of the next tile."""
+        return max(self.k + self.gap, rows)
 
     @property
     def busy(self) -> int:
@@ -156,7 +167,7 @@ class Tiling:
     @property
     def issue(self) -> int:
         """Cycles from the first step to the last one, both included, if nothing else waits."""
-        return self.k + self.lane_tiles * self.group - max(self.k, self.rows_last)
+        return self.k + self.lane_tiles * self.group - self.apart(self.rows_last)
 
 
 def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
@@ -164,7 +175,7 @@ def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
     row_tiles = -(-rows // config.rows)
     rows_last = rows - (row_tiles - 1) * config.rows
     emptying = issue_to_write(config) + rows_last
-    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying)
+    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying, config.tile_gap)
 
 
 def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
@@ -219,7 +230,7 @@ def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles
             cycles += Cycles(flush=tiles.emptying)
         result.append(cycles)
         last_step, turn = end, end + STEP_TO_LATCH
-        follow = latch if config.stages_held > 1 else end + STEP_TO_FREE + tiles.rows_last
+        follow = latch if config.stages_held > 1 else end + step_to_free(config) + tiles.rows_last
         fetched = follow + fetch_cycles(config)
         earliest_end = end + tiles.rows_last + HANDOVER
         written_before, written = written, end + tiles.emptying

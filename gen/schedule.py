@@ -69,7 +69,8 @@ def read_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndarr
     step = np.arange(stage.k)[None, :]
     # A group's first tile starts after the last tile of the group before, and its last step waits
     # for that tile's drain.
-    start = np.where(group > 0, group * tiles.group + tiles.k - max(tiles.k, tiles.rows_last), 0)
+    first = tiles.k + tiles.gap - tiles.apart(tiles.rows_last)
+    start = np.where(group > 0, group * tiles.group + first, 0)
     times = np.where(step < tiles.k - 1, start + step, tiles.k - 1 + group * tiles.group)
     addresses = stage.x_base + _columns(stage, "x")[:, None] + _spread(stage.k_loops, "x")[None, :]
     return addresses.reshape(-1), np.broadcast_to(times, addresses.shape).reshape(-1)
@@ -80,7 +81,7 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
     tiles = stage_tiling(stage, config)
     group = _groups(stage, config)[:, None]
     row_tile, row = np.divmod(np.arange(stage.rows), config.rows)
-    ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * max(tiles.k, tiles.rows)
+    ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * tiles.apart(tiles.rows)
     times = ends - (tiles.issue - 1) + issue_to_write(config) + 1 + row[None, :]
     addresses = (
         stage.y_base + _columns(stage, "y")[:, None] + _spread(stage.row_loops, "y")[None, :]

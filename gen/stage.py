@@ -255,7 +255,8 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             f"reads {spans['x']}, writes {spans['y']}",
             "place them apart",
         )
-    need(0 <= stage.wait < 256, "waits 0..255 cycles", stage.wait, "reorder its loops")
+    longest = 255 if config.stages_held > 1 else 0
+    need(0 <= stage.wait <= longest, f"waits 0..{longest} cycles", stage.wait, "reorder its loops")
     need(
         0 <= stage.shift <= config.acc_width,
         f"shifts by 0..{config.acc_width}",

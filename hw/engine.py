@@ -104,6 +104,8 @@ class Engine(wiring.Component):
             sequencer.fetched_descriptor.eq(fetch.descriptor),
             fetch.take.eq(sequencer.take),
             fetch.free.eq(drain.free),
+            issue.table.eq(fetch.issue_table),
+            drain.table.eq(fetch.drain_table),
             issue.descriptor.eq(sequencer.issue_descriptor),
             issue.load.eq(sequencer.issue_load),
             sequencer.step.eq(issue.step),
@@ -120,11 +122,10 @@ class Engine(wiring.Component):
         ]
 
         # Compute.
+        to_drain = ISSUE_TO_DRAIN + config.tile_gap
         m.d.comb += [
-            drain.begin.eq(delayed(m, issue.step & issue.last, ISSUE_TO_DRAIN, "tile_ends")),
-            drain.row_tile_last.eq(
-                delayed(m, issue.row_tile_last, ISSUE_TO_DRAIN, "row_tile_last")
-            ),
+            drain.begin.eq(delayed(m, issue.step & issue.last, to_drain, "tile_ends")),
+            drain.row_tile_last.eq(delayed(m, issue.row_tile_last, to_drain, "row_tile_last")),
             array.core.eq(core.read_data),
             array.live.eq(work.read_data),
             array.valid.eq(delayed(m, issue.step, ISSUE_TO_ARRAY, "step")),
@@ -135,9 +136,10 @@ class Engine(wiring.Component):
             requantise.bias_enable.eq(drain.bias_enable),
             requantise.shift.eq(drain.shift),
             requantise.activation.eq(drain.activation),
-            work.read_skew.eq(issue.descriptor.x_skew),
             work.write_skew.eq(drain.result_skew),
         ]
+        if config.lanes > 1:
+            m.d.comb += work.read_skew.eq(issue.descriptor.x_skew)
 
         m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
         m.d.comb += [

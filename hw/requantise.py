@@ -151,7 +151,11 @@ class Requantise(wiring.Component):
         enable: Value = self.bias_enable
         shift_1: Value = delayed(m, self.shift, 1, "shift", reset_less=True)
         # A thermometer of the shift, once for all lanes of a group.
-        below = Cat(self.shift > j + 1 for j in range(config.acc_width))
+        # As truth tables: comparisons would be carry chains, one for each bit.
+        below = Cat(
+            Cat(self.shift == n for n in range(j + 2, config.acc_width + 1)).any()
+            for j in range(config.acc_width)
+        )
         below_1: Value = delayed(m, below[:], 1, "below", reset_less=True)
         relu_5: Value = delayed(m, self.activation, ROW_TO_RESULT - 1, "relu", reset_less=True)
         for lane in range(config.lanes):

@@ -95,6 +95,7 @@ class Sequencer(wiring.Component):
         with m.Elif(self.begin):
             m.d.sync += self.pending.eq(0)
 
+        overlap = self.config.stages_held > 1
         program_ends = Signal()
         # A register between the issue side's last step and all that follows from it.
         ended = Signal()
@@ -110,6 +111,10 @@ class Sequencer(wiring.Component):
 
         def take() -> None:
             m.d.comb += self.take.eq(1)
+            if not overlap:
+                m.d.sync += self.issue_load.eq(1)
+                m.next = "LOAD"
+                return
             m.d.sync += left.eq(self.fetched_descriptor.wait)
             with m.If(self.fetched_descriptor.wait == 0):
                 m.d.sync += self.issue_load.eq(1)
@@ -126,11 +131,12 @@ class Sequencer(wiring.Component):
                 m.d.comb += fetching.eq(1)
                 with m.If(may_take):
                     take()
-            with m.State("WAIT"):
-                m.d.sync += left.eq(left - 1)
-                with m.If(left == 1):
-                    m.d.sync += self.issue_load.eq(1)
-                    m.next = "LOAD"
+            if overlap:
+                with m.State("WAIT"):
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(left == 1):
+                        m.d.sync += self.issue_load.eq(1)
+                        m.next = "LOAD"
             with m.State("LOAD"):
                 m.next = "ISSUE"
             with m.State("ISSUE"), m.If(ended):
@@ -144,7 +150,6 @@ class Sequencer(wiring.Component):
                 m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
-        overlap = self.config.stages_held > 1
         with m.If(self.take):
             m.d.sync += queued.eq(1)
             if overlap:
@@ -192,6 +197,8 @@ class Sequencer(wiring.Component):
                 self.finished_counters[name].eq(finished),
             ]
             m.d.sync += counter.eq(Mux(clear, 0, counted))
+            # In a program's last cycle only these count.
+            ends_with = name in ("cycles", "flush", "stages")
             with m.If(program_ends):
-                m.d.sync += finished.eq(counted)
+                m.d.sync += finished.eq(counted if ends_with else counter)
         return m

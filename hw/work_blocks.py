@@ -80,7 +80,7 @@ class BlockedWorkMemory(wiring.Component):
         block = delayed(m, read[0], _WORD, "read_block", reset_less=True)
         word = Array(words)[block]
         m.d.comb += self.read_data[0].eq(
-            delayed(m, word, WORK_READ - _WORD, "word", reset_less=True)
+            vendor.delay_line(m, word, WORK_READ - _WORD, "word").as_signed()
         )
         return m
 

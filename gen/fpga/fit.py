@@ -16,7 +16,7 @@ import numpy as np
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
-from drawbar.gen.program import descriptor_words
+from drawbar.gen.program import descriptor_words, head_fields
 from drawbar.gen.protocol import MAX_PAYLOAD
 
 #: Where the calibration lives, beside this module: a row for each netlist. ``drawbar bench --suite
@@ -62,12 +62,13 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
 
 def brams(config: EngineConfig, family: Family) -> dict[str, int]:
     """Blocks of RAM that each kind of memory takes; exact."""
-    return {
+    found = {
         m.name: 0
         if m.single_port and family.spram_of(m.width, m.depth)
         else m.count * family.brams_of(m.width, m.depth)
         for m in memories(config)
     }
+    return found | family.other_brams(config)
 
 
 def spram(config: EngineConfig, family: Family) -> int:
@@ -82,11 +83,18 @@ def features(config: EngineConfig) -> np.ndarray:
     descriptors and loops, the array, the requantisers, the rotators, and the banks' addresses.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
+    descriptor, sums = 32 * descriptor_words(config), acc + width
+    if config.stages_held == 1:
+        # One copy instead of three, and its deltas in tables.
+        descriptor = sum(width for _, width in head_fields(config)) // 2
+    if config.tile_gap:
+        # Accumulators may be in the multipliers' blocks, drain registers are not.
+        sums = acc // 2
     return np.array(
         [
             1000,
-            32 * descriptor_words(config),
-            config.multipliers * (acc + width),
+            descriptor,
+            config.multipliers * sums,
             lanes * acc * clog2(acc),
             lanes * width * (1 + clog2(lanes)),
             lanes * config.work_row_bits * (1 + clog2(lanes)),
@@ -217,6 +225,7 @@ def check_fit(config: EngineConfig, family: Family, part: Part) -> dict[str, int
         it does not; the error says by how much, and what would fit.
     """
     used = usage(config, family)
+    family.check_blocks(config, part)
     over = excess(used, part)
     if not over:
         return used

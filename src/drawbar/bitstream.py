@@ -326,8 +326,10 @@ def design(board: BoardSpec, config: EngineConfig, name: str) -> tuple[str, str]
     verilog.need_amaranth()
     from drawbar.hw.fpga_top import FpgaTop
     from drawbar.hw.pins import board_pins
+    from drawbar.hw.vendor.families import family_primitives
 
-    text = verilog.to_verilog(FpgaTop(config=config, board=board), name)
+    primitives = family_primitives(board.chip_family.name, board.chip, config)
+    text = verilog.to_verilog(FpgaTop(config=config, board=board), name, platform=primitives)
     return text, board.chip_family.constraints(board_pins(board), board.oscillator_hz)
 
 

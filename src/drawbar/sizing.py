@@ -163,8 +163,8 @@ def estimate(
 
 
 def _memories(config: EngineConfig, brams: int, spec: BoardSpec) -> Iterator[EngineConfig]:
-    """The engine with core and work memories that fill what block RAM is left, in several ways; work
-    memory of single-port blocks stays as it is.
+    """The engine with core and work memories that fill what block RAM is left, in several ways.
+    Work memory of single-port blocks stays as it is.
     """
     family = spec.chip_family
     seen = set()
