@@ -356,11 +356,16 @@ _SIXTEEN_BIT = (
     ),
     EngineConfig(
         name="tang-nano-9k",
+        # Its flip-flops are what is scarce: two copies of a descriptor would be a sixth of them.
         rows=4,
         lanes=2,
         core_depth=1024,
         work_depth=2048,
         bias_depth=256,
+        count_bits=12,
+        stages_held=1,
+        counter_bits=24,
+        link_window=2,
         clock_hz=40_500_000,
         baud=2_000_000,
     ),

@@ -135,6 +135,12 @@ class Family(ABC):
         look-up tables or flip-flops.
         """
 
+    def spram_of(self, width: int, depth: int) -> int:
+        """Blocks of single-port RAM that one memory with a single port takes; 0: the family has
+        none, and it is made of block RAM.
+        """
+        return 0
+
     def other_brams(self, config: EngineConfig) -> dict[str, int]:
         """Blocks of RAM that the family's primitives take for what others make of something else,
         by kind of memory; those of a kind that others have too replace theirs.

@@ -30,24 +30,26 @@ TITLES = {
     "ffs": "flip-flops",
     "dsps": "multipliers",
     "brams": "block RAMs",
+    "spram": "single-port RAMs",
 }
 
 
 @dataclass(frozen=True)
 class MemoryShape:
-    """Memories of one kind: how many, and bits and words of each."""
+    """Memories of one kind: how many, bits and words of each, and whether one port is enough."""
 
     name: str
     count: int
     width: int
     depth: int
+    single_port: bool = False
 
 
 def memories(config: EngineConfig) -> list[MemoryShape]:
     """Every memory of an engine and its link, as ``hw`` makes them."""
     work = MemoryShape("work", config.lanes, config.data_width, config.work_depth)
     if config.work_blocks:
-        work = MemoryShape("work", config.work_blocks, config.data_width, config.work_block)
+        work = MemoryShape("work", config.work_blocks, config.data_width, config.work_block, True)
     return [
         MemoryShape("program", 1, 32, config.program_depth),
         MemoryShape("core", config.rows, config.data_width, config.core_depth),
@@ -60,8 +62,20 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
 
 def brams(config: EngineConfig, family: Family) -> dict[str, int]:
     """Blocks of RAM that each kind of memory takes; exact."""
-    found = {m.name: m.count * family.brams_of(m.width, m.depth) for m in memories(config)}
+    found = {
+        m.name: 0
+        if m.single_port and family.spram_of(m.width, m.depth)
+        else m.count * family.brams_of(m.width, m.depth)
+        for m in memories(config)
+    }
     return found | family.other_brams(config)
+
+
+def spram(config: EngineConfig, family: Family) -> int:
+    """Blocks of single-port RAM that an engine takes; exact."""
+    return sum(
+        m.count * family.spram_of(m.width, m.depth) for m in memories(config) if m.single_port
+    )
 
 
 def features(config: EngineConfig) -> np.ndarray:
@@ -143,13 +157,18 @@ def coefficients(family: str, kind: str) -> tuple[float, ...]:
 
 
 def usage(config: EngineConfig, family: Family) -> dict[str, int]:
-    """What an engine with its link takes, by ``RESOURCES``."""
+    """What an engine with its link takes, by ``RESOURCES``; and single-port RAM as ``spram``."""
     model = {
         kind: round(float(features(config) @ np.array(coefficients(family.name, kind))))
         for kind in ("luts", "ffs")
     }
     dsps = family.dsps_of(config.multipliers, config.data_width)
-    return {**model, "dsps": dsps, "brams": sum(brams(config, family).values())}
+    return {
+        **model,
+        "dsps": dsps,
+        "brams": sum(brams(config, family).values()),
+        "spram": spram(config, family),
+    }
 
 
 @cache
@@ -170,7 +189,7 @@ def model_errors(family: str) -> dict[str, float]:
 
 def excess(used: dict[str, int], part: Part) -> dict[str, int]:
     """By how much an engine is too large for a chip; empty where it fits."""
-    over = {kind: used[kind] - getattr(part, kind) for kind in RESOURCES}
+    over = {kind: amount - getattr(part, kind) for kind, amount in used.items()}
     return {kind: amount for kind, amount in over.items() if amount > 0}
 
 
@@ -184,6 +203,8 @@ def smaller_engine(config: EngineConfig, family: Family, part: Part) -> EngineCo
             name: max(64, getattr(config, name) >> halvings)
             for name in ("core_depth", "work_depth", "bias_depth", "program_depth")
         }
+        if config.work_blocks:
+            depths["work_depth"] = config.work_blocks * max(1, config.work_block >> halvings)
         for lanes in (config.lanes >> n for n in range(config.lanes.bit_length())):
             for rows in range(config.rows, 0, -1):
                 smaller = config.replace(rows=rows, lanes=lanes, **depths)

@@ -26,8 +26,6 @@ _PLL = PllLimits(
 #: each block that it saves.
 _BRAM_SHAPES = ((16, 256), (8, 512), (4, 1024), (2, 2048))
 _BITS_PER_BRAM = 96
-
-
 #: A single-port block: bits of a word, and words.
 SPRAM = (16, 16384)
 #: Flip-flops from which on a delay line is made of a block, and the greatest width of one.
@@ -119,11 +117,7 @@ class Ice40(Family):
         if not config.work_blocks:
             return
         bits, words = SPRAM
-        if (
-            config.work_blocks > part.spram
-            or config.work_block > words
-            or config.data_width > bits
-        ):
+        if config.work_blocks > part.spram or config.work_block > words or config.data_width > bits:
             raise FitError(
                 f"engine {config.name!r} on {part.name}",
                 f"has work memory of at most {part.spram} blocks of {words} elements of {bits} bits",
@@ -134,6 +128,9 @@ class Ice40(Family):
     def brams_of(self, width: int, depth: int) -> int:
         whole = blocks(width, depth, _BRAM_SHAPES)
         return 0 if width * depth < _BITS_PER_BRAM * whole else whole
+
+    def spram_of(self, width: int, depth: int) -> int:
+        return blocks(width, depth, (SPRAM,))
 
 
 ICE40 = Ice40()

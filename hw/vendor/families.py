@@ -7,6 +7,7 @@ from collections.abc import Callable
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.fpga.family import Part
 from drawbar.hw.vendor.ecp5 import Ecp5, multiplier_places
+from drawbar.hw.vendor.gowin import Gowin
 from drawbar.hw.vendor.ice40 import Ice40
 from drawbar.hw.vendor.portable import Portable
 
@@ -18,6 +19,10 @@ def _ecp5(part: Part, config: EngineConfig) -> Portable:
     return Ecp5(multiplier_places(_ECP5_DIES[part.name], config.rows, config.lanes))
 
 
+def _gowin(part: Part, config: EngineConfig) -> Portable:
+    return Gowin()
+
+
 def _ice40(part: Part, config: EngineConfig) -> Portable:
     return Ice40()
 
@@ -26,6 +31,7 @@ def _ice40(part: Part, config: EngineConfig) -> Portable:
 #: registers.
 FAMILY_PRIMITIVES: dict[str, Callable[[Part, EngineConfig], Portable]] = {
     "ecp5": _ecp5,
+    "gowin": _gowin,
     "ice40": _ice40,
 }
 

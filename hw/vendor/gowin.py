@@ -74,6 +74,7 @@ class Gowin(Portable):
         write_address: Value,
         write_data: Value,
         write_enable: Value,
+        read_enable: Value | None = None,
     ) -> Value:
         shape = next(((bits, words) for bits, words in BRAM_SHAPES if depth <= words), None)
         if shape is None or GOWIN.brams_of(width, depth) == 0:
@@ -87,7 +88,9 @@ class Gowin(Portable):
                 write_address=write_address,
                 write_data=write_data,
                 write_enable=write_enable,
+                read_enable=read_enable,
             )
+        enable = Const(1, 1) if read_enable is None else read_enable
         bits, words = shape
         parity = bits >= _PARITY_FROM
         port = 36 if parity else 32
@@ -116,8 +119,8 @@ class Gowin(Portable):
                 i_BLKSELA=Const(0, 3),
                 i_DI=Cat(part, Const(0, port))[:port],
                 i_CLKB=ClockSignal(),
-                i_CEB=Const(1, 1),
-                i_OCE=Const(1, 1),
+                i_CEB=enable,
+                i_OCE=enable,
                 i_RESETB=Const(0, 1),
                 i_ADB=Cat(Const(0, low), _cut(read_address, words)),
                 i_BLKSELB=Const(0, 3),

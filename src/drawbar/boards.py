@@ -38,7 +38,7 @@ def list_boards() -> list[dict[str, Any]]:
                 "title": board.title,
                 "family": board.family or None,
                 "device": chip.name if chip else None,
-                **{kind: getattr(chip, kind) if chip else None for kind in RESOURCES},
+                **{kind: getattr(chip, kind) if chip else None for kind in (*RESOURCES, "spram")},
                 "oscillator_mhz": board.oscillator_hz / 1e6,
                 "engine": config.name,
                 "rows": config.rows,

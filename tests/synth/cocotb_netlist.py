@@ -39,11 +39,16 @@ class SerialHost:
             await Timer(self._bit_ps * 3 // 2, "ps")
             byte = 0
             for n in range(8):
-                byte |= int(self.dut.tx.value) << n
+                byte |= self._level() << n
                 await Timer(self._bit_ps, "ps")
-            assert int(self.dut.tx.value) == 1, "no stop bit"
+            assert self._level() == 1, f"no stop bit in byte {len(self.received)}"
             self.received.append(byte)
             self._arrived.set()
+
+    def _level(self) -> int:
+        level = str(self.dut.tx.value)
+        assert level in ("0", "1"), f"tx is {level} in byte {len(self.received)}"
+        return int(level)
 
     async def until(self, count: int) -> None:
         """Until so many bytes have been received."""

@@ -77,8 +77,12 @@ def check_netlist(board_name: str, engine: EngineConfig, clock_hz: int, folder: 
 
 
 def test_an_ice40(tmp_path: Path) -> None:
+    """With the structure of the board's own engine: one stage held, work memory in SPRAM."""
     require_simulator("icarus")
-    check_netlist("icebreaker", LEAST, 24_000_000, tmp_path)
+    engine = LEAST.replace(
+        acc_width=32, stages_held=1, work_blocks=2, count_bits=12, counter_bits=24
+    )
+    check_netlist("icebreaker", engine, 24_000_000, tmp_path)
 
 
 @pytest.mark.slow
