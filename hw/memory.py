@@ -81,7 +81,7 @@ class BankedMemory(wiring.Component):
         vector a cycle.
     write_address, write_data, write_mask:
         Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
-        gets anything of an element that is written in the same cycle, or in the two after it: where
+        gets anything of an element that is written in the same cycle, or in the three after it: where
         the registers of a read lie is the vendor's.
     """
 
@@ -110,9 +110,9 @@ class BankedMemory(wiring.Component):
             delayed(m, self.read_address[g], 1 + before, f"read_address_{g}", reset_less=True)
             for g in range(self.groups)
         ]
-        write = delayed(m, self.write_address, 1, "write_address", reset_less=True)
-        element = delayed(m, self.write_data, 1, "write_data", reset_less=True)
-        mask = delayed(m, self.write_mask, 1, "write_mask")
+        write = delayed(m, self.write_address, 1 - before, "write_address", reset_less=True)
+        element = delayed(m, self.write_data, 1 - before, "write_data", reset_less=True)
+        mask = delayed(m, self.write_mask, 1 - before, "write_mask")
         for b in range(self.banks):
             word = vendor.memory(
                 m,

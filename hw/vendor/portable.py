@@ -28,7 +28,7 @@ class Portable:
     -------
     address_registers:
         Of the registers between a bank of core, bias or program memory and who reads it, so many
-        lie before the bank instead of behind: 0 or 1.
+        lie before the bank instead of behind, and so many fewer are before its write port: 0 or 1.
     """
 
     address_registers = 0
