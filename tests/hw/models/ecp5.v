@@ -1,7 +1,8 @@
 // What the engine uses of the ECP5's blocks, after their documentation: the sysDSP Usage Guide for
 // ECP5 and ECP5-5G (FPGA-TN-02205) for MULT18X18D, the Memory Usage Guide (FPGA-TN-02204) for
-// DP16KD, the family's data sheet (FPGA-DS-02012) for the flip-flop of a slice. A mode that is not
-// modelled stops the simulation.
+// DP16KD, the sysCLOCK PLL Design and User Guide (FPGA-TN-02200) for EHXPLLL and DCCA, the family's
+// data sheet (FPGA-DS-02012) for the flip-flop of a slice. A mode that is not modelled stops the
+// simulation.
 
 module MULT18X18D (
     input CLK0, CE0, RST0, SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
@@ -128,4 +129,50 @@ module TRELLIS_FF (input CLK, LSR, CE, DI, output reg Q);
     always @(posedge CLK)
         if (LSR) Q <= REGSET == "SET";
         else if (CE || CEMUX == "1") Q <= DI;
+endmodule
+
+module EHXPLLL (
+    input CLKI, CLKFB, PHASESEL1, PHASESEL0, PHASEDIR, PHASESTEP, PHASELOADREG, STDBY, PLLWAKESYNC,
+    input RST, ENCLKOP, ENCLKOS, ENCLKOS2, ENCLKOS3,
+    output CLKOP, CLKOS, CLKOS2, CLKOS3, LOCK, INTLOCK, REFCLK, CLKINTFB
+);
+    parameter CLKI_DIV = 1;
+    parameter CLKFB_DIV = 1;
+    parameter CLKOP_DIV = 8;
+    parameter CLKOP_ENABLE = "ENABLED";
+    parameter CLKOP_CPHASE = 0;
+    parameter CLKOP_FPHASE = 0;
+    parameter FEEDBK_PATH = "CLKOP";
+    parameter OUTDIVIDER_MUXA = "DIVA";
+    parameter OUTDIVIDER_MUXB = "DIVB";
+    parameter OUTDIVIDER_MUXC = "DIVC";
+    parameter OUTDIVIDER_MUXD = "DIVD";
+    parameter STDBY_ENABLE = "DISABLED";
+    parameter DPHASE_SOURCE = "DISABLED";
+    parameter PLLRST_ENA = "DISABLED";
+    parameter INTFB_WAKE = "DISABLED";
+
+    // The output is fed back, so that its divider only sets the VCO's frequency.
+    pll_model #(
+        .MULTIPLY(CLKFB_DIV), .DIVIDE(CLKI_DIV), .VCO(CLKOP_DIV), .VCO_MIN(400), .VCO_MAX(800)
+    ) model (CLKI, CLKOP, LOCK);
+    initial #1
+        if (FEEDBK_PATH != "CLKOP" || CLKOP_ENABLE != "ENABLED" || OUTDIVIDER_MUXA != "DIVA"
+            || CLKOP_CPHASE != CLKOP_DIV - 1 || CLKOP_FPHASE != 0 || PLLRST_ENA != "DISABLED"
+            || STDBY_ENABLE != "DISABLED" || DPHASE_SOURCE != "DISABLED") begin
+            $display("EHXPLLL: this mode is not modelled");
+            $finish;
+        end
+    always @(CLKOP or CLKFB)
+        if (LOCK && CLKFB !== CLKOP) begin
+            $display("EHXPLLL: the feedback is not its output");
+            $finish;
+        end
+endmodule
+
+// A clock gate: the enable is taken over while the clock is low.
+module DCCA (input CLKI, CE, output CLKO);
+    reg enabled = 0;
+    always @(CLKI or CE) if (!CLKI) enabled = CE;
+    assign CLKO = CLKI & enabled;
 endmodule
