@@ -9,6 +9,7 @@ from drawbar.bitstream import design, engine_for
 from drawbar.gen import synthesis, verilog
 from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.fpga.boards import BoardSpec, load_board
+from drawbar.gen.fpga.families import FAMILIES
 from drawbar.gen.fpga.fit import TITLES, usage
 
 Report = Callable[[str, int, int], None]
