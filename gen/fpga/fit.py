@@ -16,7 +16,7 @@ import numpy as np
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
-from drawbar.gen.program import descriptor_words, head_fields
+from drawbar.gen.program import descriptor_words, drain_levels, head_fields, issue_levels
 from drawbar.gen.protocol import MAX_PAYLOAD
 
 #: Where the calibration lives, beside this module: a row for each netlist. ``drawbar bench --suite
@@ -24,6 +24,8 @@ from drawbar.gen.protocol import MAX_PAYLOAD
 TABLE_NAME = "cells.json"
 #: Bits of a request in the link's queue.
 _REQUEST_BITS = 68
+#: Cycle counters of the engine: of the run under way, and of the one before it.
+_COUNTERS = 14
 #: For people.
 TITLES = {
     "luts": "LUTs",
@@ -80,20 +82,24 @@ def spram(config: EngineConfig, family: Family) -> int:
 
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
-    descriptors and loops, the array, the requantisers, the rotators, and the banks' addresses.
+    link's queue, the descriptors held, the loops' counters, the cycle counters, the array, the
+    requantisers, the rotators, and the banks' addresses.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
-    descriptor, sums = 32 * descriptor_words(config), acc + width
     if config.stages_held == 1:
-        # One copy instead of three, and its deltas in tables.
-        descriptor = sum(width for _, width in head_fields(config)) // 2
-    if config.tile_gap:
-        # Accumulators may be in the multipliers' blocks, drain registers are not.
-        sums = acc // 2
+        # Its deltas are in tables.
+        descriptors = sum(bits for _, bits in head_fields(config))
+    else:
+        descriptors = config.stages_held * 32 * descriptor_words(config)
+    # Accumulators may be in the multipliers' blocks, drain registers are not.
+    sums = acc // 2 if config.tile_gap else acc + width
     return np.array(
         [
             1000,
-            descriptor,
+            _REQUEST_BITS * (2 * config.link_window + 1),
+            descriptors,
+            config.count_bits * (issue_levels(config) + drain_levels(config)),
+            _COUNTERS * config.counter_bits,
             config.multipliers * sums,
             lanes * acc * clog2(acc),
             lanes * width * (1 + clog2(lanes)),
