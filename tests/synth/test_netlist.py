@@ -15,7 +15,7 @@ from netlists import simulated_netlist
 
 import drawbar
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.formats import tt_network
+from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.fpga.boards import load_board
 from drawbar.gen.model_file import Model
 from drawbar.gen.protocol import RESPONSE_FLAG, Counters, Op
@@ -44,16 +44,17 @@ RUNS = 2
 
 
 def small_model() -> Model:
-    """Two cores, of which one is no whole tile, a bias and an activation: 9 to 10 features."""
+    """Two layers of no whole tiles, with biases and an activation between them: two stages."""
     rng = np.random.default_rng(3)
-    cores = [rng.standard_normal((1, 5, 3, 2)), rng.standard_normal((2, 2, 3, 1))]
-    layer = tt_network("layer", cores, bias=rng.standard_normal(10), activation="relu")
-    return Model("small", (layer,))
+    cores = [rng.standard_normal((1, 3, 3, 2)), rng.standard_normal((2, 2, 2, 1))]
+    first = tt_network("first", cores, bias=rng.standard_normal(6), activation="relu")
+    second = dense_network("second", rng.standard_normal((5, 6)), bias=rng.standard_normal(5))
+    return Model("small", (first, second))
 
 
 def session(config: EngineConfig) -> tuple[drawbar.Artefact, Exchange]:
     rng = np.random.default_rng(4)
-    artefact = drawbar.compile(small_model(), config, calibration=rng.standard_normal((20, 9)))
+    artefact = drawbar.compile(small_model(), config, calibration=rng.standard_normal((20, 6)))
     return artefact, record(artefact, artefact.test_input[:RUNS])
 
 
@@ -107,6 +108,7 @@ def test_the_session_is_two_inferences_with_the_predicted_cycles() -> None:
     waits = [Counters.unpack(p) for h, p in answers if h.op == Op.WAIT | RESPONSE_FLAG]
     # The first is from before the artefact is loaded.
     assert [counters.cycles for counters in waits] == [0, *[artefact.cycles] * RUNS]
+    assert waits[-1].stages == 2
     assert sum(bytes.fromhex(data)[2] == Op.RUN for _, data in exchange.sent) == RUNS
     header, payload = next(a for a in answers if a[0].op == Op.READ | RESPONSE_FLAG)
     assert comparable(header, payload) != comparable(header, bytes([payload[0] ^ 1]) + payload[1:])
