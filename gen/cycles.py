@@ -56,7 +56,7 @@ ISSUE_TO_READ = ISSUE_TO_ADDRESS + WORK_ACCESS
 #: Cycles from the last step of a stage to the first one in which the next can be latched.
 STEP_TO_LATCH = 1
 #: Cycles from the latch of a stage to its first step, besides its wait.
-LATCH_TO_STEP = 4
+LATCH_TO_STEP = 3
 #: Cycles that the drain side needs to change stages: the first tile of a stage ends at least so
 #: many after the last one of the stage before, besides one for each row of that.
 HANDOVER = 3

@@ -330,7 +330,7 @@ def _slack(nets: Sequence[dict], period_ns: float) -> dict[str, float]:
         for end in net["endpoints"]:
             if "async" in end["event"] or "async" in net["event"]:
                 continue
-            module = signal_name(end["cell"]).rpartition(".")[0] or "top"
+            module = _source_name(end["cell"]).rpartition(".")[0] or "top"
             slack = period_ns - float(max(end["delay"]))
             least[module] = min(slack, least.get(module, slack))
     return dict(sorted(least.items(), key=lambda item: item[1]))
@@ -345,5 +345,11 @@ _CELL = re.compile(
 
 
 def signal_name(cell: str) -> str:
-    """``link.receiver.seq`` of ``link.receiver.seq_TRELLIS_FF_Q_5``: the name in the source."""
+    """``link.receiver.seq`` of ``link.receiver.seq_TRELLIS_FF_Q_5``: the name in the source, or
+    that of the module where it has none.
+    """
+    return _source_name(cell).rstrip(".")
+
+
+def _source_name(cell: str) -> str:
     return _CELL.split(cell, maxsplit=1)[0]

@@ -65,7 +65,7 @@ class DescriptorFetch(wiring.Component):
     start, start_address:
         Fetch the descriptor at this word. Wins over all else.
     valid, descriptor:
-        A descriptor is here, and stays until the cycle after the one in which it is taken.
+        A descriptor is here, and stays until it is taken.
     take:
         Takes it, while it is ``valid``; the fetch of the next one in memory begins, unless this one
         ends its program.

@@ -5,7 +5,7 @@ is one cycle behind from the operands on, and they meet again at the results::
 
     0        1         5..8             9          12        13          14..18      19       23
     issue -> address   read, rotate ->  operands   product   drain row  requantise  result   written
-             5: core address            8: step of the drain's loops, 9: bias address
+             5: core address            7: step of the drain's loops, 8: bias address
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ class Link(wiring.Component):
     Throughput: a byte a cycle, but for two cycles after each header with a payload, two after its
     payload, and three after each other frame. When nothing is before it, the first byte of the
     answer comes 13 cycles after the last byte of a STATUS or IDENTIFY, 14 after a READ, RUN or WAIT
-    that need not wait, and 16 and its length after a WRITE that ``host`` takes at once. A READ sends a byte a cycle as far as ``host`` gives
-    items: see ``ItemReader``.
+    that need not wait, and 16 and its length after a WRITE that ``host`` takes at once. A READ
+    sends a byte a cycle as far as ``host`` gives items: see ``ItemReader``.
 
     Arguments
     ---------
@@ -56,7 +56,9 @@ class Link(wiring.Component):
         self._config = config
         self._idle_cycles = config.clock_hz // 100 + 1 if idle_cycles is None else idle_cycles
         if self._idle_cycles < 2:
-            raise ValueError(f"a silence takes at least 2 cycles; found idle_cycles={idle_cycles!r}")
+            raise ValueError(
+                f"a silence takes at least 2 cycles; found idle_cycles={idle_cycles!r}"
+            )
         super().__init__(
             {
                 "rx": In(stream.Signature(BYTE)),

@@ -25,7 +25,6 @@ from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.link_frames import BYTE, Request, Response
 from drawbar.hw.link_movers import ITEM_BITS, ItemReader, ItemWriter
 
-
 #: Operations that are requests; the others of ``Op`` are only answered.
 _KNOWN = (Op.WRITE, Op.READ, Op.RUN, Op.WAIT, Op.STATUS, Op.IDENTIFY)
 
@@ -50,8 +49,8 @@ class LinkExecutor(wiring.Component):
     that runs, and if there is none the latest one that ran; WAIT the latest one that has ended.
 
     The response is offered four cycles after its request was taken; for READ, RUN, WAIT and WRITE
-    one more, and for a WRITE its length and three more on top, besides all waiting. The next request
-    is taken when the last byte of the response is.
+    one more, and for a WRITE its length and three more on top, besides all waiting. The next
+    request is taken when the last byte of the response is.
 
     A READ is done anew when it is repeated: a host must not send what changes the items that it
     reads, a WRITE of them or a RUN, before it has the answer.

@@ -72,7 +72,9 @@ class LinkReceiver(wiring.Component):
         if window < 2 or window & (window - 1):
             raise ValueError(f"the window is a power of two, at least 2; found window={window!r}")
         if idle_cycles < 2:
-            raise ValueError(f"a silence takes at least 2 cycles; found idle_cycles={idle_cycles!r}")
+            raise ValueError(
+                f"a silence takes at least 2 cycles; found idle_cycles={idle_cycles!r}"
+            )
         self._window = window
         self._idle_cycles = idle_cycles
         self._slot_bits = clog2(window)

@@ -18,9 +18,9 @@ class Sequencer(wiring.Component):
 
     ::
 
-        cycle         e           e+1    e+2 ... e+1+wait   e+3+wait   e+5+wait
+        cycle         e           e+1    e+2 ... e+1+wait   e+2+wait   e+4+wait
         stage s       last step          ... still drains ...
-        stage s + 1               take   latched, wait      load       first step
+        stage s + 1               take   queued, wait       load       first step
 
     The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
     fetched. On an engine that holds one stage (``config.stages_held``), that is after the stage
@@ -113,21 +113,17 @@ class Sequencer(wiring.Component):
         def take() -> None:
             m.d.comb += self.take.eq(1)
             if not overlap:
-                m.d.sync += load.eq(1)
+                m.d.sync += self.issue_load.eq(1)
                 m.next = "LOAD"
                 return
             m.d.sync += left.eq(self.fetched_descriptor.wait)
             with m.If(self.fetched_descriptor.wait == 0):
-                m.d.sync += load.eq(1)
+                m.d.sync += self.issue_load.eq(1)
                 m.next = "LOAD"
             with m.Else():
                 m.next = "WAIT"
 
-        # A register of its own for what holds the descriptor, as that is wide; so all that looks at
-        # it is a cycle later.
-        latch = delayed(m, self.take, 1, "latch")
-        load = Signal()
-        m.d.sync += [load.eq(0), self.issue_load.eq(load)]
+        m.d.sync += self.issue_load.eq(0)
         with m.FSM(name="issue_side"):
             with m.State("IDLE"), m.If(self.begin):
                 m.d.sync += self.running.eq(1)
@@ -140,7 +136,7 @@ class Sequencer(wiring.Component):
                 with m.State("WAIT"):
                     m.d.sync += left.eq(left - 1)
                     with m.If(left == 1):
-                        m.d.sync += load.eq(1)
+                        m.d.sync += self.issue_load.eq(1)
                         m.next = "LOAD"
             with m.State("LOAD"):
                 m.next = "ISSUE"
@@ -155,11 +151,19 @@ class Sequencer(wiring.Component):
                 m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
-        with m.If(latch):
+        with m.If(self.take):
             m.d.sync += queued.eq(1)
-            if overlap:
+        if overlap:
+            # A descriptor is wide, and it is known late that one is taken: so the issue side's
+            # follows the fetched one all the time that nobody needs it, and then stays.
+            vacant = Signal(init=1)
+            with m.If(self.take):
+                m.d.sync += vacant.eq(0)
+            with m.Elif(self.ended):
+                m.d.sync += vacant.eq(1)
+            with m.If(vacant & ~queued):
                 m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
-        if not overlap:
+        else:
             m.d.comb += [
                 self.issue_descriptor.eq(self.fetched_descriptor),
                 self.drain_descriptor.eq(self.fetched_descriptor),

@@ -73,7 +73,7 @@ class Ecp5(Family):
     constraints_suffix = ".lpf"
     routed_name = "routed.config"
     bitstream_suffix = ".bit"
-    # Router1's clocks are faster by a sixth to a third, and it takes less memory: see docs/boards.md.
+    # Its clocks are faster by a sixth to a third than router2's, and it takes less memory.
     default_router = "router1"
 
     def pll_limits(self, part: Part) -> PllLimits:

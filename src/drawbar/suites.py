@@ -16,15 +16,16 @@ from drawbar.compress_suite import compress_quick_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
 from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
+from drawbar.icebreaker_suite import icebreaker_suite
 from drawbar.layer_suites import (
     FC6,
     BuildProgress,
     Report,
     Row,
     ette_suite,
-    icebreaker_suite,
     layer_artefact,
     ranks_suite,
+    shapes_suite,
     tie_suite,
 )
 from drawbar.sim.golden import run_artefact
@@ -111,6 +112,12 @@ SUITES: dict[str, Suite] = {
     ),
     "ette": Suite(
         ette_suite, "tensor trains over single modes, as in ETTE", "layers", LAYER_OPTIONS
+    ),
+    "shapes": Suite(
+        shapes_suite,
+        "layers that starve a square array, on as many multipliers with more lanes",
+        "layers",
+        LAYER_OPTIONS,
     ),
     "icebreaker": Suite(
         icebreaker_suite, "VGG-FC6 and FC7 on the engine of an iCEBreaker", "layers", ()

@@ -130,7 +130,7 @@ def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int) 
     tiles = tiling(rows, k, lane_tiles, config)
     busy, stall = simulate(rows, k, lane_tiles, array_rows, gap)
     assert (tiles.busy, tiles.issue) == (busy, busy + stall)
-    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + STEP_TO_LATCH + 3
+    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + STEP_TO_LATCH + 2
 
 
 def test_by_hand() -> None:
