@@ -16,7 +16,7 @@ import numpy as np
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
-from drawbar.gen.program import descriptor_words, drain_levels, head_fields, issue_levels
+from drawbar.gen.program import descriptor_words, head_fields
 from drawbar.gen.protocol import MAX_PAYLOAD
 
 #: Where the calibration lives, beside this module: a row for each netlist. ``drawbar bench --suite
@@ -24,8 +24,6 @@ from drawbar.gen.protocol import MAX_PAYLOAD
 TABLE_NAME = "cells.json"
 #: Bits of a request in the link's queue.
 _REQUEST_BITS = 68
-#: Cycle counters of the engine: of the run under way, and of the one before it.
-_COUNTERS = 14
 #: For people.
 TITLES = {
     "luts": "LUTs",
@@ -82,8 +80,8 @@ def spram(config: EngineConfig, family: Family) -> int:
 
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
-    link's queue, the descriptors held, the loops' counters, the cycle counters, the array, the
-    requantisers, the rotators, and the banks' addresses.
+    descriptors held, the array, the requantisers, and the banks' addresses. More terms were tried:
+    they are nearer to the calibration, and farther from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
     if config.stages_held == 1:
@@ -96,13 +94,9 @@ def features(config: EngineConfig) -> np.ndarray:
     return np.array(
         [
             1000,
-            _REQUEST_BITS * (2 * config.link_window + 1),
             descriptors,
-            config.count_bits * (issue_levels(config) + drain_levels(config)),
-            _COUNTERS * config.counter_bits,
             config.multipliers * sums,
             lanes * acc * clog2(acc),
-            lanes * width * (1 + clog2(lanes)),
             lanes * config.work_row_bits * (1 + clog2(lanes)),
         ],
         dtype=float,
