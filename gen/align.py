@@ -9,11 +9,11 @@ they have none, it stays row-major.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
-from drawbar.gen.network import ContractionNetwork, Core, Model
+from drawbar.gen.network import ContractionNetwork, Core, Model, Window
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,12 @@ def _split(modes: Sequence[int], factors: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _rename(
+def rename(
     network: ContractionNetwork, names: Mapping[str, Sequence[tuple[str, int]]]
 ) -> ContractionNetwork:
-    """The same network with each index replaced by a row-major group of (name, size)."""
+    """The same network with each index replaced by a row-major group of (name, size). Windows and
+    their terms are one index each, or none.
+    """
 
     def expand(indices: Sequence[str]) -> tuple[str, ...]:
         return tuple(name for index in indices for name, _ in names[index])
@@ -68,17 +70,34 @@ def _rename(
     for core in network.cores:
         indices = expand(core.indices)
         cores.append(Core(indices, core.values.reshape([sizes[i] for i in indices])))
-    return ContractionNetwork(
-        name=network.name,
-        format=network.format,
+    windows = {
+        name: Window(
+            tuple((t, stride) for term, stride in window.terms for t, _ in names[term]),
+            window.before,
+        )
+        for index, window in network.windows.items()
+        for name, _ in names[index]
+    }
+    return replace(
+        network,
         sizes=sizes,
         cores=tuple(cores),
         input=expand(network.input),
         output=expand(network.output),
-        bias=network.bias,
-        activation=network.activation,
-        ranks=network.ranks,
+        windows=windows,
+        bias_over=None if network.bias_over is None else expand(network.bias_over),
     )
+
+
+def refined(network: ContractionNetwork, factors: Sequence[int]) -> ContractionNetwork:
+    """The network with its input in these factors, which refine its modes."""
+    names: dict[str, list[tuple[str, int]]] = {
+        index: [(index, size)] for index, size in network.sizes.items()
+    }
+    for index, group in zip(network.input, _split(network.modes_in, factors), strict=True):
+        if len(group) != 1:
+            names[index] = [(f"{index}.{j}", factors[j]) for j in group]
+    return rename(network, names)
 
 
 def align(model: Model) -> tuple[tuple[ContractionNetwork, ...], tuple[Boundary, ...]]:
@@ -113,5 +132,5 @@ def align(model: Model) -> tuple[tuple[ContractionNetwork, ...], tuple[Boundary,
             modes = [layer.sizes[i] for i in indices]
             for index, group in zip(indices, _split(modes, factors), strict=True):
                 names[index] = [(f"{prefix}.{j}", factors[j]) for j in group]
-        result.append(_rename(layer, names))
+        result.append(rename(layer, names))
     return tuple(result), tuple(boundaries)

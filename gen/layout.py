@@ -26,10 +26,13 @@ BLOCKS = 48
 
 @dataclass(frozen=True)
 class Layout:
-    """Element strides by index, and the elements that they span."""
+    """Element strides by index, and the elements that they span; the first element may lie
+    ``origin`` elements into the tensor.
+    """
 
     strides: Mapping[str, int]
     size: int
+    origin: int = 0
 
 
 def nest(order: Sequence[str], sizes: Mapping[str, int]) -> Layout:

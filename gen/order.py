@@ -14,7 +14,7 @@ finds a layout that reaches the bound can stop: it is optimal.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, cached_property, partial
 from math import prod
 from typing import NamedTuple
@@ -34,6 +34,8 @@ class Step(NamedTuple):
     ``bound`` is the least number of cycles, ``core_vectors`` what the merged core takes of core
     memory, ``live`` and ``result`` the elements of the tensors before and after.
 
+    ``opened`` are input indices whose windows it opens: it reads the tensor before through them.
+
     A step may run in ``slices``, once for each value of the indices ``sliced``, which are none of
     its columns then; ``first`` and ``last`` mark the ends of such a chain (``gen.slicing``).
     """
@@ -48,6 +50,7 @@ class Step(NamedTuple):
     live: int
     result: int
     multiplications: int
+    opened: tuple[str, ...] = ()
     sliced: tuple[str, ...] = ()
     slices: int = 1
     first: bool = False
@@ -100,7 +103,19 @@ class OrderSearch:
         # Sets of cores and of indices are bit masks, indices in the network's canonical order.
         self._bits = {index: 1 << number for number, index in enumerate(self.sizes)}
         self._core_masks = [sum(self._bits[i] for i in indices) for indices in self.cores]
-        self._border = sum(self._bits[i] for i in (*network.input, *network.output))
+        borders = {*network.input, *network.output, *network.taps}
+        self._border = sum(self._bits[i] for i in borders)
+        # A window opens with the first core that has one of its taps, or with the first of all.
+        self._windows = {
+            self._bits[index]: (
+                sum(self._bits[i] for i, _ in window.terms),
+                self._users(i for i, _ in window.terms if i not in network.output) or self.all,
+            )
+            for index, window in network.windows.items()
+        }
+        self._terms = 0
+        for terms, _ in self._windows.values():
+            self._terms |= terms
         self._masks: dict[int, int] = {0: 0}
         self._live: dict[int, int] = {}
         self._sizes = {0: 1, **{bit: self.sizes[i] for i, bit in self._bits.items()}}
@@ -108,16 +123,36 @@ class OrderSearch:
         # Far fewer sizes than steps.
         self._least_cycles = cache(partial(least_cycles, config=config))
 
+    def _users(self, indices: Iterable[str]) -> int:
+        """The cores that have any of the indices."""
+        users = 0
+        for index in indices:
+            users |= self.users.get(index, 0)
+        return users
+
+    def _open(self, absorbed: int) -> int:
+        """Input indices whose windows are open, as a bit mask."""
+        return sum(bit for bit, (_, users) in self._windows.items() if users & absorbed)
+
     def live(self, absorbed: int) -> int:
         """Indices of the live tensor, as a bit mask."""
         mask = self._live.get(absorbed)
         if mask is None:
             inputs, outputs = set(self.network.input), set(self.network.output)
             mask = 0
+            opened = self._open(absorbed)
+            through = 0
+            for window in self._windows:
+                through |= self._windows[window][0] if window & opened else 0
             for index, bit in self._bits.items():
+                if bit in self._windows:
+                    mask |= bit & ~opened
+                    continue
                 users = self.users.get(index, 0)
                 # Made by its first user, or there from the start; gone with its last, or to stay.
                 made = index == BATCH or index in inputs or users & absorbed
+                if bit & self._terms:
+                    made = bit & through
                 needed = index == BATCH or index in outputs or users & ~absorbed
                 if made and needed:
                     mask |= bit
@@ -189,6 +224,9 @@ class OrderSearch:
     def _parts(self, absorbed: int, group: int) -> tuple[int, int, int, int]:
         """Rows, k, columns and shared indices of a step, as bit masks."""
         before, after = self.live(absorbed), self.live(absorbed | group)
+        for window in self._windows:
+            if window & before & ~after:
+                before = before & ~window | self._windows[window][0]
         kept, indices = before & after, self._mask(group)
         return after & ~before, before & ~after, kept & ~indices, kept & indices
 
@@ -207,6 +245,7 @@ class OrderSearch:
             live=move.live,
             result=move.result,
             multiplications=prod(map(self._size, parts)),
+            opened=self.names(self._open(absorbed | group) & ~self._open(absorbed)),
         )
 
     def _move(self, absorbed: int, group: int) -> Move:
@@ -217,8 +256,8 @@ class OrderSearch:
             group,
             self._least_cycles(rows, k, shared * lane_tiles, absorbed | group == self.all),
             shared * row_tiles * k,
-            shared * k * n,
-            shared * rows * n,
+            self._size(self.live(absorbed)),
+            self._size(self.live(absorbed | group)),
         )
 
     def moves(self, absorbed: int) -> list[Move]:
@@ -296,8 +335,9 @@ class OrderSearch:
             for move in self.moves(state):
                 if move.after == self.all:
                     step = self.step(state, move.group)
-                    columns = self.size(tuple(i for i in step.columns if i != BATCH))
-                    rows = self.size(step.rows) * self.size(step.shared)
+                    own = self.network.bias_indices
+                    columns = self.size(tuple(i for i in step.columns if i in own))
+                    rows = self.size(tuple(i for i in (*step.rows, *step.shared) if i in own))
                     need = rows * -(-columns // self.config.lanes)
                     least = need if least is None else min(least, need)
         assert least is not None

@@ -16,17 +16,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 
+import numpy as np
+
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_bound, program_cycles
 from drawbar.gen.errors import FitError
+from drawbar.gen.images import View
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.schedule import least_wait, schedule
-from drawbar.gen.stage import Stage
+from drawbar.gen.stage import Loop, Stage
 
 
 class NoPlaces(FitError):
@@ -50,36 +53,44 @@ def place(
     work_peak: int,
     core_vectors: int,
     bias_vectors: int,
+    bases: tuple[int, ...] | None = None,
+    views: tuple[View | None, ...] = (),
+    ends: tuple[TensorLayout, TensorLayout] | None = None,
 ) -> Plan:
-    """The plan of these stages, whose tensors have these layouts, one more than stages.
+    """The plan of these stages, whose tensors have these layouts.
 
-    ``bound`` is the sum of the layers' lower bounds; the other arguments are as in ``Plan``.
+    Arguments
+    ---------
+    bound:
+        The sum of the layers' lower bounds.
+    bases:
+        Addresses of the tensors, where the stages have theirs; without them, tensors take turns.
+    ends:
+        Layouts of input and output from the start of their tensors; without them, those of the
+        first tensor and of the last.
+
+    The other arguments are as in ``Plan``.
 
     Raises
     ------
     FitError:
         the program is too long for its memory.
     """
-    sizes_of = [tensor.size for tensor in tensors]
-    bases = _bases(
-        sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements, config.work_block
-    )
     if bases is None:
-        # Without blocks there is always room: the search counts elements.
-        raise NoPlaces(
-            f"model {model.name!r}, batch {batch}",
-            f"keeps what a stage reads and writes in different blocks of {config.work_block} "
-            "elements of work memory",
-            f"no places for {len(sizes_of)} tensors of up to {max(sizes_of)} elements",
-            "raise work_depth, or use smaller ranks or dual-port memory (work_blocks = 0)",
+        sizes_of = [tensor.size for tensor in tensors]
+        bases = _bases(
+            sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements, config.work_block
         )
-    stages = tuple(
-        replace(
-            planned,
-            stage=replace(planned.stage, x_base=bases[number], y_base=bases[number + 1]),
-        )
-        for number, planned in enumerate(stages)
-    )
+        if bases is None:
+            # Without blocks there is always room: the search counts elements.
+            raise NoPlaces(
+                f"model {model.name!r}, batch {batch}",
+                f"keeps what a stage reads and writes in different blocks of {config.work_block}",
+                f"no places for {len(sizes_of)} tensors of up to {max(sizes_of)} elements",
+                "raise work_depth, or use smaller ranks or dual-port memory (work_blocks = 0)",
+            )
+        stages = addressed(stages, bases)
+    stages = tuple(stages)
     count = sum(planned.step.slices for planned in stages)
     words = count * descriptor_words(config)
     if words > config.program_depth:
@@ -92,7 +103,7 @@ def place(
     sizes = {BATCH: batch}
     for network in networks:
         sizes |= network.sizes
-    program = _program(stages, sizes, config)
+    program = _program(stages, config)
 
     def border(layout: Layout, base: int, indices: Sequence[str]) -> TensorLayout:
         return TensorLayout(
@@ -115,12 +126,125 @@ def place(
         cycles=tuple(program_cycles([stage for _, stage in program], config)),
         bound=program_bound(bound, config),
         proven=proven,
-        input=border(tensors[0], bases[0], networks[0].input),
-        output=border(tensors[-1], bases[-1], networks[-1].output),
+        input=(
+            border(tensors[0], bases[0], networks[0].input)
+            if ends is None
+            else replace(ends[0], base=ends[0].base + bases[0])
+        ),
+        output=(
+            border(tensors[-1], bases[-1], networks[-1].output)
+            if ends is None
+            else replace(ends[1], base=ends[1].base + bases[stages[-1].writes])
+        ),
         work_peak=work_peak,
         core_vectors=core_vectors,
         bias_vectors=bias_vectors,
+        views=views,
     )
+
+
+def addressed(stages: Sequence[PlannedStage], bases: Sequence[int]) -> tuple[PlannedStage, ...]:
+    """The stages with the addresses of their tensors."""
+    return tuple(_addressed(planned, bases) for planned in stages)
+
+
+def _addressed(planned: PlannedStage, bases: Sequence[int]) -> PlannedStage:
+    stage = planned.stage
+    y_base = bases[planned.writes] + planned.y_offset
+    if planned.fills:
+        # What is read is multiplied by zero, but must not be what is written.
+        first, last = replace(stage, y_base=y_base).span("y")
+        x_base = 0 if first >= stage.lane_count else last + 1
+        return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
+    if len(planned.reads) == 1:
+        x_base = bases[planned.reads[0]] + planned.x_offset
+        return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
+    # The sources are the values of the reduction index: their distance is its stride.
+    places = [
+        bases[tensor] + offset
+        for tensor, offset in zip(planned.reads, planned.x_offsets, strict=True)
+    ]
+    first, second = places
+    stage = replace(
+        stage,
+        k_loops=(Loop(2, x=abs(second - first)),),
+        x_base=min(places),
+        y_base=y_base,
+    )
+    if first <= second:
+        return replace(planned, stage=stage)
+    return replace(
+        planned,
+        stage=stage,
+        reads=planned.reads[::-1],
+        x_offsets=planned.x_offsets[::-1],
+        turned=True,
+    )
+
+
+def arrange(
+    name: str,
+    config: EngineConfig,
+    stages: Sequence[PlannedStage],
+    tensors: Sequence[Layout],
+) -> tuple[tuple[PlannedStage, ...], tuple[int, ...], int]:
+    """Addresses for the tensors of a graph by when they live: each at the lowest place that is
+    free all the time.
+
+    Returns
+    -------
+    The stages with their addresses, the addresses, and the elements of work memory that they take.
+
+    Raises
+    ------
+    FitError:
+        work memory is too small.
+    """
+    count = len(tensors)
+    first, last = [len(stages)] * count, [-1] * count
+    for number, planned in enumerate(stages):
+        for tensor in (*planned.reads, planned.writes):
+            first[tensor], last[tensor] = min(first[tensor], number), max(last[tensor], number)
+    # The host writes the input before the run, and reads the output after it.
+    first[0], last[stages[-1].writes] = -1, len(stages)
+    orders = [
+        range(count),
+        sorted(range(count), key=lambda n: (-tensors[n].size, n)),
+        sorted(range(count), key=lambda n: (first[n] - last[n], n)),
+    ]
+    # What a stage reads and what it writes have no block of single-port memory in common.
+    block = config.work_block if config.work_blocks else 1
+    apart = {frozenset((t, planned.writes)) for planned in stages for t in planned.reads}
+
+    def span(base: int, m: int, n: int) -> tuple[int, int]:
+        unit = block if frozenset((m, n)) in apart else 1
+        return base // unit * unit, -(-(base + tensors[m].size) // unit) * unit
+
+    found = []
+    for order in orders:
+        bases: dict[int, int] = {}
+        for n in order:
+            live = [m for m in bases if first[m] <= last[n] and first[n] <= last[m]]
+            taken = sorted(span(bases[m], m, n) for m in live)
+            free = 0
+            for low, high in taken:
+                if low - free >= tensors[n].size:
+                    break
+                free = max(free, high)
+            bases[n] = free
+        peak = max(bases[n] + tensors[n].size for n in range(count))
+        found.append((peak, tuple(bases[n] for n in range(count))))
+    peak, chosen = min(found, key=lambda pair: pair[0])
+    if peak > config.work_elements:
+        over = (peak - config.work_elements) * config.element_bytes
+        raise FitError(
+            f"model {name!r}",
+            f"needs at most the engine's {config.work_bytes} bytes of work memory",
+            f"{peak * config.element_bytes} bytes for the tensors that live together, {over} too"
+            " many",
+            f"raise work_depth to at least {-(-peak // config.lanes)}",
+        )
+    return addressed(stages, chosen), chosen, peak
 
 
 def least_double(plan: Plan) -> int:
@@ -176,13 +300,7 @@ def double(plan: Plan) -> Plan:
         for base, tensor in zip(bases, plan.tensors, strict=True)
     )
     moved = replace(plan, bases=(plan.bases[0], bases))
-    stages = tuple(
-        replace(
-            planned,
-            stage=replace(planned.stage, x_base=bases[number], y_base=bases[number + 1]),
-        )
-        for number, planned in enumerate(plan.stages)
-    )
+    stages = addressed(plan.stages, bases)
     here = moved.buffers[1]
     return replace(
         plan,
@@ -275,9 +393,7 @@ def _bases(
     hopeless: set[tuple[int, ...]] = set()
 
     def span(n: int, base: int, beside: int) -> tuple[int, int]:
-        """Where no tensor ``beside`` it may lie: that of the stage before or after, in no block
-        that it touches.
-        """
+        """Where ``beside`` may not lie: next to it in the chain, in no block that it touches."""
         if block >= elements or abs(n - beside) != 1:
             return base, base + sizes[n]
         return base // block * block, -(-(base + sizes[n]) // block) * block
@@ -320,9 +436,7 @@ def _ends(size: int, taken: Sequence[tuple[int, int]], elements: int, before: in
     return sorted(found, key=lambda base: (-abs(base - before), base))
 
 
-def _slices(
-    stages: Sequence[PlannedStage], sizes: dict[str, int]
-) -> list[tuple[int, tuple[int, ...]]]:
+def _slices(stages: Sequence[PlannedStage]) -> list[tuple[int, tuple[int, ...]]]:
     """The program's order: numbers of stages, each with the values of its sliced indices."""
     order: list[tuple[int, tuple[int, ...]]] = []
     number = 0
@@ -331,8 +445,7 @@ def _slices(
         if stages[number].step.first:
             while not stages[end].step.last:
                 end += 1
-        indices = stages[number].step.sliced
-        for values in product(*(range(sizes[i]) for i in indices)):
+        for values in product(*map(range, stages[number].slice_sizes)):
             order += [(n, values) for n in range(number, end + 1)]
         number = end + 1
     return order
@@ -345,20 +458,26 @@ def _at(planned: PlannedStage, stage: Stage, values: tuple[int, ...]) -> Stage:
     return replace(stage, x_base=stage.x_base + x, y_base=stage.y_base + y)
 
 
-def _program(
-    stages: Sequence[PlannedStage], sizes: dict[str, int], config: EngineConfig
-) -> tuple[tuple[int, Stage], ...]:
+def written_by(planned: PlannedStage) -> np.ndarray:
+    """Addresses that a stage writes, in all of its slices."""
+    found = planned.stage.addresses("y")
+    for stride, count in zip(planned.slice_y, planned.slice_sizes, strict=True):
+        found = (found[:, None] + np.arange(count) * stride).reshape(-1)
+    return found
+
+
+def _program(stages: Sequence[PlannedStage], config: EngineConfig) -> tuple[tuple[int, Stage], ...]:
     """The stages as the engine runs them, with the column orders that make their waits short."""
     # Orders are chosen for a chain of slices as a whole: as it is entered and as it is left.
     outline = []
     for planned in stages:
-        end = tuple(sizes[i] - 1 for i in planned.step.sliced)
+        end = tuple(size - 1 for size in planned.slice_sizes)
         outline.append(replace(planned.stage, y_base=_at(planned, planned.stage, end).y_base))
     scheduled, _ = schedule(outline, config)
     if all(planned.step.slices == 1 for planned in stages):
         return tuple(enumerate(scheduled))
 
-    order = _slices(stages, sizes)
+    order = _slices(stages)
     program: list[tuple[int, Stage]] = []
     waits: dict[tuple[int, int], int] = {}
     for number, values in order:

@@ -22,6 +22,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_bound, program_cycles
 from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.fit import NoLayout, NoRoom, share_core, shortages
+from drawbar.gen.graph import plan_graph
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.place import NoBuffers, NoPlaces, double, least_double
@@ -82,6 +83,8 @@ def plan_model(
         )
     if buffers not in (None, 1, 2):
         raise InputError("buffers of a plan", "are one or two", buffers, "use 1 or 2")
+    if not model.chain:
+        return _graph(model, config, batch, minimise, buffers)
     searches = layer_searches(model, config, batch)
     plan = None
     if minimise == "memory":
@@ -91,6 +94,27 @@ def plan_model(
     if buffers == 2 or (buffers is None and minimise == "cycles"):
         return _doubled(plan, searches, at_any_price=buffers == 2)
     return replace(plan, work_double=least_double(plan))
+
+
+def _graph(
+    model: Model, config: EngineConfig, batch: int, minimise: str, buffers: int | None
+) -> Plan:
+    """The plan of a graph of layers."""
+    if minimise != "cycles":
+        raise FitError(
+            f"model {model.name!r}, least work memory",
+            "is searched for chains of linear layers",
+            "a graph of layers",
+            "minimise cycles",
+        )
+    if buffers == 2:
+        raise FitError(
+            f"model {model.name!r}, two buffers",
+            "are for chains of linear layers",
+            "a graph of layers",
+            "leave buffers out, or use one",
+        )
+    return plan_graph(model, config, batch=batch)
 
 
 def _doubled(plan: Plan, searches: Sequence[OrderSearch], *, at_any_price: bool) -> Plan:

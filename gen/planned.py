@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from drawbar.gen.artefact import Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, utilisation
+from drawbar.gen.images import View
 from drawbar.gen.layout import Block, Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import Step
@@ -38,6 +40,18 @@ class PlannedStage:
     slice_x, slice_y:
         Elements from one value to the next of each index of ``step.sliced``, where the stage reads
         and where it writes; 0 where the tensor holds one slice.
+    slice_sizes:
+        Sizes of these indices.
+    reads, writes:
+        Numbers of the tensors: those that it reads, in the order of their addresses, and the one
+        that it writes.
+    x_offset, y_offset:
+        Elements from the start of what it reads, and of what it writes, to its bases.
+    x_offsets:
+        Of each of several sources.
+    turned:
+        The reduction goes backwards through the core's last index: the sources lie the other way
+        round in memory.
     """
 
     stage: Stage
@@ -50,6 +64,18 @@ class PlannedStage:
     ends_layer: bool
     slice_x: tuple[int, ...] = ()
     slice_y: tuple[int, ...] = ()
+    slice_sizes: tuple[int, ...] = ()
+    reads: tuple[int, ...] = (0,)
+    writes: int = 0
+    x_offset: int = 0
+    y_offset: int = 0
+    x_offsets: tuple[int, ...] = ()
+    turned: bool = False
+
+    @property
+    def fills(self) -> bool:
+        """Whether the stage writes zeros around what the layer's last one has written."""
+        return not self.step.group
 
     @property
     def layer(self) -> int:
@@ -59,6 +85,14 @@ class PlannedStage:
     def core_order(self) -> tuple[str, ...]:
         """Index order of what ``core_matrix`` gives, flat."""
         return (*self.shared_order, *self.row_order, *self.k_order)
+
+
+def chained(stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
+    """Stages each of which reads what the one before has written."""
+    return tuple(
+        replace(planned, reads=(number,), writes=number + 1)
+        for number, planned in enumerate(stages)
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +110,7 @@ class Plan:
         addresses, order of columns, and wait. Steps in slices are here once for each slice. With
         two buffers, this is the program of the first: see ``buffer_program``.
     tensors:
-        Layouts of the tensors, one more than stages: the input, and each stage's result.
+        Layouts of the tensors: the input, and each stage's result.
     bases:
         Element address of each tensor, for each buffer.
     cycles:
@@ -93,6 +127,8 @@ class Plan:
         Elements of the live tensors of one run, paddings included, where they are largest.
     work_double:
         Elements of work memory that two buffers need; 0 where nobody asked.
+    views:
+        How each layer of a graph reads and writes images; None for linear layers. Empty for chains.
     minimise:
         What it was planned for: "cycles" or "memory".
     """
@@ -115,6 +151,7 @@ class Plan:
     bias_vectors: int
     minimise: str = "cycles"
     work_double: int = 0
+    views: tuple[View | None, ...] = ()
 
     def buffer_program(self, buffer: int) -> tuple[tuple[int, Stage], ...]:
         """The program of a buffer: the same stages at other addresses.
@@ -130,12 +167,17 @@ class Plan:
                 number,
                 replace(
                     stage,
-                    x_base=stage.x_base + moves[number],
-                    y_base=stage.y_base + moves[number + 1],
+                    x_base=stage.x_base + moves[self.stages[number].reads[0]],
+                    y_base=stage.y_base + moves[self.stages[number].writes],
                 ),
             )
             for number, stage in self.program
         )
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether the model is more than a chain of linear layers."""
+        return bool(self.views)
 
     @property
     def buffers(self) -> tuple[Buffer, ...]:
@@ -144,8 +186,8 @@ class Plan:
         return tuple(
             Buffer(
                 number * words,
-                replace(self.input, base=bases[0]),
-                replace(self.output, base=bases[-1]),
+                replace(self.input, base=self.input.base + bases[0] - self.bases[0][0]),
+                replace(self.output, base=self.output.base + bases[-1] - self.bases[0][-1]),
             )
             for number, bases in enumerate(self.bases)
         )
@@ -195,6 +237,9 @@ class Plan:
         for planned in self.stages:
             if planned.layer == layer:
                 step = planned.step
+                if planned.fills:
+                    text += " zeros"
+                    continue
                 cores = "".join(f"G{n + 1}" for n in step.group)
                 name = f"({cores})" if len(step.group) > 1 else cores
                 before = f"{step.slices} x [" if step.first else ""
@@ -210,6 +255,8 @@ def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarra
     """The stage's merged core as float matrices, ``(shared, rows, k)`` in the stage's index
     order.
     """
+    if planned.fills:
+        return np.zeros((1, 1, 1))
     letters = {index: number for number, index in enumerate(network.sizes)}
     operands: list[object] = []
     for number in planned.step.group:
@@ -217,4 +264,5 @@ def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarra
         operands += [core.values, [letters[i] for i in core.indices]]
     out = [letters[i] for i in planned.core_order]
     merged = np.einsum(*operands, out, optimize="greedy")  # type: ignore[call-overload]
-    return merged.reshape(planned.stage.shared, planned.stage.rows, planned.stage.k)
+    merged = merged.reshape(planned.stage.shared, planned.stage.rows, planned.stage.k)
+    return merged[..., ::-1] if planned.turned else merged

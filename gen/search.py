@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -19,10 +20,10 @@ from drawbar.gen.layout import (
     nest,
     serves,
 )
-from drawbar.gen.network import Model
+from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
 from drawbar.gen.place import NoPlaces, place
-from drawbar.gen.planned import Plan, PlannedStage
+from drawbar.gen.planned import Plan, PlannedStage, chained
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.slicing import (
     ENDLESS,
@@ -31,7 +32,7 @@ from drawbar.gen.slicing import (
     sliced_orders,
     stage_cycles,
 )
-from drawbar.gen.stage import Loop, Stage
+from drawbar.gen.stage import Loop, Stage, fuse, repeats_fit
 
 #: Partial plans kept after each stage; orders tried for each layer, and tried before giving up.
 BEAM = 16
@@ -79,28 +80,6 @@ class _Partial:
         return (peak, self.bias, self.cycles) if goal == "work" else (self.bias, peak, self.cycles)
 
 
-def _fuse(loops: Iterable[tuple[Loop, bool]]) -> tuple[list[Loop], list[bool]]:
-    """Merge neighbouring loops, outermost first, that count as one; a loop over samples (the flag)
-    takes no other biases, so it stays on its own, and so do shared ones among the others.
-    """
-    fused: list[Loop] = []
-    samples: list[bool] = []
-    for loop, is_batch in loops:
-        if fused:
-            outer = fused[-1]
-            if (outer.x, outer.y, outer.shared, samples[-1]) == (
-                loop.count * loop.x,
-                loop.count * loop.y,
-                loop.shared,
-                is_batch,
-            ):
-                fused[-1] = replace(loop, count=outer.count * loop.count)
-                continue
-        fused.append(loop)
-        samples.append(is_batch)
-    return fused, samples
-
-
 def layer_searches(model: Model, config: EngineConfig, batch: int) -> list[OrderSearch]:
     """The search of each layer's orders."""
     return [OrderSearch(network, config, batch) for network in align(model)[0]]
@@ -122,6 +101,10 @@ class Planner:
     searches:
         The search of each layer's orders, from ``layer_searches``, where many plans share it. Their
         engine may differ in its work memory.
+    aligned:
+        The layers in the names to plan with, and their boundaries, in place of what ``align`` says.
+    ends:
+        Layouts of the model's input and output, where they are given.
     """
 
     def __init__(
@@ -135,6 +118,8 @@ class Planner:
         work_limit: int | None = None,
         most_cycles: int = ENDLESS,
         searches: Sequence[OrderSearch] = (),
+        aligned: tuple[tuple[ContractionNetwork, ...], tuple[Boundary, ...]] | None = None,
+        ends: tuple[Layout | None, Layout | None] = (None, None),
     ) -> None:
         self.goal = goal
         self.slicing = slicing
@@ -143,10 +128,12 @@ class Planner:
         self.most_stages = ENDLESS
         if slicing:
             self.most_stages = config.program_depth // descriptor_words(config)
+        self.first = (0, 0)
         self.model = model
         self.config = config
         self.batch = batch
-        self.networks, self.boundaries = align(model)
+        self.networks, self.boundaries = aligned or align(model)
+        self.ends = ends
         self.searches = searches or layer_searches(model, config, batch)
         self.sizes: dict[str, int] = {BATCH: batch}
         for network in self.networks:
@@ -164,6 +151,7 @@ class Planner:
             return None
         network = self.networks[partial.layer]
         with_bias = partial.ends_layer and network.bias is not None
+        biased = frozenset(network.bias_indices if with_bias else ())
 
         def by(layout: Layout, indices: Iterable[str]) -> tuple[str, ...]:
             return tuple(sorted(indices, key=lambda i: (-layout.strides[i], i)))
@@ -176,13 +164,13 @@ class Planner:
         def column(index: str) -> tuple[Loop, bool]:
             x, y = read.strides[index], write.strides[index]
             shared = index in step.shared
-            return Loop(self.sizes[index], x=x, y=y, shared=shared), with_bias and index == BATCH
+            return Loop(self.sizes[index], x=x, y=y, shared=shared), index in biased
 
-        k_loops, _ = _fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
-        row_loops, row_samples = _fuse(
-            (Loop(self.sizes[i], y=write.strides[i]), False) for i in row_order
+        k_loops, _ = fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
+        row_loops, row_biased = fuse(
+            (Loop(self.sizes[i], y=write.strides[i]), i in biased) for i in row_order
         )
-        column_loops, column_samples = _fuse(column(i) for i in (*shared_order, *column_order))
+        column_loops, column_biased = fuse(column(i) for i in (*shared_order, *column_order))
         if (
             len(k_loops) > config.k_loops
             or len(row_loops) > config.row_loops
@@ -190,15 +178,16 @@ class Planner:
         ):
             return None
         lane_count = prod(self.sizes[i] for i in partial.block)
-        repeats = [loop.count for loop in (*k_loops, *row_loops, *column_loops)]
-        if max(*repeats, -(-lane_count // config.lanes), 1) > 1 << config.count_bits:
+        if not repeats_fit((*k_loops, *row_loops, *column_loops), lane_count, config):
             return None
         biases = 0
+        # Where all lanes have the same bias, one vector is for all of their tiles.
+        lane_biased = any(i in biased for i in partial.block)
         if with_bias:
-            biases = -(-lane_count // config.lanes)
-            for loops, samples in ((row_loops, row_samples), (column_loops, column_samples)):
+            biases = -(-lane_count // config.lanes) if lane_biased else 1
+            for loops, own in ((row_loops, row_biased), (column_loops, column_biased)):
                 for j in reversed(range(len(loops))):
-                    if not samples[j]:
+                    if own[j]:
                         loops[j] = replace(loops[j], bias=biases)
                         biases *= loops[j].count
         if partial.bias + biases > config.bias_depth:
@@ -210,7 +199,7 @@ class Planner:
             lane_count=lane_count,
             lane_x=block_stride(partial.block, self.sizes, read) or 1,
             lane_y=block_stride(partial.block, self.sizes, write) or 1,
-            lane_bias=int(with_bias),
+            lane_bias=int(lane_biased),
             core_base=partial.core,
             bias_base=partial.bias if with_bias else None,
             activation=network.activation if partial.ends_layer else "none",
@@ -227,6 +216,9 @@ class Planner:
             ends_layer=partial.ends_layer,
             slice_x=tuple(read.strides.get(i, 0) for i in step.sliced),
             slice_y=tuple(write.strides.get(i, 0) for i in step.sliced),
+            slice_sizes=tuple(self.sizes[i] for i in step.sliced),
+            x_offset=read.origin,
+            y_offset=write.origin,
         )
         return replace(
             partial,
@@ -244,6 +236,38 @@ class Planner:
         batch = (BATCH,) if self.batch > 1 else ()
         return nest((*batch, *indices), self.sizes)
 
+    def given(self, boundary: int, side: str) -> Layout | None:
+        """The layout of the tensor of a boundary where it is not free, as the layer before it (side
+        "output") or after it ("input") names it.
+        """
+        ends = {0: self.ends[0], len(self.networks): self.ends[1]}
+        found = ends.get(boundary)
+        if found is not None or self.boundaries[boundary].shared:
+            return found
+        after = side == "input"
+        network = self.networks[boundary if after else boundary - 1]
+        return self.natural(network.input if after else network.output)
+
+    def through(self, layout: Layout, step: Step, layer: int) -> Layout:
+        """The layout of what a step reads, with the terms of windows that it opens."""
+        if not step.opened:
+            return layout
+        strides = dict(layout.strides)
+        for index in step.opened:
+            for term, stride in self.networks[layer].windows[index].terms:
+                strides[term] = stride * layout.strides[index]
+        return replace(layout, strides=strides)
+
+    def through_block(self, block: Block, step: Step, layer: int) -> Block:
+        """A lane block of the tensor that a step reads, in the names of its columns."""
+        names = {
+            index: term
+            for index in step.opened
+            for term, stride in self.networks[layer].windows[index].terms
+            if stride == 1 and term in step.columns
+        }
+        return tuple(names.get(i, i) for i in block)
+
     # -- search ------------------------------------------------------------------------------------
 
     def open(
@@ -252,27 +276,33 @@ class Planner:
         """Ways to go on with a stage: its lane block, and the layout of the tensor it reads."""
         network = self.networks[layer]
         starts_layer = before is None or before.layer != layer
-        boundary = self.boundaries[layer] if starts_layer else Boundary(shared=True)
+        pinned = self.given(layer, "input") if starts_layer else None
+        # What windows read is named by the tensor's own indices.
+        terms = {term: index for index in step.opened for term, _ in network.windows[index].terms}
         # A chain of slices begins with a whole tensor.
         tensor = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
+        tensor = tuple(dict.fromkeys(terms.get(i, i) for i in tensor))
         written: Block | None = None if before is None else before.block
-        pinned = not boundary.shared
+        seen = None if written is None else self.through_block(written, step, layer)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
-        fixed = [self.natural(network.input)] if pinned else []
-        if ends_layer and not self.boundaries[layer + 1].shared:
-            fixed.append(self.natural(network.output))
+        fixed = [] if pinned is None else [self.through(pinned, step, layer)]
+        ending = self.given(layer + 1, "output") if ends_layer else None
+        if ending is not None:
+            fixed.append(ending)
 
         def accept(block: Block) -> bool:
             return all(serves(block, self.sizes, tensor, self.config) for tensor in fixed)
 
         for block in lane_blocks(
-            step.columns, self.sizes, self.config, None if pinned else written, accept
+            step.columns, self.sizes, self.config, seen if pinned is None else None, accept
         ):
-            if pinned:
-                choices: Iterable[Layout] = (self.natural(network.input),)
+            if pinned is not None:
+                choices: Iterable[Layout] = (pinned,)
             else:
-                choices = layouts(tensor, self.sizes, self.config, written or (), block, step.k)
-            for layout in choices:
+                own = tuple(dict.fromkeys(terms.get(i, i) for i in block))
+                choices = layouts(tensor, self.sizes, self.config, written or (), own, step.k)
+            for plain in choices:
+                layout = self.through(plain, step, layer)
                 if not serves(block, self.sizes, layout, self.config):
                     continue
                 tiles = lane_tiles(block, step.columns, self.sizes, self.config)
@@ -284,8 +314,8 @@ class Planner:
                     yield _Partial(
                         cycles=cycles,
                         peak=0,
-                        core=0,
-                        bias=0,
+                        core=self.first[0],
+                        bias=self.first[1],
                         step=step,
                         layer=layer,
                         ends_layer=ends_layer,
@@ -295,8 +325,8 @@ class Planner:
                         tensors=(layout,),
                     )
                     continue
-                write = layout
-                if pinned:
+                write = plain
+                if pinned is not None:
                     write = self.natural(self.networks[layer - 1].output)
                 closed = self.close(before, write)
                 if closed is not None:
@@ -311,11 +341,12 @@ class Planner:
                     )
 
     def prune(self, partials: Iterable[_Partial]) -> list[_Partial]:
-        """The best partial plans, one for each (block, core vectors)."""
+        """The best partial plans, one for each (block, core vectors), and for phases of copies."""
         goal = self.goal
-        best: dict[tuple[Block, int], _Partial] = {}
+        best: dict[tuple[Block, int, Block], _Partial] = {}
         for partial in partials:
-            key = (partial.block, partial.core)
+            phases = () if self.slicing else partial.step.sliced
+            key = (partial.block, partial.core, phases)
             if key not in best or partial.rank(goal) < best[key].rank(goal):
                 best[key] = partial
         return sorted(best.values(), key=lambda p: (p.rank(goal), p.core, p.block))[:BEAM]
@@ -338,7 +369,33 @@ class Planner:
     ) -> Iterator[tuple[int, Order]]:
         if self.slicing:
             return sliced_orders(search, core_limit, self.work_limit, most_stages)
-        return search.orders(core_limit, self.work_limit)
+        return self.with_copies(search, search.orders(core_limit, self.work_limit))
+
+    def with_copies(
+        self, search: OrderSearch, orders: Iterator[tuple[int, Order]]
+    ) -> Iterator[tuple[int, Order]]:
+        """The orders, and copies also as one stage for each phase, which takes fewer loops."""
+        windows = search.network.windows
+        for bound, order in orders:
+            yield bound, order
+            step = order[0]
+            phases = tuple(
+                term
+                for index in step.opened
+                for term, _ in windows[index].terms[1:]
+                if term in step.columns
+            )
+            if len(order) == 1 and phases:
+                columns = tuple(i for i in step.columns if i not in phases)
+                slices = search.size(phases)
+                yield (
+                    bound,
+                    (
+                        step._replace(
+                            columns=columns, sliced=phases, slices=slices, first=True, last=True
+                        ),
+                    ),
+                )
 
     def plan(self) -> Plan:
         config = self.config
@@ -347,12 +404,54 @@ class Planner:
         check_room(self.model, config, self.batch, self.searches, room)
         fronts = [search.prices(room) for search in self.searches]
         bound_total, shares = share_core(fronts, config.core_depth)
+        # All but the last one may find no places in blocks of work memory.
+        for left, best in reversed(list(enumerate(reversed(self.ranked(shares))))):
+            with suppress(*[NoPlaces] * min(left, 1)):
+                return place(
+                    *(self.model, config, self.batch, self.networks),
+                    stages=chained(best.done),
+                    tensors=best.tensors,
+                    bound=bound_total,
+                    proven=best.cycles == bound_total,
+                    work_peak=best.peak,
+                    core_vectors=best.core,
+                    bias_vectors=best.bias,
+                )
+        raise AssertionError
+
+    def search(
+        self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
+    ) -> _Partial:
+        """The first of ``ranked``."""
+        return self.ranked(shares, later=later, core=core, bias=bias)[0]
+
+    def ranked(
+        self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
+    ) -> list[_Partial]:
+        """The best plans of the layers, all their stages closed, the fastest one first.
+
+        Arguments
+        ---------
+        shares:
+            Core vectors for each layer.
+        later:
+            Core vectors to leave for what comes after them.
+        core, bias:
+            The first free vectors of core and bias memory.
+
+        Raises
+        ------
+        NoLayout:
+            none was found.
+        """
+        config = self.config
+        self.first = (core, bias)
         frontier: list[_Partial] | None = None
         for layer, search in enumerate(self.searches):
-            reserve = sum(shares[layer + 1 :])
-            used = (
-                min((p.core + p.step.core_vectors for p in frontier), default=0) if frontier else 0
-            )
+            reserve = sum(shares[layer + 1 :]) + later
+            used = core
+            if frontier:
+                used = min((p.core + p.step.core_vectors for p in frontier), default=0)
             limit = config.core_depth - reserve
             arrived = min((p.cycles for p in frontier), default=0) if frontier else 0
             stages = self.most_stages - (len(self.searches) - layer - 1)
@@ -384,30 +483,17 @@ class Planner:
         final = [closed for p in frontier for closed in self.finish(p)]
         if not final:
             raise no_layout(self.networks[-1], config, self.batch, RESCUE_ORDERS)
-        missing: NoPlaces | None = None
-        for best in sorted(final, key=lambda p: p.rank("cycles")):
-            try:
-                return place(
-                    self.model,
-                    config,
-                    self.batch,
-                    self.networks,
-                    stages=best.done,
-                    tensors=best.tensors,
-                    bound=bound_total,
-                    proven=best.cycles == bound_total,
-                    work_peak=best.peak,
-                    core_vectors=best.core,
-                    bias_vectors=best.bias,
-                )
-            except NoPlaces as error:
-                missing = missing or error
-        assert missing is not None
-        raise missing
+        return sorted(final, key=lambda p: p.rank("cycles"))
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""
         tensor = (*partial.step.shared, *partial.step.columns, *partial.step.rows)
+        given = self.given(len(self.networks), "output")
+        if given is not None:
+            closed = self.close(partial, given)
+            if closed is not None:
+                yield closed
+            return
         for layout in layouts(tensor, self.sizes, self.config, partial.block, (), ()):
             closed = self.close(partial, layout)
             if closed is not None:

@@ -14,8 +14,11 @@ each of their columns: a batch of products,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from math import prod
+
+import numpy as np
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError
@@ -119,6 +122,16 @@ class Stage:
         end = base + sum((c.count - 1) * getattr(c, side) for c in (*own, *self.column_loops))
         return base, end + (self.lane_count - 1) * getattr(self, f"lane_{side}")
 
+    def addresses(self, side: str) -> np.ndarray:
+        """Element addresses of what the stage reads ("x") or writes ("y"), column by column."""
+        own = self.k_loops if side == "x" else self.row_loops
+        lane = Loop(self.lane_count, x=self.lane_x, y=self.lane_y)
+        found = np.array(getattr(self, f"{side}_base"), np.int64)
+        for loop in (*self.column_loops, lane, *own):
+            steps = np.arange(loop.count, dtype=np.int64) * getattr(loop, side)
+            found = found[..., None] + steps
+        return found.reshape(-1)
+
     def row_tiles(self, config: EngineConfig) -> int:
         return -(-self.rows // config.rows)
 
@@ -129,6 +142,28 @@ class Stage:
     def core_vectors(self, config: EngineConfig) -> int:
         """Vectors of core memory that the stage's core takes."""
         return self.shared * self.row_tiles(config) * self.k
+
+
+def fuse(loops: Iterable[tuple[Loop, bool]]) -> tuple[list[Loop], list[bool]]:
+    """Merge neighbouring loops, outermost first, that count as one; those that take other biases
+    (the flag) and those that do not stay apart, and so do shared ones and others.
+    """
+    fused: list[Loop] = []
+    flags: list[bool] = []
+    for loop, flag in loops:
+        if fused:
+            outer = fused[-1]
+            if (outer.x, outer.y, outer.shared, flags[-1]) == (
+                loop.count * loop.x,
+                loop.count * loop.y,
+                loop.shared,
+                flag,
+            ):
+                fused[-1] = replace(loop, count=outer.count * loop.count)
+                continue
+        fused.append(loop)
+        flags.append(flag)
+    return fused, flags
 
 
 def lane_skew(config: EngineConfig, stride: int) -> int | None:
@@ -151,6 +186,12 @@ def padded_stride(config: EngineConfig, least: int) -> int:
     if config.lanes == 1:
         return max(1, least)
     return max(0, -(-(least - 1) // config.lanes)) * config.lanes + 1
+
+
+def repeats_fit(loops: Iterable[Loop], lane_count: int, config: EngineConfig) -> bool:
+    """Whether the engine's counters are wide enough for these loops and this lane run."""
+    most = max((*(loop.count for loop in loops), -(-lane_count // config.lanes)))
+    return most <= 1 << config.count_bits
 
 
 def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
@@ -239,7 +280,9 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             "raise work_depth",
         )
     need(
-        spans["x"][1] < spans["y"][0] or spans["y"][1] < spans["x"][0],
+        spans["x"][1] < spans["y"][0]
+        or spans["y"][1] < spans["x"][0]
+        or not np.intersect1d(stage.addresses("x"), stage.addresses("y")).size,
         "reads and writes apart, as results are written while operands are still read",
         f"reads {spans['x']}, writes {spans['y']}",
         "place them apart",

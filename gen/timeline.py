@@ -76,7 +76,9 @@ class Slots:
             rows = np.tile(rows, tiles.lane_tiles)
             between = np.maximum(tiles.k + tiles.gap, rows[:-1])
             ends = first_step + issue - 1 - np.append(np.cumsum(between[::-1])[::-1], 0)
-            steps = np.append(first_step, ends[:-1] + 1 + tiles.gap)[:, None] + np.arange(tiles.k - 1)
+            steps = np.append(first_step, ends[:-1] + 1 + tiles.gap)[:, None] + np.arange(
+                tiles.k - 1
+            )
             # A write takes the memory's address when its way there begins.
             to_write = issue_to_write(config) + 1 - WORK_ACCESS
             reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True

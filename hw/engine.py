@@ -200,9 +200,7 @@ class Engine(wiring.Component):
             work.read_start.eq(Mux(addressed, issue.live_address, row)),
             host.write_ready.eq(~to_work | write_slot),
             work.write_start.eq(Mux(result, drain.result_address, host.address)),
-            work.write_mask.eq(
-                Mux(result, drain.result_mask, host.write & to_work & write_slot)
-            ),
+            work.write_mask.eq(Mux(result, drain.result_mask, host.write & to_work & write_slot)),
             work.write_data.eq(requantise.o),
         ]
         with m.If(~result):

@@ -12,7 +12,6 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 
-
 class LoopNest(wiring.Component):
     """Counters of nested loops, level 0 innermost.
 

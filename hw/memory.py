@@ -81,8 +81,8 @@ class BankedMemory(wiring.Component):
         vector a cycle.
     write_address, write_data, write_mask:
         Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
-        gets anything of an element that is written in the same cycle, or in the three after it: where
-        the registers of a read lie is the vendor's.
+        gets anything of an element that is written in the same cycle or in the three after it:
+        where the registers of a read lie is the vendor's.
     """
 
     def __init__(self, *, banks: int, depth: int, width: int, groups: int = 1) -> None:

@@ -11,6 +11,7 @@ from drawbar.hw.delay import delayed
 from drawbar.hw.interface import ROW_BITS
 from drawbar.hw.vendor.portable import primitives
 
+
 class TableAddressGenerator(wiring.Component):
     """``hw.loops.AddressGenerator`` with its deltas and its base in a memory.
 

@@ -159,9 +159,8 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
         facts.append(f"operand bound: {exact(row['operand_bound'])} cycles")
         facts.append(f"{row['compression']:,.0f}x fewer weights")
         if "inferences_per_s" in row:
-            facts.append(
-                f"{row['inferences_per_s']:.1f} inferences/s at {row['clock_mhz']:g} MHz, link apart"
-            )
+            rate, clock = row["inferences_per_s"], row["clock_mhz"]
+            facts.append(f"{rate:.1f} inferences/s at {clock:g} MHz, link apart")
         if "error" in row:
             view.add_row(row["layer"], "does not fit")
             facts += [row["error"]["value"], row["error"]["fix"]]

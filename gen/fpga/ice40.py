@@ -120,7 +120,7 @@ class Ice40(Family):
         if config.work_blocks > part.spram or config.work_block > words or config.data_width > bits:
             raise FitError(
                 f"engine {config.name!r} on {part.name}",
-                f"has work memory of at most {part.spram} blocks of {words} elements of {bits} bits",
+                f"has at most {part.spram} work blocks of {words} elements of {bits} bits",
                 f"{config.work_blocks} of {config.work_block} elements of {config.data_width} bits",
                 "lower work_depth, or set work_blocks to 4 for a work_depth above 49152",
             )

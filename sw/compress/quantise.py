@@ -13,7 +13,7 @@ two, so that hosts convert exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,68 +26,19 @@ from drawbar.gen.order import BATCH
 from drawbar.gen.plan import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import encode
 from drawbar.gen.stage import Loop
+from drawbar.sw.compress.float_run import float_stages
+from drawbar.sw.compress.ranges import check_exact, check_ranges
 
 #: Calibration samples that are looked at; more change little.
 CALIBRATION = 512
+#: The same for graphs, whose images are large.
+GRAPH_CALIBRATION = 64
 #: Fractions of the largest value seen that may become the end of the range. Clipping pays at 8
 #: bits.
 CLIPPING = (1.0, 0.9, 0.8, 0.7, 0.6)
 #: What unseen data may exceed the calibration by before it saturates, by data width: 16 bits can
 #: afford some.
 HEADROOM = {8: 1.0, 16: 1.5}
-
-
-@dataclass(frozen=True)
-class LiveTensor:
-    """The live tensor after a stage, in float: ``values`` has samples first, then ``indices``."""
-
-    indices: tuple[str, ...]
-    values: np.ndarray
-
-
-def _flatten(network: ContractionNetwork, live: LiveTensor) -> np.ndarray:
-    """Result of a layer's last stage as ``(samples, outputs)``."""
-    axes = [1 + live.indices.index(i) for i in network.output]
-    return live.values.transpose(0, *axes).reshape(len(live.values), -1)
-
-
-def _float_stage(
-    network: ContractionNetwork, planned: PlannedStage, matrices: np.ndarray, live: LiveTensor
-) -> LiveTensor:
-    """One stage in float: the same product as on the engine, by index names."""
-    # In float, slices are further columns.
-    order = (*planned.step.sliced, *planned.column_order, *planned.block)
-    columns = (*planned.shared_order, *(i for i in order if i != BATCH))
-    axes = [1 + live.indices.index(i) for i in (*columns, *planned.k_order)]
-    batched = (len(live.values), len(matrices), -1, planned.stage.k)
-    operand = live.values.transpose(0, *axes).reshape(batched)
-    result = operand @ matrices.swapaxes(1, 2)
-    indices = (*columns, *planned.row_order)
-    shape = [network.sizes[i] for i in indices]
-    return LiveTensor(indices, result.reshape(len(live.values), *shape))
-
-
-def float_stages(
-    plan: Plan, x: np.ndarray
-) -> Iterator[tuple[PlannedStage, np.ndarray, LiveTensor]]:
-    """Each stage with its core matrices and its float result, bias and activation included."""
-    live: LiveTensor | None = None
-    features = x
-    for planned in plan.stages:
-        network = plan.networks[planned.layer]
-        if live is None:
-            shape = [network.sizes[i] for i in network.input]
-            live = LiveTensor(network.input, features.reshape(len(x), *shape))
-        matrices = core_matrix(network, planned)
-        live = result = _float_stage(network, planned, matrices, live)
-        if planned.ends_layer:
-            features = _flatten(network, live)
-            if network.bias is not None:
-                features = features + network.bias
-            if network.activation == "relu":
-                features = np.maximum(features, 0)
-            result, live = LiveTensor(("output",), features), None
-        yield planned, matrices, result
 
 
 def _error(values: np.ndarray, scale: float, config: EngineConfig) -> float:
@@ -121,14 +72,15 @@ def _integers(
     scale_in: float,
     scale_out: float,
     config: EngineConfig,
-    core_max: int,
+    core_range: tuple[int, int],
     where: str,
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Core and bias integers and the shift, with no overflow possible in any accumulator."""
+    core_min, core_max = core_range
     most = float(np.abs(matrices).max()) * scale_out / scale_in
     shift = config.acc_width
     if most > 0:
-        shift = min(shift, int(np.floor(np.log2((core_max + 0.5) / most))))
+        shift = min(shift, int(np.floor(np.log2((0.5 - core_min) / most))))
     while shift >= 0:
         core = np.rint(matrices * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
         biases = None
@@ -136,9 +88,8 @@ def _integers(
             biases = np.rint(bias * (scale_out * 2.0**shift)).astype(np.int64)
         largest = int(np.abs(core).sum(axis=-1).max()) * -config.data_min
         largest_bias = int(np.abs(biases).max()) if biases is not None else 0
-        if np.abs(core).max() <= core_max and max(largest, largest_bias) + largest_bias < 1 << (
-            config.acc_width - 1
-        ):
+        inside = core_min <= core.min() and core.max() <= core_max
+        if inside and max(largest, largest_bias) + largest_bias < 1 << (config.acc_width - 1):
             return core, biases, shift
         shift -= 1
     raise FitError(
@@ -173,7 +124,7 @@ def _place_bias(
     stage, config = planned.stage, plan.config
     assert stage.bias_base is not None
     # Which feature does each (column, lane, row) of the stage make? Samples make the same ones.
-    features = np.arange(network.outputs).reshape([network.sizes[i] for i in network.output])
+    features = network.bias_places().reshape([network.sizes[i] for i in network.output])
     indices = network.output
     if plan.batch > 1:
         features = np.broadcast_to(features, (plan.batch, *features.shape))
@@ -246,8 +197,40 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
         unusable calibration data.
     """
     x = check_calibration(plan, calibration)
-    results = tuple(_scale(live.values, plan.config) for _, _, live in float_stages(plan, x))
-    return Scales(_fraction_bits(x, plan.config), results)
+    if plan.is_graph:
+        x = x[:GRAPH_CALIBRATION]
+    given = plan.model.quantised
+    input_bits = given[0].fraction_bits if given[0] else _fraction_bits(x, plan.config)
+    results: list[float] = []
+    # Scale of each of the plan's tensors; of those that are read by a stage that keeps scales, and
+    # hold negative numbers, with room for a difference.
+    found = {plan.stages[0].reads[0]: 2.0**input_bits}
+    for planned, _, live in float_stages(plan, x):
+        if planned.fills:
+            results.append(found[planned.writes])
+            continue
+        known = given[planned.layer + 1] if planned.ends_layer else None
+        if known is not None:
+            scale = 2.0**known.fraction_bits
+        elif plan.networks[planned.layer].keeps_scale:
+            scale = min(found[t] for t in planned.reads)
+        else:
+            scale = _scale(live.values, plan.config)
+            if planned.writes in _compared(plan) and live.values.min() < 0:
+                scale /= 2
+        found[planned.writes] = scale
+        results.append(scale)
+    return Scales(input_bits, tuple(results))
+
+
+def _compared(plan: Plan) -> set[int]:
+    """Tensors of which differences are taken that keep their scale."""
+    return {
+        tensor
+        for planned in plan.stages
+        if len(planned.reads) > 1 and plan.networks[planned.layer].keeps_scale
+        for tensor in planned.reads
+    }
 
 
 @dataclass(frozen=True)
@@ -294,27 +277,55 @@ def stage_integers(
     config = plan.config
     bits = _core_bits(plan, core_bits or {})
     made: list[StageIntegers] = []
-    scale_in = 2.0**scales.input_bits
+    found = {plan.stages[0].reads[0]: 2.0**scales.input_bits}
+    exact = _powers(plan)
     for number, planned in enumerate(plan.stages):
         network = plan.networks[planned.layer]
         matrices = core_matrix(network, planned)
+        if planned.fills:
+            scale = found[planned.writes]
+            made.append(StageIntegers(np.zeros((1, 1, 1), np.int64), None, 0, scale, scale))
+            continue
         core_max = (1 << (bits[planned.layer] - 1)) - 1
+        # Several sources are the columns of the core: each goes to the scale of the first.
+        scale_in = found[planned.reads[0]]
+        if len(planned.reads) > 1:
+            matrices = matrices * (scale_in / np.array([found[t] for t in planned.reads]))
         # Outputs cannot be finer than the products that make them: with no shift, a core entry is
         # what it is.
         most = float(np.abs(matrices).max())
         scale_out = scales.results[number]
-        if most > 0:
+        known = plan.model.quantised[planned.layer + 1] if planned.ends_layer else None
+        exactly = known is not None and known.exact
+        # Chosen integers are symmetric; given ones may be the least there is.
+        core_min = -core_max - int(exactly)
+        if known is not None:
+            scale_out = 2.0**known.fraction_bits
+        elif network.keeps_scale:
+            scale_out = scale_in
+        elif most > 0:
             scale_out = min(scale_out, core_max / most * scale_in)
-        if number == len(plan.stages) - 1:
+        if planned.writes in exact:
             scale_out = 2.0 ** np.floor(np.log2(scale_out))
         bias = network.bias if planned.ends_layer else None
         where = f"layer {network.name!r}, stage {number}"
         core, biases, shift = _integers(
-            matrices, bias, scale_in, scale_out, config, core_max, where
+            matrices, bias, scale_in, scale_out, config, (core_min, core_max), where
         )
+        if exactly:
+            check_exact(core, matrices * (scale_out * 2.0**shift / scale_in), config, where)
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
-        scale_in = scale_out
+        found[planned.writes] = scale_out
     return made
+
+
+def _powers(plan: Plan) -> set[int]:
+    """Tensors whose scale is a power of two: the model's output, and what it has its scale from."""
+    exact = {plan.stages[-1].writes}
+    for planned in reversed(plan.stages):
+        if planned.writes in exact and plan.networks[planned.layer].keeps_scale:
+            exact |= set(planned.reads)
+    return exact
 
 
 def _core_bits(plan: Plan, core_bits: Mapping[str, int]) -> list[int]:
@@ -366,6 +377,7 @@ def quantise(
         unusable calibration data; weights that no shift can represent.
     """
     config = plan.config
+    check_ranges(plan.model, config)
     scales = scales or calibrate(plan, calibration)
     made = stage_integers(plan, scales, core_bits)
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
@@ -373,7 +385,10 @@ def quantise(
         if stage.biases is not None:
             _place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
     output_bits = round(np.log2(made[-1].scale_out))
-    cores = np.concatenate([core_image(stage.core, config) for stage in made])
+    cores = np.zeros((plan.core_vectors, config.rows), np.int64)
+    for planned, stage in zip(plan.stages, made, strict=True):
+        image = core_image(stage.core, config)
+        cores[planned.stage.core_base :][: len(image)] = image
     shifts = [stage.shift for stage in made]
     return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits)
 

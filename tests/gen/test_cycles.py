@@ -37,9 +37,7 @@ def tile_rows(rows: int, lane_tiles: int, array_rows: int) -> list[int]:
     return group * lane_tiles
 
 
-def simulate(
-    rows: int, k: int, lane_tiles: int, array_rows: int, gap: int = 0
-) -> tuple[int, int]:
+def simulate(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int = 0) -> tuple[int, int]:
     """Issue a step in each cycle; hold a tile's last step while the drain registers are in use, and
     the first one of each further tile for a gap.
 

@@ -66,7 +66,7 @@ WAITS = 4
 
 def program_distance(before: Stage, after: Stage, config: EngineConfig) -> int:
     """Cycles from the last step of a stage to the first one of the next, by the cycle model."""
-    first, second = program_cycles([before, after], config)
+    _, second = program_cycles([before, after], config)
     return second.stall_fetch + second.flush - stage_tiling(after, config).emptying + 1
 
 

@@ -1,0 +1,122 @@
+"""Convolutions with strides as convolutions without.
+
+Lanes lie 1 mod lanes apart, so they cannot run along an axis of which every second element is read.
+Along such an axis an image is first copied into its *phases*: position ``stride * a + b`` of the
+padded image becomes position a of an image b. The convolution then has the taps (a, b), and
+moves by one; taps that the kernel does not have are zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+
+from drawbar.gen.network import ContractionNetwork, Core, Model, Source, Window
+
+
+def _steps(layer: ContractionNetwork) -> tuple[int, int]:
+    """Strides of a layer along rows and columns where its cores take the channels; 1 for none."""
+    inside = {i for core in layer.cores for i in core.indices}
+    if not layer.windows or not set(layer.input[:-2]) <= inside:
+        # Channels that no core has are columns: lanes run along them.
+        return 1, 1
+    found = []
+    for index in layer.input[-2:]:
+        window = layer.windows.get(index)
+        terms = () if window is None else window.terms
+        found.append(max([1, *(s for term, s in terms if term in layer.output)]))
+    return found[0], found[1]
+
+
+def with_phases(model: Model) -> Model:
+    """The same model, with a copy into phases before each convolution that has a stride."""
+    if all(_steps(layer) == (1, 1) for layer in model.layers):
+        return model
+    layers: list[ContractionNetwork] = []
+    sources: list[tuple[Source, ...]] = []
+    shapes = [model.shapes[0]]
+    quantised = [model.quantised[0]]
+    moved = {0: 0}
+    for number, layer in enumerate(model.layers):
+        own = tuple(replace(s, tensor=moved[s.tensor]) for s in model.sources[number])
+        steps = _steps(layer)
+        if steps != (1, 1):
+            copy, layer = _split(layer, steps, model.shapes[model.sources[number][0].tensor])
+            layers.append(copy)
+            sources.append(own)
+            channels = prod(copy.modes_out[:-2])
+            shapes.append((channels, *copy.modes_out[-2:]))
+            quantised.append(None)
+            own = (Source(len(layers)),)
+        layers.append(layer)
+        sources.append(own)
+        shapes.append(model.shapes[number + 1])
+        quantised.append(model.quantised[number + 1])
+        moved[number + 1] = len(layers)
+    return Model(model.name, tuple(layers), tuple(sources), tuple(shapes), tuple(quantised))
+
+
+def _split(
+    layer: ContractionNetwork, steps: tuple[int, int], shape: tuple[int, ...]
+) -> tuple[ContractionNetwork, ContractionNetwork]:
+    """The copy into phases, and the convolution of what it leaves."""
+    pair = layer.input[-2:]
+    sizes = dict(layer.sizes)
+    cores = list(layer.cores)
+    windows: dict[str, Window] = {}
+    phases: list[tuple[str, int]] = []
+    heights: list[tuple[str, int]] = []
+    copies: dict[str, Window] = {}
+    for index, step in zip(pair, steps, strict=True):
+        window = layer.windows.get(index, Window(((index, 1),)))
+        result = next(t for t, _ in window.terms if t in layer.output)
+        taps = [(t, s) for t, s in window.terms if t not in layer.output]
+        phase, place = f"{index}.phase", f"{index}.place"
+        copied, terms = [(place, step)], [(result, 1)]
+        count = 1
+        # Without taps, only one phase is ever read.
+        for tap, dilation in taps:
+            at = np.arange(sizes[tap]) * dilation
+            count = int(at.max()) // step + 1
+            cores = [_in_phases(core, tap, phase, at, step, count) for core in cores]
+            sizes[tap] = count
+            sizes[phase] = step
+            terms.append((tap, 1))
+            copied.append((phase, 1))
+            phases.append((phase, step))
+        sizes[place] = sizes[result] + count - 1
+        windows[place] = Window(tuple(terms))
+        heights.append((place, sizes[place]))
+        copies[index] = Window(tuple(copied), window.before)
+        del sizes[index]
+    channels = [(i, sizes[i]) for i in layer.input[:-2]]
+    # Channels innermost, 1 mod lanes apart, so that lanes of the copy can run along them.
+    outer = tuple(i for i, _ in (*phases, *channels, *heights))
+    copy_sizes = dict([*phases, *channels, *heights])
+    copy = ContractionNetwork(
+        name=f"{layer.name}.phases",
+        format="copy",
+        sizes={**copy_sizes, **dict(zip(pair, shape[-2:], strict=True))},
+        cores=(Core((), np.array(1.0)),),
+        input=(*layer.input[:-2], *pair),
+        output=outer,
+        windows=copies,
+        keeps_scale=True,
+    )
+    conv = replace(layer, sizes=sizes, cores=tuple(cores), input=outer, windows=windows)
+    return copy, conv
+
+
+def _in_phases(core: Core, tap: str, phase: str, at: np.ndarray, step: int, count: int) -> Core:
+    """A core with its tap at positions ``at`` as (place, phase)."""
+    if tap not in core.indices:
+        return core
+    axis = core.indices.index(tap)
+    moved = np.moveaxis(core.values, axis, 0)
+    spread = np.zeros((count, step, *moved.shape[1:]))
+    for value, position in enumerate(at):
+        spread[position // step, position % step] = moved[value]
+    indices = [i for i in core.indices if i != tap]
+    return Core((tap, phase, *indices), spread)
