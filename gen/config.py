@@ -357,10 +357,10 @@ _SIXTEEN_BIT = (
     EngineConfig(
         name="tang-nano-9k",
         # Its flip-flops are what is scarce: two copies of a descriptor would be a sixth of them.
-        rows=4,
-        lanes=2,
+        rows=8,
+        lanes=1,
         core_depth=1024,
-        work_depth=2048,
+        work_depth=4096,
         bias_depth=256,
         count_bits=12,
         stages_held=1,

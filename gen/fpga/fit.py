@@ -80,23 +80,23 @@ def spram(config: EngineConfig, family: Family) -> int:
 
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
-    descriptors and loops, the array, the requantisers, the rotators, and the banks' addresses.
+    descriptors held, the array, the requantisers, and the banks' addresses. More terms were tried:
+    they are nearer to the calibration, and farther from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
-    descriptor, sums = 32 * descriptor_words(config), acc + width
     if config.stages_held == 1:
-        # One copy instead of three, and its deltas in tables.
-        descriptor = sum(width for _, width in head_fields(config)) // 2
-    if config.tile_gap:
-        # Accumulators may be in the multipliers' blocks, drain registers are not.
-        sums = acc // 2
+        # Its deltas are in tables.
+        descriptors = sum(bits for _, bits in head_fields(config))
+    else:
+        descriptors = config.stages_held * 32 * descriptor_words(config)
+    # Accumulators may be in the multipliers' blocks, drain registers are not.
+    sums = acc // 2 if config.tile_gap else acc + width
     return np.array(
         [
             1000,
-            descriptor,
+            descriptors,
             config.multipliers * sums,
             lanes * acc * clog2(acc),
-            lanes * width * (1 + clog2(lanes)),
             lanes * config.work_row_bits * (1 + clog2(lanes)),
         ],
         dtype=float,

@@ -145,7 +145,7 @@ def area_suite(
 
 def _cells_engines(most: int) -> list[EngineConfig]:
     """Shapes that tell the terms of ``gen.fpga.fit.features`` apart, without those of more
-    multipliers; small ones, as each is a synthesis of its own.
+    multipliers: small ones, as each is a synthesis of its own.
     """
     least = EngineConfig(
         name="least",
@@ -164,19 +164,20 @@ def _cells_engines(most: int) -> list[EngineConfig]:
     tiny = load_config("tiny")
     engines = [
         least,
+        least.replace(
+            name="one stage", rows=4, stages_held=1, count_bits=12, counter_bits=24, work_depth=1024
+        ),
         least.replace(name="two lanes, 8 bit", lanes=2, data_width=8, acc_width=32),
-        least.replace(name="tall", rows=8, work_depth=4096, acc_width=40),
-        least.replace(name="deep loops", rows=1, k_loops=4, row_loops=4, column_loops=4),
-        tiny,
+        least.replace(name="tall", rows=8, k_loops=3, work_depth=4096, acc_width=40),
         tiny.replace(name="wide", rows=2, lanes=8, k_loops=2, column_loops=2, acc_width=36),
         load_config("small"),
     ]
     return [engine for engine in engines if engine.multipliers <= most]
 
 
-#: Boards that the netlists of ``cells`` are packed for, and the most multipliers of their engines;
-#: they need not hold it.
-CELLS_BOARDS = {"ulx3s-85f": 64, "icebreaker": 16, "tang-nano-20k": 16}
+#: Boards that the netlists of ``cells`` are packed for, which need not hold them, and the most
+#: multipliers of their engines. Each board's own engine is among them, and half of it.
+CELLS_BOARDS = {"ulx3s-25f": 64, "icebreaker": 8, "tang-nano-20k": 16}
 #: The builds of ``estimates``: each board with an engine of its own.
 ESTIMATE_BOARDS = (
     "ulx3s-25f",
@@ -216,10 +217,12 @@ def cells_suite(
     jobs = []
     for name, most in CELLS_BOARDS.items():
         board = load_board(name)
-        preset = load_config(board.engine)
-        # The board's own engine is what most builds are for.
-        for engine in (*_cells_engines(most), preset):
-            jobs.append((board, engine.replace(clock_hz=preset.clock_hz, baud=preset.baud)))
+        own = load_config(board.engine)
+        half = own.replace(name=f"half of {own.name}", rows=max(1, own.rows // 2))
+        jobs += [
+            (board, engine.replace(clock_hz=own.clock_hz, baud=own.baud))
+            for engine in (own, half, *_cells_engines(most))
+        ]
     rows = []
     for board, config in jobs:
         family = board.chip_family
