@@ -8,7 +8,7 @@ written around images as far as they are not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -23,8 +23,8 @@ from drawbar.gen.images import Place, View, border_runs, places, view
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source
 from drawbar.gen.order import BATCH, OrderSearch, Step
-from drawbar.gen.phases import with_phases
-from drawbar.gen.place import arrange, place, written_by
+from drawbar.gen.phases import with_copies
+from drawbar.gen.place import NoBuffers, arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.search import GOALS, Planner
 from drawbar.gen.stage import Loop, Stage, fuse
@@ -148,15 +148,18 @@ def _lives(model: Model) -> list[tuple[int, int]]:
     return lives
 
 
-def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
-    """Plan a graph of layers for an engine; deterministic. One buffer.
+def plan_graph(
+    model: Model, config: EngineConfig, *, batch: int = 1, buffers: int | None = None
+) -> Plan:
+    """Plan a graph of layers for an engine; deterministic. The arguments are those of
+    ``gen.plan.plan_model``.
 
     Raises
     ------
     FitError:
         the model does not fit the engine; the error says which memory is short.
     """
-    model = with_phases(model)
+    model = with_copies(model, config.lanes)
     placed = places(model, config, batch)
     segments = _segments(model, placed, config, batch)
     searches = [
@@ -241,31 +244,64 @@ def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
     stages = [replace(p, x_offsets=offsets[p.layer]) if len(p.reads) > 1 else p for p in stages]
     zero = core
     stages = [replace(p, stage=replace(p.stage, core_base=zero)) if p.fills else p for p in stages]
-    arranged, bases, peak = arrange(model.name, config, stages, tensors)
-    kept = _needed(arranged, placed, config)
-    filled = any(planned.fills for planned in kept)
-    views = tuple(
-        None if s.view is None else s.view for s in segments for _ in range(len(s.model.layers))
-    )
-    return place(
-        model,
-        config,
-        batch,
-        tuple(network for s in segments for network in s.aligned[0]),
-        stages=kept,
-        tensors=tensors,
-        bound=bound,
-        proven=not filled and cycles == bound,
-        work_peak=peak,
-        core_vectors=core + int(filled),
-        bias_vectors=bias,
-        bases=bases,
-        views=views,
-        ends=(
-            _border(placed[0], tensors[numbers[0]], segments[0], batch, "input"),
-            _border(placed[-1], tensors[-1], segments[-1], batch, "output"),
-        ),
-    )
+    views = tuple(s.view for s in segments for _ in range(len(s.model.layers)))
+
+    def finish(count: int, work_double: int) -> Plan:
+        arranged, bases, peak = arrange(model.name, config, stages, tensors, count)
+        kept = _needed(arranged, config)
+        filled = any(planned.fills for planned in kept)
+        return place(
+            model,
+            config,
+            batch,
+            tuple(network for s in segments for network in s.aligned[0]),
+            stages=kept,
+            tensors=tensors,
+            bound=bound,
+            proven=not filled and cycles == bound,
+            work_peak=peak,
+            core_vectors=core + int(filled),
+            bias_vectors=bias,
+            bases=bases,
+            work_double=work_double or (peak if count == 2 else 0),
+            views=views,
+            ends=(
+                _border(placed[0], tensors[0], segments[0], batch, "input"),
+                _border(placed[-1], tensors[-1], segments[-1], batch, "output"),
+            ),
+        )
+
+    return _buffered(model, config, stages, finish, buffers)
+
+
+def _buffered(
+    model: Model,
+    config: EngineConfig,
+    stages: Sequence[PlannedStage],
+    finish: Callable[[int, int], Plan],
+    buffers: int | None,
+) -> Plan:
+    """The plan with as many buffers as asked, or two where they cost nothing."""
+    if buffers == 1:
+        return finish(1, 0)
+    if any(0 in planned.reads for planned in stages if len(planned.reads) > 1):
+        # The distance of its sources would be another in each buffer.
+        if buffers == 2:
+            raise NoBuffers(
+                f"model {model.name!r}, two buffers",
+                "are for models whose input goes into one tensor at a time",
+                "a sum or a maximum of the input itself",
+                "leave buffers out, or use one",
+            )
+        return finish(1, 0)
+    try:
+        double = finish(2, 0)
+    except FitError:
+        if buffers == 2:
+            raise
+        return finish(1, 0)
+    single = finish(1, double.work_double)
+    return double if buffers == 2 or double.total.total <= single.total.total else single
 
 
 def _border(place: Place, layout: Layout, segment: _Segment, batch: int, side: str) -> TensorLayout:
@@ -339,9 +375,7 @@ def _fills(
     return stages
 
 
-def _needed(
-    stages: Sequence[PlannedStage], placed: Sequence[Place], config: EngineConfig
-) -> list[PlannedStage]:
+def _needed(stages: Sequence[PlannedStage], config: EngineConfig) -> list[PlannedStage]:
     """The stages without those that write zeros where there are zeros already."""
     zero = np.zeros(config.work_elements, bool)
     kept = []

@@ -26,10 +26,14 @@ from drawbar.gen.images import View
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH
-from drawbar.gen.planned import Plan, PlannedStage
+from drawbar.gen.planned import Plan, PlannedStage, reading_apart
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Loop, Stage
+
+
+class NoPlaces(FitError):
+    """The tensors fit work memory, but not its single-port blocks."""
 
 
 class NoBuffers(FitError):
@@ -49,7 +53,8 @@ def place(
     work_peak: int,
     core_vectors: int,
     bias_vectors: int,
-    bases: tuple[int, ...] | None = None,
+    bases: tuple[tuple[int, ...], ...] | None = None,
+    work_double: int = 0,
     views: tuple[View | None, ...] = (),
     ends: tuple[TensorLayout, TensorLayout] | None = None,
 ) -> Plan:
@@ -60,7 +65,8 @@ def place(
     bound:
         The sum of the layers' lower bounds.
     bases:
-        Addresses of the tensors, where the stages have theirs; without them, tensors take turns.
+        Addresses of the tensors in each buffer, where the stages have those of the first; without
+        them, there is one buffer, and tensors take turns.
     ends:
         Layouts of input and output from the start of their tensors; without them, those of the
         first tensor and of the last.
@@ -74,11 +80,20 @@ def place(
     """
     if bases is None:
         sizes_of = [tensor.size for tensor in tensors]
-        bases = _bases(sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements)
-        assert bases is not None
-        stages = addressed(stages, bases)
+        turns = _bases(
+            sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements, config.work_block
+        )
+        if turns is None:
+            # Without blocks there is always room: the search counts elements.
+            raise NoPlaces(
+                f"model {model.name!r}, batch {batch}",
+                f"keeps what a stage reads and writes in different blocks of {config.work_block}",
+                f"no places for {len(sizes_of)} tensors of up to {max(sizes_of)} elements",
+                "raise work_depth, or use smaller ranks or dual-port memory (work_blocks = 0)",
+            )
+        stages, bases = addressed(stages, turns), (turns,)
     stages = tuple(stages)
-    count = sum(planned.step.slices for planned in stages)
+    count = len(bases) * sum(planned.step.slices for planned in stages)
     words = count * descriptor_words(config)
     if words > config.program_depth:
         raise FitError(
@@ -109,23 +124,24 @@ def place(
         stages=stages,
         program=program,
         tensors=tuple(tensors),
-        bases=(bases,),
+        bases=bases,
         cycles=tuple(program_cycles([stage for _, stage in program], config)),
         bound=program_bound(bound, config),
         proven=proven,
         input=(
-            border(tensors[0], bases[0], networks[0].input)
+            border(tensors[0], bases[0][0], networks[0].input)
             if ends is None
-            else replace(ends[0], base=ends[0].base + bases[0])
+            else replace(ends[0], base=ends[0].base + bases[0][0])
         ),
         output=(
-            border(tensors[-1], bases[-1], networks[-1].output)
+            border(tensors[-1], bases[0][-1], networks[-1].output)
             if ends is None
-            else replace(ends[1], base=ends[1].base + bases[stages[-1].writes])
+            else replace(ends[1], base=ends[1].base + bases[0][-1])
         ),
         work_peak=work_peak,
         core_vectors=core_vectors,
         bias_vectors=bias_vectors,
+        work_double=work_double,
         views=views,
     )
 
@@ -139,10 +155,7 @@ def _addressed(planned: PlannedStage, bases: Sequence[int]) -> PlannedStage:
     stage = planned.stage
     y_base = bases[planned.writes] + planned.y_offset
     if planned.fills:
-        # What is read is multiplied by zero, but must not be what is written.
-        first, last = replace(stage, y_base=y_base).span("y")
-        x_base = 0 if first >= stage.lane_count else last + 1
-        return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
+        return replace(planned, stage=reading_apart(replace(stage, y_base=y_base)))
     if len(planned.reads) == 1:
         x_base = bases[planned.reads[0]] + planned.x_offset
         return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
@@ -174,59 +187,85 @@ def arrange(
     config: EngineConfig,
     stages: Sequence[PlannedStage],
     tensors: Sequence[Layout],
-) -> tuple[tuple[PlannedStage, ...], tuple[int, ...], int]:
+    buffers: int = 1,
+) -> tuple[tuple[PlannedStage, ...], tuple[tuple[int, ...], ...], int]:
     """Addresses for the tensors of a graph by when they live: each at the lowest place that is
-    free all the time.
+    free all the time. With two buffers, input and output have two places each, which nothing else
+    uses.
 
     Returns
     -------
-    The stages with their addresses, the addresses, and the elements of work memory that they take.
+    The stages with their addresses in the first buffer, the addresses in each, and the elements of
+    work memory that they take.
 
     Raises
     ------
+    NoBuffers:
+        work memory is too small for two buffers.
     FitError:
         work memory is too small.
     """
-    count = len(tensors)
-    first, last = [len(stages)] * count, [-1] * count
+    count, end = len(tensors), len(stages)
+    sizes = [tensor.size for tensor in tensors]
+    # Which tensor each place is for.
+    whose = list(range(count))
+    first, last = [end] * count, [-1] * count
     for number, planned in enumerate(stages):
         for tensor in (*planned.reads, planned.writes):
             first[tensor], last[tensor] = min(first[tensor], number), max(last[tensor], number)
     # The host writes the input before the run, and reads the output after it.
-    first[0], last[stages[-1].writes] = -1, len(stages)
+    outer = (0, stages[-1].writes)
+    first[outer[0]], last[outer[1]] = -1, end
+    if buffers == 2:
+        for tensor in outer:
+            first[tensor], last[tensor] = -1, end
+            sizes.append(sizes[tensor])
+            whose.append(tensor)
+            first.append(-1)
+            last.append(end)
+    every = range(len(sizes))
     orders = [
-        range(count),
-        sorted(range(count), key=lambda n: (-tensors[n].size, n)),
-        sorted(range(count), key=lambda n: (first[n] - last[n], n)),
+        every,
+        sorted(every, key=lambda n: (-sizes[n], n)),
+        sorted(every, key=lambda n: (first[n] - last[n], n)),
     ]
+    # What a stage reads and what it writes have no block of single-port memory in common.
+    block = config.work_block if config.work_blocks else 1
+    apart = {frozenset((t, planned.writes)) for planned in stages for t in planned.reads}
+
+    def span(base: int, m: int, n: int) -> tuple[int, int]:
+        unit = block if frozenset((whose[m], whose[n])) in apart else 1
+        return base // unit * unit, -(-(base + sizes[m]) // unit) * unit
+
     found = []
     for order in orders:
         bases: dict[int, int] = {}
         for n in order:
-            taken = sorted(
-                (bases[m], bases[m] + tensors[m].size)
-                for m in bases
-                if first[m] <= last[n] and first[n] <= last[m]
-            )
+            live = [m for m in bases if first[m] <= last[n] and first[n] <= last[m]]
+            taken = sorted(span(bases[m], m, n) for m in live)
             free = 0
             for low, high in taken:
-                if low - free >= tensors[n].size:
+                if low - free >= sizes[n]:
                     break
                 free = max(free, high)
             bases[n] = free
-        peak = max(bases[n] + tensors[n].size for n in range(count))
-        found.append((peak, tuple(bases[n] for n in range(count))))
+        peak = max(bases[n] + sizes[n] for n in every)
+        found.append((peak, tuple(bases[n] for n in every)))
     peak, chosen = min(found, key=lambda pair: pair[0])
     if peak > config.work_elements:
         over = (peak - config.work_elements) * config.element_bytes
-        raise FitError(
-            f"model {name!r}",
+        raise (NoBuffers if buffers == 2 else FitError)(
+            f"model {name!r}" + (", two buffers" if buffers == 2 else ""),
             f"needs at most the engine's {config.work_bytes} bytes of work memory",
             f"{peak * config.element_bytes} bytes for the tensors that live together, {over} too"
             " many",
             f"raise work_depth to at least {-(-peak // config.lanes)}",
         )
-    return addressed(stages, chosen), chosen, peak
+    whole = [chosen[:count]]
+    if buffers == 2:
+        moved = dict(zip(outer, chosen[count:], strict=True))
+        whole.append(tuple(moved.get(n, base) for n, base in enumerate(chosen[:count])))
+    return addressed(stages, whole[0]), tuple(whole), peak
 
 
 def least_double(plan: Plan) -> int:
@@ -234,13 +273,18 @@ def least_double(plan: Plan) -> int:
     sizes = [tensor.size for tensor in plan.tensors]
     # What lies between two pairs of inputs and outputs is never more than the peak.
     low, high = plan.work_peak, plan.work_peak + 2 * (sizes[0] + sizes[-1])
+    unit = 1
+    if plan.config.work_blocks:
+        # Whole blocks; each tensor may have some of its own.
+        unit = plan.config.work_block
+        low, high = -(-low // unit), -(-high // unit) + 2 * len(sizes)
     while low < high:
         middle = (low + high) // 2
-        if _double_bases(plan, middle) is None:
+        if _double_bases(plan, middle * unit) is None:
             low = middle + 1
         else:
             high = middle
-    return high
+    return high * unit
 
 
 def double(plan: Plan) -> Plan:
@@ -310,7 +354,8 @@ def _double_bases(plan: Plan, elements: int) -> tuple[int, ...] | None:
         own = [(fixed[n], fixed[n] + sizes[n]) for n in (0, end)]
         if min(others)[0] < 0 or min(own)[0] < 0 or not _apart([*others, *own]):
             continue
-        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements)
+        block = plan.config.work_block if plan.config.work_blocks else elements
+        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements, block)
         if found is not None:
             return found
     return None
@@ -346,8 +391,10 @@ def _bases(
     fixed: Mapping[int, int],
     reserved: Sequence[tuple[int, int]],
     elements: int,
+    block: int,
 ) -> tuple[int, ...] | None:
-    """Element address of each tensor, such that those that are live together lie apart.
+    """Element address of each tensor, such that those that are live together lie apart, and what a
+    stage reads and writes in different blocks of so many elements, if there is more than one.
 
     Tensors take turns at the ends of what is free; where that is not enough, every other end is
     tried.
@@ -366,6 +413,18 @@ def _bases(
     )
     hopeless: set[tuple[int, ...]] = set()
 
+    def span(n: int, base: int, beside: int) -> tuple[int, int]:
+        """Where ``beside`` may not lie: next to it in the chain, in no block that it touches."""
+        if block >= elements or abs(n - beside) != 1:
+            return base, base + sizes[n]
+        return base // block * block, -(-(base + sizes[n]) // block) * block
+
+    if any(
+        n + 1 in fixed and not _apart([span(n, base, n + 1), span(n + 1, fixed[n + 1], n)])
+        for n, base in fixed.items()
+    ):
+        return None
+
     def go(done: int, placed: dict[int, int]) -> dict[int, int] | None:
         if done == len(order):
             return placed
@@ -374,7 +433,7 @@ def _bases(
         if state in hopeless:
             return None
         tensor = order[done]
-        taken = [(placed[n], placed[n] + sizes[n]) for n in neighbours[tensor] if n in placed]
+        taken = [span(n, placed[n], tensor) for n in neighbours[tensor] if n in placed]
         before = placed[min(neighbours[tensor])]
         for base in _ends(sizes[tensor], [*reserved, *taken], elements, before):
             found = go(done + 1, {**placed, tensor: base})

@@ -76,14 +76,19 @@ class Slots:
             rows = np.full(tiles.row_tiles, tiles.rows)
             rows[-1] = tiles.rows_last
             rows = np.tile(rows, tiles.lane_tiles)
-            between = np.maximum(tiles.k, rows[:-1])
+            between = np.maximum(tiles.k + tiles.gap, rows[:-1])
             ends = first_step + issue - 1 - np.append(np.cumsum(between[::-1])[::-1], 0)
-            steps = np.append(first_step, ends[:-1] + 1)[:, None] + np.arange(tiles.k - 1)
+            steps = np.append(first_step, ends[:-1] + 1 + tiles.gap)[:, None] + np.arange(
+                tiles.k - 1
+            )
             # A write takes the memory's address when its way there begins.
             to_write = issue_to_write(config) + 1 - WORK_ACCESS
             reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True
             for row in range(tiles.rows):
                 writing[ends[rows > row] + to_write + row] = True
+        if config.work_blocks:
+            # A block has a single port: the host has the cycles in which neither is taken.
+            reading = writing = reading | writing
         self.reading = _Free(reading)
         self.writing = _Free(writing)
 

@@ -33,8 +33,8 @@ def bench(
     suite: Annotated[
         str,
         typer.Option(
-            help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
-            "compress-quick: see above."
+            help="tie, ranks, ette, shapes, icebreaker, streaming, simulator, timing, area, cells, "
+            "estimates, compress-quick, compress-resnet, lenet5, resnet20: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -52,14 +52,20 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="compress-quick: folder of the data sets [env: DRAWBAR_DATA]."),
+        typer.Option(
+            help="compress-..., lenet5, resnet20: folder of the data sets [env: DRAWBAR_DATA]."
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="compress-quick: keep checkpoints there, and go on from them."),
+        typer.Option(
+            help="compress-..., lenet5: keep checkpoints there, and go on from them; lenet5, "
+            "resnet20: a result of drawbar compress."
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="compress-quick: how many seeds; default: 3.")
+        int | None,
+        typer.Option(min=1, help="compress-...: how many seeds; default: 3, of compress-resnet 1."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -79,6 +85,9 @@ def bench(
     These four run on the simulated board: the engine's own counters, every bit compared. Memories
     that are too small for a suite are enlarged, and the engine's name says so.
 
+    [bold]icebreaker[/bold]: VGG-FC6 and FC7 on the engine of an iCEBreaker, not enlarged: cycles,
+    bits, what it takes of the chip, and inferences a second at its clock, link apart.
+
     [bold]streaming[/bold]: many runs, one after the other, with one buffer for inputs and outputs
     and with two: cycles from one run to the next, predicted and measured.
 
@@ -90,11 +99,24 @@ def bench(
     [bold]area[/bold]: cells of the 16 x 16 engine after yosys synth_ecp5, multipliers, memory
     bits. About ten minutes.
 
-    [bold]cells[/bold]: cells of eight engines on ECP5, iCE40 and Gowin, link included, beside the
-    estimate; with --json the estimate's calibration. About half an hour.
+    [bold]cells[/bold]: cells of engines on ECP5, iCE40 and Gowin, link included, beside the
+    estimate; with --json the estimate's calibration. A quarter of an hour.
 
-    [bold]compress-quick[/bold]: LeNet-300 on MNIST in 5,970 weights: ADMM, a control of equal
-    epochs, the quantised network on an 8 x 8 simulated board. A quarter of an hour and more.
+    [bold]estimates[/bold]: what drawbar estimate expects of six boards' own engines against what
+    yosys and nextpnr make of them; nothing is placed. A quarter of an hour.
+
+    [bold]compress-quick[/bold]: MNIST. LeNet-300 in 5,970 weights: ADMM, a control of equal epochs,
+    the quantised network on an 8 x 8 simulated board; LeNet-5 in TT; both networks in files of
+    4,577 and 2,495 bytes; counts of published networks; speed. Half an hour and more.
+
+    [bold]compress-resnet[/bold]: ResNet-20 on CIFAR-10 in 39,448 weights on a short schedule: ADMM
+    and a control of equal epochs. A quarter of an hour and more.
+
+    [bold]lenet5[/bold]: LeNet-5 on MNIST, whole, in tensor trains: all test images in the golden
+    model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.
+
+    [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
+    simulated boards. With --folder, its trained weights; else random ones.
 
     Exit code 3 if a bit or a predicted cycle is wrong, or a row does not hold what is wanted.
     """
@@ -152,6 +174,9 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
         facts = [f"{what}: {exact(cycles)} cycles" for what, cycles in row["known"].items()]
         facts.append(f"operand bound: {exact(row['operand_bound'])} cycles")
         facts.append(f"{row['compression']:,.0f}x fewer weights")
+        if "inferences_per_s" in row:
+            rate, clock = row["inferences_per_s"], row["clock_mhz"]
+            facts.append(f"{rate:.1f} inferences/s at {clock:g} MHz, link apart")
         if "error" in row:
             view.add_row(row["layer"], "does not fit")
             facts += [row["error"]["value"], row["error"]["fix"]]
@@ -214,10 +239,9 @@ def _streams(rows: list[dict[str, Any]]) -> Any:
 def _checks(rows: list[dict[str, Any]]) -> Any:
     view = table("Measured, and what is wanted", "what", ">measured", "unit", "wanted", "holds")
     for row in rows:
-        whole = row["unit"] in ("weights", "cycles", "outputs")
         view.add_row(
             row["name"],
-            exact(round(row["value"])) if whole else f"{row['value']:.2f}",
+            _measured(row["value"], row["unit"]),
             row["unit"],
             row["wanted"],
             {True: "yes", False: "NO", None: ""}[row["passed"]],
@@ -227,6 +251,15 @@ def _checks(rows: list[dict[str, Any]]) -> Any:
         view.caption = "\n".join(seeds)
         view.caption_justify = "left"
     return view
+
+
+def _measured(value: float | None, unit: str) -> str:
+    """A value of a row as text; a row that was left out has none."""
+    if value is None:
+        return ""
+    if unit in ("weights", "cycles", "outputs", "bytes"):
+        return exact(round(value))
+    return f"{value:.2f}" if abs(value) >= 0.01 or not value else f"{value:.0e}"
 
 
 def _values(rows: list[dict[str, Any]]) -> Any:

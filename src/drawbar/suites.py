@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from drawbar.compress_suite import compress_quick_suite
+from drawbar.compress_suite import compress_quick_suite, compress_resnet_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
-from drawbar.hardware_suites import area_suite, cells_suite, timing_suite
+from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
+from drawbar.icebreaker_suite import icebreaker_suite
 from drawbar.layer_suites import (
     FC6,
     BuildProgress,
@@ -27,6 +28,7 @@ from drawbar.layer_suites import (
     shapes_suite,
     tie_suite,
 )
+from drawbar.network_suites import lenet5_suite, resnet20_suite
 from drawbar.sim.golden import run_artefact
 from drawbar.streaming_suite import streaming_suite
 
@@ -118,6 +120,9 @@ SUITES: dict[str, Suite] = {
         "layers",
         LAYER_OPTIONS,
     ),
+    "icebreaker": Suite(
+        icebreaker_suite, "VGG-FC6 and FC7 on the engine of an iCEBreaker", "layers", ()
+    ),
     "streaming": Suite(
         streaming_suite,
         "many runs with one buffer and with two: cycles from one to the next",
@@ -138,12 +143,33 @@ SUITES: dict[str, Suite] = {
     ),
     "compress-quick": Suite(
         compress_quick_suite,
-        "LeNet-300 on MNIST: ADMM, its control, and the quantised network on an 8 x 8 engine",
+        "LeNets on MNIST in TT and in few bits; one of them on an 8 x 8 engine; counts and speed",
         "checks",
         ("data", "folder", "seeds"),
     ),
+    "compress-resnet": Suite(
+        compress_resnet_suite,
+        "ResNet-20 on CIFAR-10, short: ADMM and its control",
+        "checks",
+        ("data", "folder", "seeds"),
+    ),
+    "lenet5": Suite(
+        lenet5_suite,
+        "LeNet-5 on MNIST in tensor trains, whole, on an 8 x 8 engine",
+        "checks",
+        ("engine", "data", "folder"),
+    ),
+    "resnet20": Suite(
+        resnet20_suite,
+        "ResNet-20 in tensor trains and dense, whole, on 16 x 16 engines",
+        "checks",
+        ("engine", "data", "folder"),
+    ),
     "cells": Suite(
-        cells_suite, "cells of eight engines on three families, beside the estimate", "values", ()
+        cells_suite, "cells of engines on three families: the estimate's calibration", "values", ()
+    ),
+    "estimates": Suite(
+        estimates_suite, "the estimate against what six boards' engines take", "checks", ()
     ),
 }
 

@@ -7,7 +7,7 @@ from math import prod
 
 from drawbar.sw.compress.lowered import Value
 from drawbar.sw.compress.lowered_parts import add, flattened, pad_channels
-from drawbar.sw.onnx.importing import Handler, OnnxCall, Operand
+from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand
 
 
 def _flatten(call: OnnxCall) -> Operand:
@@ -21,7 +21,7 @@ def _flatten(call: OnnxCall) -> Operand:
 
 def _reshape(call: OnnxCall) -> Operand:
     operand = call.operand(0)
-    shape = operand.value.shape or ()
+    shape: tuple[int, ...] = operand.value.shape or ()
     sizes = [int(n) for n in call.parameter("shape", 1, ())]
     batch, *own = sizes or [0]
     if not call.attribute("allowzero", 0):
@@ -56,7 +56,7 @@ def _squeeze(call: OnnxCall) -> Operand:
 
 def _concat(call: OnnxCall) -> Operand:
     operands = [call.plain(n) for n in range(len(call.node.inputs))]
-    shapes = [operand.value.shape or () for operand in operands]
+    shapes: list[tuple[int, ...]] = [operand.value.shape or () for operand in operands]
     images = all(len(shape) == 3 and shape[1:] == shapes[0][1:] for shape in shapes)
     if call.attribute("axis") not in (1, -3) or not images:
         raise call.refuse(
@@ -82,7 +82,7 @@ def _concat(call: OnnxCall) -> Operand:
 
 def _slice(call: OnnxCall) -> Operand:
     operand = call.plain(0)
-    value = call.graph.whole(operand.value, f"{call.name}.source")
+    value = operand.value
     shape = value.shape or ()
     starts, ends = call.parameter("starts", 1), call.parameter("ends", 2)
     axes = call.parameter("axes", 3, list(range(len(starts))))
@@ -97,11 +97,13 @@ def _slice(call: OnnxCall) -> Operand:
         raise call.refuse(
             "keeps some elements of an image, in order", f"{cuts[1:]} of {shape}", "mend the slice"
         )
+    # A slice of a slice is one of the whole.
+    starts, steps = value.starts or (0,) * len(shape), value.steps or (1,) * len(shape)
     part = Value(
         value.tensor,
         tuple(len(p) for p in places),
-        tuple(p.start for p in places),
-        tuple(p.step for p in places),
+        tuple(a + s * p.start for a, s, p in zip(starts, steps, places, strict=True)),
+        tuple(s * p.step for s, p in zip(steps, places, strict=True)),
     )
     return replace(operand, value=part)
 

@@ -11,9 +11,9 @@ from drawbar.fuzz_graphs import random_graph
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError
-from drawbar.gen.formats.convolution import dense_convolution, sum_network
-from drawbar.gen.network import Model, Source
-from drawbar.gen.phases import with_phases
+from drawbar.gen.formats.convolution import convolution_network, dense_convolution, sum_network
+from drawbar.gen.network import Core, Model, Source
+from drawbar.gen.phases import with_copies
 from drawbar.gen.plan import plan_model
 from drawbar.gen.program import encode
 from drawbar.sim.golden import GoldenEngine, run_artefact
@@ -69,19 +69,20 @@ def test_memory_may_hold_anything_before(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_phases_change_nothing(seed: int) -> None:
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_phases_change_nothing(seed: int, lanes: int) -> None:
     model = random_graph(random.Random(seed))
     x = np.random.default_rng(seed).standard_normal((3, model.inputs))
-    np.testing.assert_allclose(with_phases(model).forward(x), model.forward(x), atol=1e-12)
+    np.testing.assert_allclose(with_copies(model, lanes).forward(x), model.forward(x), atol=1e-12)
 
 
-def test_a_maximum_is_exact() -> None:
-    """Differences and sums keep their scale: the integers are the largest of the inputs'."""
+def maximum() -> Model:
+    """Of pairs along a row."""
     shape = (3, 6, 8)
     parts = {"starts": (0, 0, 0), "steps": (1, 1, 2)}
     other = {"starts": (0, 0, 1), "steps": (1, 1, 2)}
     made = (3, 6, 4)
-    model = Model(
+    return Model(
         "max",
         (
             sum_network("excess", made, (1.0, -1.0), activation="relu", keeps_scale=True),
@@ -90,6 +91,11 @@ def test_a_maximum_is_exact() -> None:
         ((Source(0, **parts), Source(0, **other)), (Source(1), Source(0, **other))),
         (shape, made, made),
     )
+
+
+def test_a_maximum_is_exact() -> None:
+    """Differences and sums keep their scale: the integers are the largest of the inputs'."""
+    model = maximum()
     x = np.random.default_rng(0).random((5, model.inputs))
     artefact = quantise(plan_model(model, ENGINE), x)
     integers = artefact.quantise_input(x)
@@ -111,9 +117,60 @@ def test_a_channel_is_one_run_of_lanes() -> None:
     assert conv.stage.k == 36
 
 
+def test_a_tap_may_wait_as_rows() -> None:
+    """Rank 1 and three taps: the kernel's columns fill rows that the rank alone leaves empty."""
+    rng = np.random.default_rng(0)
+    sizes = {"m": 4, "n": 4, "r": 1, "s": 1, "kh": 3, "kw": 3}
+    cores = [
+        Core(indices, rng.standard_normal([sizes[i] for i in indices]))
+        for indices in (("m", "r"), ("r", "kh", "kw", "s"), ("s", "n"))
+    ]
+    layer = convolution_network(
+        "conv", "tt", sizes=sizes, cores=cores, input=("n",), output=("m",), shape=(30, 30)
+    )
+    model = Model("tap", (layer,), ((Source(0),),), ((4, 30, 30), (4, 28, 28)))
+    plan = plan_model(model, ENGINE)
+    assert plan.text == "X G3 G2 (G1G4)"
+    last = plan.stages[-1].stage
+    # The tap's own stride and the columns' are one.
+    assert last.k == 3
+    assert [loop.count for loop in last.k_loops] == [3]
+    tiles = -(-(27 * 30 + 28) // 4)
+    assert plan.total.busy == -(-900 // 4) * 4 + -(-(27 * 30 + 30) // 4) * 3 + tiles * 3
+    x = rng.standard_normal((4, model.inputs))
+    artefact = quantise(plan, x)
+    found = artefact.dequantise_output(run_artefact(artefact, artefact.quantise_input(x)))
+    wanted = model.forward(x)
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
+
+
 def test_what_does_not_fit_says_so() -> None:
     small = ENGINE.replace(work_depth=64)
     with pytest.raises(FitError, match="bytes of work memory"):
         plan_model(image_model((4, 16, 16), 4), small)
-    with pytest.raises(FitError, match="two buffers"):
-        plan_model(image_model((4, 7, 7), 4), ENGINE, buffers=2)
+    with pytest.raises(FitError, match="two buffers: needs at most"):
+        plan_model(image_model((4, 7, 7), 4), ENGINE.replace(work_depth=192), buffers=2)
+    with pytest.raises(FitError, match="least work memory"):
+        plan_model(image_model((4, 7, 7), 4), ENGINE, minimise="memory")
+    with pytest.raises(FitError, match="a maximum of the input"):
+        plan_model(maximum(), ENGINE, buffers=2)
+
+
+def test_two_buffers_touch_nothing_of_each_other() -> None:
+    """A run leaves the other buffer's input and output alone."""
+    model = image_model((4, 7, 7), 4)
+    plan = plan_model(model, ENGINE)
+    assert len(plan.bases) == 2
+    for number in (0, 1):
+        encode([stage for _, stage in plan.buffer_program(number)], ENGINE)
+    assert plan.total == plan_model(model, ENGINE, buffers=1).total
+    sizes = [plan.tensors[0].size, plan.tensors[-1].size]
+    for mine, other in ((0, 1), (1, 0)):
+        used = set()
+        for number, stage in plan.buffer_program(mine):
+            used |= {*stage.addresses("y").tolist()}
+            if not plan.stages[number].fills:  # they multiply by zero whatever they read
+                used |= {*stage.addresses("x").tolist()}
+        for tensor, size in zip((0, -1), sizes, strict=True):
+            base = plan.bases[other][tensor]
+            assert not used & set(range(base, base + size))
