@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -21,7 +22,7 @@ from drawbar.gen.layout import (
 )
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
-from drawbar.gen.place import place
+from drawbar.gen.place import NoPlaces, place
 from drawbar.gen.planned import Plan, PlannedStage, chained
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.slicing import (
@@ -32,7 +33,7 @@ from drawbar.gen.slicing import (
     sliced_orders,
     stage_cycles,
 )
-from drawbar.gen.stage import Loop, Stage, fuse
+from drawbar.gen.stage import Loop, Stage, fuse, repeats_fit
 
 #: Partial plans kept after each stage; orders tried for each layer, and tried before giving up.
 BEAM = 16
@@ -178,6 +179,8 @@ class Planner:
         ):
             return None
         lane_count = prod(self.sizes[i] for i in partial.block)
+        if not repeats_fit((*k_loops, *row_loops, *column_loops), lane_count, config):
+            return None
         biases = 0
         # Where all lanes have the same bias, one vector is for all of their tiles.
         lane_biased = any(i in biased for i in partial.block)
@@ -384,25 +387,31 @@ class Planner:
         check_room(self.model, config, self.batch, self.searches, room)
         fronts = [search.prices(room) for search in self.searches]
         bound_total, shares = share_core(fronts, config.core_depth)
-        best = self.search(shares)
-        return place(
-            self.model,
-            config,
-            self.batch,
-            self.networks,
-            stages=chained(best.done),
-            tensors=best.tensors,
-            bound=bound_total,
-            proven=best.cycles == bound_total,
-            work_peak=best.peak,
-            core_vectors=best.core,
-            bias_vectors=best.bias,
-        )
+        # All but the last one may find no places in blocks of work memory.
+        for left, best in reversed(list(enumerate(reversed(self.ranked(shares))))):
+            with suppress(*[NoPlaces] * min(left, 1)):
+                return place(
+                    *(self.model, config, self.batch, self.networks),
+                    stages=chained(best.done),
+                    tensors=best.tensors,
+                    bound=bound_total,
+                    proven=best.cycles == bound_total,
+                    work_peak=best.peak,
+                    core_vectors=best.core,
+                    bias_vectors=best.bias,
+                )
+        raise AssertionError
 
     def search(
         self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
     ) -> _Partial:
-        """The best plan of the layers, all its stages closed.
+        """The first of ``ranked``."""
+        return self.ranked(shares, later=later, core=core, bias=bias)[0]
+
+    def ranked(
+        self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
+    ) -> list[_Partial]:
+        """The best plans of the layers, all their stages closed, the fastest one first.
 
         Arguments
         ---------
@@ -457,7 +466,7 @@ class Planner:
         final = [closed for p in frontier for closed in self.finish(p)]
         if not final:
             raise no_layout(self.networks[-1], config, self.batch, RESCUE_ORDERS)
-        return min(final, key=lambda p: p.rank("cycles"))
+        return sorted(final, key=lambda p: p.rank("cycles"))
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""
