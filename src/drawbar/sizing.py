@@ -133,7 +133,9 @@ def estimate(
         "clock_mhz": config.clock_hz / 1e6,
         "baud": config.baud,
         **used,
-        "available": {kind: getattr(chip, kind) for kind in RESOURCES},
+        "available": {
+            kind: getattr(chip, kind) for kind in (*RESOURCES, *(["spram"] if chip.spram else []))
+        },
         "model_error": model_errors(family.name),
         "core_bytes": config.core_bytes,
         "work_bytes": config.work_bytes,
@@ -161,15 +163,17 @@ def estimate(
 
 
 def _memories(config: EngineConfig, brams: int, spec: BoardSpec) -> Iterator[EngineConfig]:
-    """The engine with core and work memories that fill what block RAM is left, in several ways."""
+    """The engine with core and work memories that fill what block RAM is left, in several ways.
+    Work memory of single-port blocks stays as it is.
+    """
     family = spec.chip_family
     seen = set()
-    for share in _CORE_SHARES:
-        depths = {"core_depth": 256, "work_depth": 256}
-        for name, copies, part in (
-            ("core_depth", config.rows, share),
-            ("work_depth", config.lanes, 1 - share),
-        ):
+    for share in (1.0,) if config.work_blocks else _CORE_SHARES:
+        filled = [("core_depth", config.rows, share)]
+        if not config.work_blocks:
+            filled.append(("work_depth", config.lanes, 1 - share))
+        depths = {name: 256 for name, _, _ in filled}
+        for name, copies, part in filled:
             while copies * family.brams_of(config.data_width, 2 * depths[name]) <= brams * part:
                 depths[name] *= 2
                 if depths[name] >= 1 << 16:
@@ -186,6 +190,8 @@ def candidates(board: BoardSpec, base: EngineConfig) -> list[EngineConfig]:
     found = []
     for width in _WIDTHS:
         for lanes in _LANES:
+            # Single-port blocks serve one lane.
+            blocks = base.work_blocks if lanes == 1 else 0
             for rows in _ROWS:
                 shape = base.replace(
                     rows=rows,
@@ -193,7 +199,8 @@ def candidates(board: BoardSpec, base: EngineConfig) -> list[EngineConfig]:
                     data_width=width,
                     acc_width=base.acc_width if width == base.data_width else 2 * width + 16,
                     core_depth=2,
-                    work_depth=2,
+                    work_depth=base.work_depth if blocks else 2,
+                    work_blocks=blocks,
                 )
                 left = chip.brams - usage(shape, family)["brams"]
                 for engine in _memories(shape, left, board):
