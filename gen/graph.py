@@ -24,7 +24,7 @@ from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source
 from drawbar.gen.order import BATCH, OrderSearch, Step
 from drawbar.gen.phases import with_phases
-from drawbar.gen.place import arrange, place
+from drawbar.gen.place import arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.search import GOALS, Planner
 from drawbar.gen.stage import Loop, Stage
@@ -357,7 +357,7 @@ def _needed(
     zero = np.zeros(config.work_elements, bool)
     kept = []
     for planned in stages:
-        written = planned.stage.addresses("y")
+        written = written_by(planned)
         if planned.fills:
             if zero[written].all():
                 continue

@@ -138,6 +138,15 @@ def _image_layer(model: Model, number: int) -> bool:
     return all(len(model.shapes[t]) == 3 for t in (*tensors, number + 1))
 
 
+def _by_one(layer: ContractionNetwork) -> bool:
+    """Whether a layer goes through rows and columns one by one."""
+    for index in layer.input[-2:]:
+        window = layer.windows.get(index)
+        if window and [s for term, s in window.terms if term in layer.output] != [1]:
+            return False
+    return True
+
+
 def _borders(model: Model, tensor: int) -> tuple[int, int, int, int]:
     """Rows above and below and columns left and right that layers read beyond an image."""
     above = below = left = right = 0
@@ -170,7 +179,7 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
             shape = model.shapes[source.tensor]
             if len(sources) == 1 and len(shape) == 3 and _flattens(layer, shape):
                 natural.add(source.tensor)
-            if images and not strided:
+            if images and not strided and _by_one(layer):
                 rows.join(source.tensor, number + 1)
             if len(sources) > 1 and not strided:
                 channels.join(source.tensor, sources[0].tensor)

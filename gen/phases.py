@@ -2,7 +2,7 @@
 
 Lanes lie 1 mod lanes apart, so they cannot run along an axis of which every second element is read.
 Along such an axis an image is first copied into its *phases*: position ``stride * a + b`` of the
-padded image becomes position a of channel b. The convolution then has the taps (a, b), and
+padded image becomes position a of an image b. The convolution then has the taps (a, b), and
 moves by one; taps that the kernel does not have are zero.
 """
 
@@ -89,8 +89,9 @@ def _split(
         copies[index] = Window(tuple(copied), window.before)
         del sizes[index]
     channels = [(i, sizes[i]) for i in layer.input[:-2]]
-    outer = tuple(i for i, _ in (*channels, *phases, *heights))
-    copy_sizes = dict([*channels, *phases, *heights])
+    # Channels innermost, 1 mod lanes apart, so that lanes of the copy can run along them.
+    outer = tuple(i for i, _ in (*phases, *channels, *heights))
+    copy_sizes = dict([*phases, *channels, *heights])
     copy = ContractionNetwork(
         name=f"{layer.name}.phases",
         format="copy",

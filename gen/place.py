@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 
+import numpy as np
+
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_bound, program_cycles
@@ -419,6 +421,14 @@ def _at(planned: PlannedStage, stage: Stage, values: tuple[int, ...]) -> Stage:
     x = sum(v * stride for v, stride in zip(values, planned.slice_x, strict=True))
     y = sum(v * stride for v, stride in zip(values, planned.slice_y, strict=True))
     return replace(stage, x_base=stage.x_base + x, y_base=stage.y_base + y)
+
+
+def written_by(planned: PlannedStage) -> np.ndarray:
+    """Addresses that a stage writes, in all of its slices."""
+    found = planned.stage.addresses("y")
+    for stride, count in zip(planned.slice_y, planned.slice_sizes, strict=True):
+        found = (found[:, None] + np.arange(count) * stride).reshape(-1)
+    return found
 
 
 def _program(

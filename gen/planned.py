@@ -40,6 +40,8 @@ class PlannedStage:
     slice_x, slice_y:
         Elements from one value to the next of each index of ``step.sliced``, where the stage reads
         and where it writes; 0 where the tensor holds one slice.
+    slice_sizes:
+        Sizes of these indices.
     reads, writes:
         Numbers of the tensors: those that it reads, in the order of their addresses, and the one
         that it writes.
@@ -62,6 +64,7 @@ class PlannedStage:
     ends_layer: bool
     slice_x: tuple[int, ...] = ()
     slice_y: tuple[int, ...] = ()
+    slice_sizes: tuple[int, ...] = ()
     reads: tuple[int, ...] = (0,)
     writes: int = 0
     x_offset: int = 0

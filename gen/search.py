@@ -235,6 +235,7 @@ class Planner:
             ends_layer=partial.ends_layer,
             slice_x=tuple(read.strides.get(i, 0) for i in step.sliced),
             slice_y=tuple(write.strides.get(i, 0) for i in step.sliced),
+            slice_sizes=tuple(self.sizes[i] for i in step.sliced),
             x_offset=read.origin,
             y_offset=write.origin,
         )
@@ -359,11 +360,12 @@ class Planner:
                     )
 
     def prune(self, partials: Iterable[_Partial]) -> list[_Partial]:
-        """The best partial plans, one for each (block, core vectors)."""
+        """The best partial plans, one for each (block, core vectors), and for phases of copies."""
         goal = self.goal
-        best: dict[tuple[Block, int], _Partial] = {}
+        best: dict[tuple[Block, int, Block], _Partial] = {}
         for partial in partials:
-            key = (partial.block, partial.core)
+            phases = () if self.slicing else partial.step.sliced
+            key = (partial.block, partial.core, phases)
             if key not in best or partial.rank(goal) < best[key].rank(goal):
                 best[key] = partial
         return sorted(best.values(), key=lambda p: (p.rank(goal), p.core, p.block))[:BEAM]
@@ -386,7 +388,33 @@ class Planner:
     ) -> Iterator[tuple[int, Order]]:
         if self.slicing:
             return sliced_orders(search, core_limit, self.work_limit, most_stages)
-        return search.orders(core_limit, self.work_limit)
+        return self.with_copies(search, search.orders(core_limit, self.work_limit))
+
+    def with_copies(
+        self, search: OrderSearch, orders: Iterator[tuple[int, Order]]
+    ) -> Iterator[tuple[int, Order]]:
+        """The orders, and copies also as one stage for each phase, which takes fewer loops."""
+        windows = search.network.windows
+        for bound, order in orders:
+            yield bound, order
+            step = order[0]
+            phases = tuple(
+                term
+                for index in step.opened
+                for term, _ in windows[index].terms[1:]
+                if term in step.columns
+            )
+            if len(order) == 1 and phases:
+                columns = tuple(i for i in step.columns if i not in phases)
+                slices = search.size(phases)
+                yield (
+                    bound,
+                    (
+                        step._replace(
+                            columns=columns, sliced=phases, slices=slices, first=True, last=True
+                        ),
+                    ),
+                )
 
     def plan(self) -> Plan:
         config = self.config

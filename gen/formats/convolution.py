@@ -174,7 +174,7 @@ def sum_network(
         name=name,
         format=format,
         sizes={
-            **dict(zip(branch, (len(weights),), strict=False)),
+            **branches,
             **dict(zip(axes, shape, strict=True)),
         },
         cores=(Core(branch, values),),

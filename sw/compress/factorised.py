@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 
 from drawbar.gen.errors import InputError, NetworkError
+from drawbar.gen.formats.convolution import TAPS, convolution_network
 from drawbar.gen.network import ContractionNetwork, Core
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.contraction import contract, dense_weight
@@ -271,18 +272,58 @@ def layer_arrays(layer: FactorisedLayer, name: str) -> tuple[list[np.ndarray], n
     Raises
     ------
     NetworkError:
-        the layer is a convolution, which is not lowered, or has no floating-point weights.
+        the layer has no floating-point weights.
     """
     where = f"layer {name!r}"
-    if layer.spec.kernel_size:
-        raise NetworkError(
-            where,
-            "is linear, as the compiler runs linear layers",
-            f"a convolution, format {layer.spec.format!r}",
-            "take the layer out of what is compiled",
-        )
     bias = None if layer.bias is None else as_array(where, layer.bias)
     return [as_array(where, core) for core in layer.cores], bias
+
+
+def convolution_of(
+    layer: FactorisedConv2d, name: str, shape: tuple[int, int]
+) -> ContractionNetwork:
+    """The network of a convolution of an image of this height and width: the spec's, whose kernel
+    becomes taps.
+    """
+    spec = layer.spec
+    arrays, bias = layer_arrays(layer, name)
+    sizes = {i: size for i, size in spec.sizes.items() if i not in spec.kernel}
+    taps = dict(zip(TAPS, spec.kernel_size, strict=True))
+    cores = []
+    for indices, values in zip(spec.cores, arrays, strict=True):
+        own: list[str] = []
+        for index in indices:
+            if index not in spec.kernel:
+                own.append(index)
+            elif len(spec.kernel) == 1:
+                own += TAPS
+            else:
+                own.append(TAPS[spec.kernel.index(index)])
+        cores.append(Core(tuple(own), values.reshape([{**sizes, **taps}[i] for i in own])))
+    sides = []
+    for letter, side, count in (("n", spec.input, spec.inputs), ("m", spec.output, spec.outputs)):
+        modes = spec.modes(side)
+        if prod(modes) != count:
+            # The modes have room for more channels than there are: a core that says which are.
+            chosen = np.eye(prod(modes))[:count].reshape(count, *modes)
+            cores.append(Core((f"{letter}.all", *side), chosen))
+            sizes[f"{letter}.all"] = count
+            side = (f"{letter}.all",)
+        sides.append(side)
+    return convolution_network(
+        name,
+        spec.format,
+        sizes={**sizes, **taps},
+        cores=cores,
+        input=sides[0],
+        output=sides[1],
+        shape=shape,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=layer.dilation,
+        bias=bias,
+        ranks=spec.ranks,
+    )
 
 
 def as_array(where: str, tensor: torch.Tensor) -> np.ndarray:
@@ -297,6 +338,7 @@ def as_array(where: str, tensor: torch.Tensor) -> np.ndarray:
 def layer_network(layer: FactorisedLayer, name: str) -> ContractionNetwork:
     """The network that a linear layer's spec describes; see ``Format.network``."""
     spec = layer.spec
+    assert not spec.kernel_size
     arrays, bias = layer_arrays(layer, name)
     assert prod(spec.modes_in) == spec.inputs
     assert prod(spec.modes_out) == spec.outputs

@@ -1,80 +1,141 @@
-"""From a PyTorch model to contraction networks: the last step that knows PyTorch."""
+"""From a PyTorch model to contraction networks: the last step that knows PyTorch.
+
+The graph comes from ``torch.fx``: a symbolic trace, whose nodes are the model's own modules, so
+layers of cores stay what they are. (``torch.export`` would hand on their contractions, operator by
+operator.) Each node becomes a layer, or a change to the layer before it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import re
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+from torch import fx
 
 from drawbar.gen.errors import NetworkError
-from drawbar.gen.formats import dense_network
-from drawbar.gen.network import ContractionNetwork, Model
+from drawbar.gen.network import Model
 from drawbar.sw.compress.backend import nn
-from drawbar.sw.compress.factorised import FactorisedLinear, as_array
-from drawbar.sw.compress.formats import get_format
-from drawbar.sw.compress.layers import TTLinear
-
-SUPPORTED = "Sequential of Flatten, Linear, TTLinear and other linear layers of cores, ReLU, "
-SUPPORTED += "Dropout, Identity"
+from drawbar.sw.compress.factorised import FactorisedLayer
+from drawbar.sw.compress.lowered import SUPPORTED, Graph, Value
+from drawbar.sw.compress.lowered_layers import FUNCTIONS, METHODS, MODULES, Call
 
 
-def lower(model: nn.Module, name: str = "model") -> Model:
+class _Tracer(fx.Tracer):
+    """Goes into modules that are made of others, and leaves all others whole."""
+
+    record_stack_traces = True
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return _whole(m)
+
+
+def _whole(module: nn.Module) -> bool:
+    """Whether a module is one node: a layer, or something without parts."""
+    if isinstance(module, FactorisedLayer):
+        return True
+    if type(module).__module__.startswith("torch.nn"):
+        return not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+    return next(module.children(), None) is None
+
+
+def lower(
+    model: nn.Module, name: str = "model", *, input_shape: Sequence[int] | None = None
+) -> Model:
     """The model's inference as contraction networks in float64; layers keep their names.
 
-    A ReLU becomes the activation of the layer before it. Dropout and Identity do nothing at
-    inference and are left out, and so is Flatten, because feature vectors are flat already.
+    A ReLU becomes the activation of the layer before it, and a batch norm goes into that layer's
+    cores. Dropout and Identity do nothing at inference, and are left out. A maximum over a window
+    becomes differences and sums, which are exact: ``max(a, b) = relu(a - b) + b``.
+
+    Arguments
+    ---------
+    input_shape:
+        Shape of one sample: ``(channels, height, width)`` for a model that reads images; not needed
+        where the model unflattens its input, nor for linear layers.
 
     Raises
     ------
     NetworkError:
-        a module that is not supported, a ReLU with no layer before it, sizes that do not agree, or
-        weights that are not finite real numbers.
+        an operation that is not supported (the error names it, and its source line where known), a
+        shape that depends on data, sizes that do not agree, or weights that are not finite real
+        numbers.
     """
-    layers: list[ContractionNetwork] = []
-    for path, module in _leaves(model, ""):
-        where = f"module {path!r}" if path else f"model {name!r}"
-        # Exact types: a subclass may compute something else.
-        if type(module) in (nn.Dropout, nn.Identity):
-            continue
-        if type(module) is nn.Flatten:
-            if (module.start_dim, module.end_dim) != (1, -1):
+    graph = Graph(name, input_shape)
+    if _whole(model):
+        graph.finish(_module(graph, "", model, [graph.input()]))
+        return graph.model()
+    try:
+        traced = _Tracer().trace(model.eval() if not model.training else model)
+    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError) as error:
+        raise NetworkError(
+            f"model {name!r}",
+            "has a forward pass that does not depend on its data (torch.fx traces it)",
+            str(error).splitlines()[0],
+            "take the condition, or the loop over data, out of forward",
+        ) from None
+    modules = dict(model.named_modules())
+    values: dict[fx.Node, Any] = {}
+    for node in traced.nodes:
+        users = len(node.users)
+        if node.op == "placeholder":
+            if values:
                 raise NetworkError(
-                    where,
-                    "flattens each sample whole (start_dim=1, end_dim=-1)",
-                    f"start_dim={module.start_dim}, end_dim={module.end_dim}",
-                    "use nn.Flatten()",
+                    f"model {name!r}", "has one input", "more", "give the model one tensor"
                 )
-        elif type(module) is nn.ReLU:
-            if not layers:
+            values[node] = graph.input()
+        elif node.op == "output":
+            (result,) = node.args
+            if not isinstance(result, fx.Node) or not isinstance(values[result], Value):
                 raise NetworkError(
-                    where, "follows a layer", "nothing before it", "put a layer before this ReLU"
+                    f"model {name!r}", "has one output, a tensor", result, "return one tensor"
                 )
-            layers[-1] = replace(layers[-1], activation="relu")
-        elif type(module) is nn.Linear:
-            weight, bias = as_array(where, module.weight), _bias(where, module)
-            layers.append(dense_network(path or name, weight, bias=bias))
-        elif type(module) in (TTLinear, FactorisedLinear):
-            assert isinstance(module, FactorisedLinear)
-            layers.append(get_format(module.spec.format).network(module, path or name))
+            graph.finish(values[result])
         else:
-            raise NetworkError(
-                where,
-                f"is supported ({SUPPORTED})",
-                f"{type(module).__module__}.{type(module).__qualname__}",
-                "replace the module, or take it out of what is compiled",
-            )
-    return Model(name, tuple(layers))
+            values[node] = _node(graph, node, modules, values)
+            if isinstance(values[node], Value):
+                graph.users(values[node], users)
+    return graph.model()
 
 
-def _leaves(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
-    """The modules in the order of their evaluation, with nested sequences laid flat."""
-    if type(module) is not nn.Sequential:
-        yield path, module
-        return
-    for child_name, child in module.named_children():
-        yield from _leaves(child, f"{path}.{child_name}" if path else child_name)
+def _node(graph: Graph, node: fx.Node, modules: dict[str, nn.Module], values: Any) -> Any:
+    args = fx.node.map_arg(node.args, lambda n: values[n])
+    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    if node.op == "call_module":
+        return _module(graph, str(node.target), modules[str(node.target)], args, node)
+    where = f"node {node.name!r}{_line(node)}"
+    table = FUNCTIONS if node.op == "call_function" else METHODS
+    key = node.target if node.op == "call_function" else str(node.target)
+    handler = table.get(key) if node.op != "get_attr" else None  # type: ignore[call-overload]
+    if handler is None:
+        raise _unsupported(where, getattr(node.target, "__name__", str(node.target)))
+    return handler(Call(graph, where, node.name, args, dict(kwargs)))
 
 
-def _bias(where: str, module: nn.Linear) -> np.ndarray | None:
-    return None if module.bias is None else as_array(where, module.bias)
+def _module(
+    graph: Graph, path: str, module: nn.Module, args: Sequence[Any], node: fx.Node | None = None
+) -> Any:
+    where = f"module {path!r}" if path else f"model {graph.name!r}"
+    # Exact types: a subclass may compute something else.
+    handler = MODULES.get(type(module))
+    if handler is None:
+        line = "" if node is None else _line(node)
+        kind = f"{type(module).__module__}.{type(module).__qualname__}"
+        raise _unsupported(where, kind + line)
+    return handler(Call(graph, where, path or graph.name, tuple(args), {}), module)
+
+
+def _unsupported(where: str, found: str) -> NetworkError:
+    return NetworkError(
+        where,
+        f"is supported ({SUPPORTED})",
+        found,
+        "replace it, or take it out of what is compiled",
+    )
+
+
+def _line(node: fx.Node) -> str:
+    """The source line of a node, where it is known."""
+    places = re.findall(r'File "([^"]+)", line (\d+)', node.stack_trace or "")
+    own = [(file, line) for file, line in places if "/torch/" not in file]
+    return f" ({own[-1][0]}:{own[-1][1]})" if own else ""

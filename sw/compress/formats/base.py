@@ -141,11 +141,12 @@ class Format(ABC):
         )
 
     def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
-        """The layer's inference for the compiler, in float64.
+        """A linear layer's inference for the compiler, in float64; a convolution's follows from its
+        spec (``factorised.convolution_of``).
 
         Raises
         ------
         NetworkError:
-            a convolution, which the compiler does not run, or weights that are not finite.
+            weights that are not finite.
         """
         return layer_network(layer, name)

@@ -1,0 +1,167 @@
+"""A graph of layers while it is made of a PyTorch model, node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from drawbar.gen.errors import NetworkError
+from drawbar.gen.formats.convolution import sum_network
+from drawbar.gen.network import ContractionNetwork, Core, Model, Source
+
+SUPPORTED = "Linear, Conv2d and layers of cores (TTLinear and all other formats), BatchNorm, ReLU, "
+SUPPORTED += "max, average and global average pooling, addition, flatten and unflatten, strided "
+SUPPORTED += "slices, zero channels, Dropout, Identity"
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor of the model, or a part of it.
+
+    Members
+    -------
+    tensor:
+        As in ``gen.network.Source``.
+    shape:
+        Of one sample; None for an input of unknown shape.
+    starts, steps:
+        Where it is a part.
+    """
+
+    tensor: int
+    shape: tuple[int, ...] | None
+    starts: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        return Source(self.tensor, self.starts, self.steps)
+
+
+class Graph:
+    """Layers, their sources and the shapes of their tensors so far."""
+
+    def __init__(self, name: str, input_shape: Sequence[int] | None) -> None:
+        self.name = name
+        self.layers: list[ContractionNetwork] = []
+        self.sources: list[tuple[Source, ...]] = []
+        self.shapes: list[tuple[int, ...] | None] = [
+            None if input_shape is None else tuple(int(n) for n in input_shape)
+        ]
+        #: Uses of each tensor by nodes that are no layer's own.
+        self.used: dict[int, int] = {}
+        #: For the result of a maximum over windows, the tensor that it is of.
+        self.maxima: dict[int, int] = {}
+        self.result: Value | None = None
+
+    def input(self) -> Value:
+        return Value(0, self.shapes[0])
+
+    def users(self, value: Value, count: int) -> None:
+        """Note that ``count`` nodes read a value, one of which may be the view that it is of."""
+        self.used[value.tensor] = max(self.used.get(value.tensor, 0), count)
+
+    def add(
+        self, layer: ContractionNetwork, values: Sequence[Value], shape: Sequence[int]
+    ) -> Value:
+        """Append a layer."""
+        self.layers.append(layer)
+        self.sources.append(tuple(value.source for value in values))
+        self.shapes.append(tuple(shape))
+        return Value(len(self.layers), tuple(shape))
+
+    def whole(self, value: Value, name: str) -> Value:
+        """The value as a tensor of its own."""
+        if not value.steps:
+            return value
+        assert value.shape is not None
+        copy = sum_network(name, value.shape, (1.0,), keeps_scale=True, format="copy")
+        return self.add(copy, [value], value.shape)
+
+    def producer(self, value: Value) -> int | None:
+        """The layer whose result a value is and that nobody else reads; None where there is none.
+
+        What follows it may then go into it.
+        """
+        if value.tensor == 0 or value.steps or self.used.get(value.tensor, 1) > 1:
+            return None
+        return value.tensor - 1
+
+    def activate(self, value: Value, where: str, name: str) -> Value:
+        """ReLU: of the layer before, or of a copy."""
+        if not self.layers:
+            raise NetworkError(
+                where, "follows a layer", "nothing before it", "put a layer before this ReLU"
+            )
+        # The maximum of what is positive needs no room for a difference.
+        tensor = value.tensor
+        while tensor in self.maxima and self.used.get(tensor, 1) == 1:
+            below = self.maxima[tensor]
+            if below == 0 or self.used.get(below, 1) > 1:
+                break
+            tensor = below
+        number = self.producer(replace(value, tensor=tensor))
+        if number is not None:
+            self.layers[number] = replace(self.layers[number], activation="relu")
+            return value
+        assert value.shape is not None
+        copy = sum_network(name, value.shape, (1.0,), activation="relu", format="copy")
+        return self.add(copy, [value], value.shape)
+
+    def scale(self, value: Value, factor: np.ndarray, offset: np.ndarray, where: str) -> Value:
+        """Multiply and shift each output channel of the layer before: a batch norm."""
+        number = self.producer(value)
+        layer = None if number is None else self.layers[number]
+        outputs = () if layer is None else layer.bias_indices
+        cores = () if layer is None else layer.cores
+        if (
+            number is None
+            or layer is None
+            or layer.activation != "none"
+            or not outputs
+            or prod(layer.sizes[i] for i in outputs) != len(factor)
+            or not all(any(i in core.indices for core in cores) for i in outputs)
+        ):
+            raise NetworkError(
+                where,
+                "follows a convolution or a linear layer that nothing else reads",
+                "something else",
+                "put it behind one, or fold it into the weights",
+            )
+        shaped = factor.reshape([layer.sizes[i] for i in outputs])
+        found = next((n for n, c in enumerate(cores) if {*outputs} <= {*c.indices}), None)
+        if found is None:
+            # Spread over several cores: one more, which shares their indices.
+            cores = (*cores, Core(outputs, shaped))
+        else:
+            core = cores[found]
+            order = [outputs.index(i) for i in core.indices if i in outputs]
+            own = [layer.sizes[i] if i in outputs else 1 for i in core.indices]
+            scaled = core.values * shaped.transpose(order).reshape(own)
+            cores = (*cores[:found], Core(core.indices, scaled), *cores[found + 1 :])
+        bias = np.zeros(len(factor)) if layer.bias is None else layer.bias
+        self.layers[number] = replace(layer, cores=cores, bias=bias * factor + offset)
+        return value
+
+    def finish(self, value: Value) -> None:
+        self.result = value
+
+    def model(self) -> Model:
+        """The model, without layers that nothing needs."""
+        value = self.result
+        assert value is not None
+        if value.steps or (self.layers and value.tensor != len(self.layers)):
+            assert value.shape is not None
+            copy = sum_network("output", value.shape, (1.0,), keeps_scale=True, format="copy")
+            value = self.add(copy, [value], value.shape)
+        straight = all(s == (Source(n),) for n, s in enumerate(self.sources))
+        vectors = all(shape is not None and len(shape) == 1 for shape in self.shapes[1:])
+        linear = all({*y.output} <= {i for c in y.cores for i in c.indices} for y in self.layers)
+        if straight and vectors and linear:
+            # Linear layers alone: whatever shape the input has, it is a feature vector to them.
+            return Model(self.name, tuple(self.layers))
+        shapes = [(self.layers[0].inputs,) if s is None else s for s in self.shapes]
+        return Model(self.name, tuple(self.layers), tuple(self.sources), tuple(shapes))

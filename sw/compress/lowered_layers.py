@@ -1,0 +1,420 @@
+"""What each PyTorch module and function becomes in a graph of layers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from drawbar.gen.errors import NetworkError
+from drawbar.gen.formats import dense_network
+from drawbar.gen.formats.convolution import (
+    average_network,
+    channels_network,
+    dense_convolution,
+    global_average,
+    sum_network,
+)
+from drawbar.sw.compress.backend import nn, torch
+from drawbar.sw.compress.factorised import (
+    FactorisedConv2d,
+    FactorisedLinear,
+    as_array,
+    convolution_of,
+)
+from drawbar.sw.compress.formats import get_format
+from drawbar.sw.compress.layers import TTLinear, geometry
+from drawbar.sw.compress.lowered import Graph, Value
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node: where it is, for errors and names, and what it is given."""
+
+    graph: Graph
+    where: str
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def given(self, position: int, name: str, default: Any = None) -> Any:
+        if position < len(self.args):
+            return self.args[position]
+        return self.kwargs.get(name, default)
+
+    def refuse(self, rule: str, found: object, fix: str) -> NetworkError:
+        return NetworkError(self.where, rule, found, fix)
+
+    @property
+    def value(self) -> Value:
+        """The tensor that it is given."""
+        value = self.given(0, "input")
+        if not isinstance(value, Value):
+            raise self.refuse("is of a tensor of the model", value, "give it one")
+        return value
+
+    def image(self) -> tuple[Value, tuple[int, int, int]]:
+        """The image that it is given, whole."""
+        value = self.value
+        if value.shape is None or len(value.shape) != 3:
+            raise self.refuse(
+                "reads an image of a known shape (channels, height, width)",
+                "no shape" if value.shape is None else value.shape,
+                "give input_shape, or begin the model with nn.Unflatten",
+            )
+        value = self.graph.whole(value, f"{self.name}.source")
+        assert value.shape is not None
+        channels, height, width = value.shape
+        return value, (channels, height, width)
+
+
+def _pair(value: int | tuple[int, ...]) -> Pair:
+    return (value, value) if isinstance(value, int) else (value[0], value[-1])
+
+
+def _shape_of(network: Any) -> tuple[int, int, int]:
+    height, width = (network.sizes[i] for i in network.output[-2:])
+    return prod(network.modes_out[:-2]), height, width
+
+
+# -- layers ----------------------------------------------------------------------------------------
+
+
+def _linear(call: Call, module: nn.Module) -> Value:
+    value = call.graph.whole(call.value, f"{call.name}.source")
+    if isinstance(module, FactorisedLinear):
+        network = get_format(module.spec.format).network(module, call.name)
+    else:
+        assert isinstance(module, nn.Linear)
+        bias = None if module.bias is None else as_array(call.where, module.bias)
+        network = dense_network(call.name, as_array(call.where, module.weight), bias=bias)
+    if value.shape is not None and len(value.shape) == 3 and value.shape[1:] != (1, 1):
+        raise call.refuse("reads a feature vector", value.shape, "put nn.Flatten before this layer")
+    return call.graph.add(network, [value], (network.outputs,))
+
+
+def _convolution(call: Call, module: nn.Module) -> Value:
+    value, (channels, height, width) = call.image()
+    if isinstance(module, FactorisedConv2d):
+        inputs = module.in_channels
+    else:
+        assert isinstance(module, nn.Conv2d)
+        inputs = module.in_channels
+    if channels != inputs:
+        raise call.refuse(
+            f"reads {inputs} channels", f"{channels} channels", "make the sizes agree"
+        )
+    if isinstance(module, FactorisedConv2d):
+        network = convolution_of(module, call.name, (height, width))
+    else:
+        network = dense_convolution(
+            call.name,
+            as_array(call.where, module.weight),
+            shape=(height, width),
+            bias=None if module.bias is None else as_array(call.where, module.bias),
+            **geometry(module, call.name),
+        )
+    made = _shape_of(network)
+    if min(made) < 1:
+        raise call.refuse("makes an image", made, "use a smaller kernel, or more padding")
+    return call.graph.add(network, [value], made)
+
+
+def _batch_norm(call: Call, module: nn.Module) -> Value:
+    assert isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
+    if module.running_mean is None or module.running_var is None:
+        raise call.refuse(
+            "has running statistics", "track_running_stats=False", "train it with them"
+        )
+    mean, variance = (as_array(call.where, t) for t in (module.running_mean, module.running_var))
+    factor = 1 / np.sqrt(variance + module.eps)
+    offset = 0.0
+    if module.affine:
+        factor = factor * as_array(call.where, module.weight)
+        offset = as_array(call.where, module.bias)
+    return call.graph.scale(call.value, factor, offset - mean * factor, call.where)
+
+
+# -- element by element ----------------------------------------------------------------------------
+
+
+def _relu(call: Call, module: nn.Module | None = None) -> Value:
+    return call.graph.activate(call.value, call.where, call.name)
+
+
+def _nothing(call: Call, module: nn.Module | None = None) -> Value:
+    return call.value
+
+
+def _add(call: Call) -> Value:
+    first, second = call.given(0, "input"), call.given(1, "other")
+    if not isinstance(first, Value) or not isinstance(second, Value):
+        raise call.refuse("adds two tensors", f"{first} and {second}", "add tensors of the model")
+    if first.shape != second.shape or first.shape is None:
+        raise call.refuse(
+            "adds tensors of one shape", f"{first.shape} and {second.shape}", "make them equal"
+        )
+    graph = call.graph
+    values = [graph.whole(v, f"{call.name}.source{n}") for n, v in enumerate((first, second))]
+    weights = [1.0, 1.0]
+    if values[0] == values[1]:
+        values, weights = values[:1], [2.0]
+    network = sum_network(call.name, first.shape, weights)
+    return graph.add(network, values, first.shape)
+
+
+# -- pooling ---------------------------------------------------------------------------------------
+
+
+def _max_pool(call: Call, module: nn.Module | None = None) -> Value:
+    if isinstance(module, nn.MaxPool2d):
+        kernel, stride, padding = module.kernel_size, module.stride, module.padding
+        dilation, ceil = module.dilation, module.ceil_mode
+    else:
+        kernel, stride = call.given(1, "kernel_size"), call.given(2, "stride")
+        padding, dilation = call.given(3, "padding", 0), call.given(4, "dilation", 1)
+        ceil = call.given(5, "ceil_mode", False)
+    kernel = _pair(kernel)
+    stride = kernel if stride is None else _pair(stride)
+    if _pair(padding) != (0, 0) or _pair(dilation) != (1, 1) or ceil:
+        raise call.refuse(
+            "has no padding, no dilation and no ceil_mode",
+            f"padding={padding}, dilation={dilation}, ceil_mode={ceil}",
+            "pool whole windows",
+        )
+    value, _ = call.image()
+    below = value.tensor
+    for axis in (2, 1):
+        value = _max_along(call, value, axis, kernel[axis - 1], stride[axis - 1])
+    if value.tensor != below:
+        call.graph.maxima[value.tensor] = below
+    return value
+
+
+def _max_along(call: Call, value: Value, axis: int, kernel: int, stride: int) -> Value:
+    """The maximum over windows of one axis, tap by tap: ``max(a, b) = relu(a - b) + b``."""
+    assert value.shape is not None
+    shape = list(value.shape)
+    shape[axis] = (shape[axis] - kernel) // stride + 1
+    if shape[axis] < 1:
+        raise call.refuse("has windows within the image", value.shape, "use a smaller kernel")
+    steps = tuple(stride if n == axis else 1 for n in range(3))
+
+    def tap(number: int) -> Value:
+        starts = tuple(number if n == axis else 0 for n in range(3))
+        return Value(value.tensor, tuple(shape), starts, steps)
+
+    found = tap(0)
+    name = f"{call.name}.{'chw'[axis]}"
+    for number in range(1, kernel):
+        other = tap(number)
+        part = sum_network(
+            f"{name}{number}.excess", shape, (1.0, -1.0), activation="relu", keeps_scale=True
+        )
+        excess = call.graph.add(part, [found, other], shape)
+        whole = sum_network(f"{name}{number}", shape, (1.0, 1.0), keeps_scale=True)
+        found = call.graph.add(whole, [excess, other], shape)
+    return value if kernel == 1 and stride == 1 else call.graph.whole(found, name)
+
+
+def _average_pool(call: Call, module: nn.Module | None = None) -> Value:
+    if isinstance(module, nn.AvgPool2d):
+        kernel, stride, padding = module.kernel_size, module.stride, module.padding
+        odd = (module.ceil_mode, not module.count_include_pad, module.divisor_override)
+    else:
+        kernel, stride = call.given(1, "kernel_size"), call.given(2, "stride")
+        padding = call.given(3, "padding", 0)
+        odd = (
+            call.given(4, "ceil_mode", False),
+            not call.given(5, "count_include_pad", True),
+            call.given(6, "divisor_override"),
+        )
+    kernel, padding = _pair(kernel), _pair(padding)
+    if odd[0] or (odd[1] and padding != (0, 0)) or odd[2]:
+        raise call.refuse(
+            "averages whole windows, zeros included",
+            "ceil_mode, count_include_pad=False or divisor_override",
+            "leave these as they are by default",
+        )
+    value, (channels, height, width) = call.image()
+    if kernel == (height, width) and padding == (0, 0):
+        return _global(call, value, channels, (height, width))
+    network = average_network(
+        call.name,
+        channels,
+        shape=(height, width),
+        kernel=kernel,
+        stride=kernel if stride is None else _pair(stride),
+        padding=padding,
+    )
+    return call.graph.add(network, [value], _shape_of(network))
+
+
+def _global(call: Call, value: Value, channels: int, shape: Pair) -> Value:
+    return call.graph.add(global_average(call.name, channels, shape), [value], (channels,))
+
+
+def _adaptive(call: Call, module: nn.Module | None = None) -> Value:
+    size = module.output_size if isinstance(module, nn.AdaptiveAvgPool2d) else call.args[1]
+    if size not in (1, (1, 1)):
+        raise call.refuse("averages the whole image", f"output size {size}", "use size 1")
+    value, (channels, height, width) = call.image()
+    return _global(call, value, channels, (height, width))
+
+
+def _mean(call: Call) -> Value:
+    axes = call.given(1, "dim")
+    if tuple(sorted(n % 4 for n in axes or ())) != (2, 3):
+        raise call.refuse("averages height and width", f"dim={axes}", "use dim=(2, 3)")
+    value, (channels, height, width) = call.image()
+    return _global(call, value, channels, (height, width))
+
+
+# -- shapes ----------------------------------------------------------------------------------------
+
+
+def _flattened(call: Call, value: Value) -> Value:
+    if value.shape is None:
+        return value
+    value = call.graph.whole(value, f"{call.name}.source")
+    assert value.shape is not None
+    return Value(value.tensor, (prod(value.shape),))
+
+
+def _flatten(call: Call, module: nn.Module | None = None) -> Value:
+    if isinstance(module, nn.Flatten):
+        start, end = module.start_dim, module.end_dim
+    else:
+        start, end = call.given(1, "start_dim", 0), call.given(2, "end_dim", -1)
+    if (start, end) != (1, -1):
+        raise call.refuse(
+            "flattens each sample whole (start_dim=1, end_dim=-1)",
+            f"start_dim={start}, end_dim={end}",
+            "use nn.Flatten()",
+        )
+    return _flattened(call, call.value)
+
+
+def _view(call: Call) -> Value:
+    value = call.value
+    sizes = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
+    if len(sizes) == 2 and sizes[1] in (-1, prod(value.shape or (0,))):
+        return _flattened(call, value)
+    raise call.refuse("flattens each sample whole", sizes, "use torch.flatten(x, 1)")
+
+
+def _size(call: Call) -> Any:
+    if call.given(1, "dim") == 0:
+        return -1
+    raise call.refuse("asks for the batch's size alone", call.args[1:], "write the numbers")
+
+
+def _unflatten(call: Call, module: nn.Module) -> Value:
+    assert isinstance(module, nn.Unflatten)
+    value = call.value
+    shape = tuple(int(n) for n in module.unflattened_size)
+    if module.dim not in (1, -1) or len(shape) != 3 or value.tensor or -1 in shape:
+        raise call.refuse(
+            "makes an image (channels, height, width) of the model's input",
+            f"dim={module.dim}, {shape}",
+            "unflatten the input alone",
+        )
+    if value.shape is not None and prod(value.shape) != prod(shape):
+        raise call.refuse(f"makes {shape} of the input", value.shape, "make the sizes agree")
+    call.graph.shapes[0] = shape
+    return Value(0, shape)
+
+
+def _item(call: Call) -> Any:
+    value, key = call.args
+    if not isinstance(value, Value):
+        return value[key]
+    if value.shape is None or not isinstance(key, tuple) or len(key) != 1 + len(value.shape):
+        raise call.refuse("slices each axis of an image", key, "write x[:, :, ::2, ::2]")
+    if key[0] != slice(None):
+        raise call.refuse("keeps all samples", key[0], "slice the other axes alone")
+    starts, steps, shape = [], [], []
+    for cut, size in zip(key[1:], value.shape, strict=True):
+        if not isinstance(cut, slice):
+            raise call.refuse("takes slices", cut, "write a slice for each axis")
+        places = range(size)[cut]
+        if len(places) == 0 or places.step < 1:
+            raise call.refuse("keeps some elements, in order", cut, "use positive steps")
+        starts.append(places.start)
+        steps.append(places.step)
+        shape.append(len(places))
+    value = call.graph.whole(value, f"{call.name}.source")
+    return Value(value.tensor, tuple(shape), tuple(starts), tuple(steps))
+
+
+def _pad(call: Call) -> Value:
+    widths, mode, fill = call.args[1], call.given(2, "mode", "constant"), call.given(3, "value", 0)
+    widths = (*widths, *(0,) * 6)[:6] if len(widths) <= 6 else tuple(widths)
+    if mode != "constant" or fill not in (None, 0, 0.0) or any(widths[:4]) or len(widths) != 6:
+        raise call.refuse(
+            "adds channels of zeros",
+            f"widths {widths}, mode {mode!r}, value {fill}",
+            "pad the images in the convolution that follows",
+        )
+    value, (channels, height, width) = call.image()
+    made = channels + widths[4] + widths[5]
+    network = channels_network(call.name, channels, made, widths[4], (height, width))
+    return call.graph.add(network, [value], (made, height, width))
+
+
+def _dropout(call: Call) -> Value:
+    return call.value
+
+
+MODULES: dict[type, Callable[[Call, Any], Value]] = {
+    nn.Linear: _linear,
+    TTLinear: _linear,
+    FactorisedLinear: _linear,
+    nn.Conv2d: _convolution,
+    FactorisedConv2d: _convolution,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.ReLU: _relu,
+    nn.Dropout: _nothing,
+    nn.Dropout2d: _nothing,
+    nn.Identity: _nothing,
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _average_pool,
+    nn.AdaptiveAvgPool2d: _adaptive,
+    nn.Flatten: _flatten,
+    nn.Unflatten: _unflatten,
+}
+
+FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
+    operator.add: _add,
+    operator.iadd: _add,
+    torch.add: _add,
+    torch.relu: _relu,
+    nn.functional.relu: _relu,
+    nn.functional.max_pool2d: _max_pool,
+    nn.functional.avg_pool2d: _average_pool,
+    nn.functional.adaptive_avg_pool2d: _adaptive,
+    nn.functional.dropout: _dropout,
+    nn.functional.pad: _pad,
+    torch.flatten: _flatten,
+    torch.mean: _mean,
+    operator.getitem: _item,
+}
+
+METHODS: dict[str, Callable[[Call], Any]] = {
+    "add": _add,
+    "add_": _add,
+    "relu": _relu,
+    "relu_": _relu,
+    "flatten": _flatten,
+    "view": _view,
+    "reshape": _view,
+    "mean": _mean,
+    "size": _size,
+}
