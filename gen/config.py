@@ -50,6 +50,9 @@ class EngineConfig:
     k_loops, row_loops, column_loops:
         Nesting depth of the address generators: reduction, result rows, and columns besides the
         lane tiles.
+    products:
+        1: the engine also multiplies tensors that live in work memory, element by element, as gates
+        need it; 0: it does not.
     link_window:
         Frames that the link can hold unacknowledged; a power of two.
     clock_hz, baud:
@@ -68,6 +71,7 @@ class EngineConfig:
     k_loops: int = 3
     row_loops: int = 3
     column_loops: int = 3
+    products: int = 0
     link_window: int = 4
     clock_hz: int = 48_000_000
     baud: int = 3_000_000
@@ -81,7 +85,7 @@ class EngineConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
-            if value < 1:
+            if value < 1 and field.name != "products":
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
         for field_name in ("lanes", "link_window"):
             value = getattr(self, field_name)
@@ -102,6 +106,7 @@ class EngineConfig:
             ("k_loops", 1, 4),
             ("row_loops", 1, 4),
             ("column_loops", 1, 6),
+            ("products", 0, 1),
             ("link_window", 2, 32),
         ):
             value = getattr(self, field_name)

@@ -27,6 +27,7 @@ from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH
 from drawbar.gen.planned import Plan, PlannedStage
+from drawbar.gen.products import affine, ties
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Loop, Stage
@@ -52,6 +53,7 @@ def place(
     bases: tuple[int, ...] | None = None,
     views: tuple[View | None, ...] = (),
     ends: tuple[TensorLayout, TensorLayout] | None = None,
+    states: tuple[int, ...] = (),
 ) -> Plan:
     """The plan of these stages, whose tensors have these layouts.
 
@@ -127,6 +129,7 @@ def place(
         core_vectors=core_vectors,
         bias_vectors=bias_vectors,
         views=views,
+        states=states,
     )
 
 
@@ -146,6 +149,9 @@ def _addressed(planned: PlannedStage, bases: Sequence[int]) -> PlannedStage:
     if len(planned.reads) == 1:
         x_base = bases[planned.reads[0]] + planned.x_offset
         return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
+    if stage.products:
+        planned, stage = affine(planned, bases)
+        return replace(planned, stage=replace(stage, y_base=y_base))
     # The sources are the values of the reduction index: their distance is its stride.
     places = [
         bases[tensor] + offset
@@ -174,9 +180,10 @@ def arrange(
     config: EngineConfig,
     stages: Sequence[PlannedStage],
     tensors: Sequence[Layout],
+    states: Sequence[int] = (),
 ) -> tuple[tuple[PlannedStage, ...], tuple[int, ...], int]:
     """Addresses for the tensors of a graph by when they live: each at the lowest place that is
-    free all the time.
+    free all the time. ``states`` live always.
 
     Returns
     -------
@@ -194,27 +201,38 @@ def arrange(
             first[tensor], last[tensor] = min(first[tensor], number), max(last[tensor], number)
     # The host writes the input before the run, and reads the output after it.
     first[0], last[stages[-1].writes] = -1, len(stages)
+    for tensor in states:
+        first[tensor], last[tensor] = -1, len(stages)
+    sizes = [tensor.size for tensor in tensors]
+    tied = ties(stages, tensors)
+    for tensor, (anchor, offset) in tied.items():
+        # Placed together, and as long as one of them lives.
+        sizes[anchor] = max(sizes[anchor], offset + sizes[tensor])
+        first[anchor] = min(first[anchor], first[tensor])
+        last[anchor] = max(last[anchor], last[tensor])
+    alone = [n for n in range(count) if n not in tied]
     orders = [
-        range(count),
-        sorted(range(count), key=lambda n: (-tensors[n].size, n)),
-        sorted(range(count), key=lambda n: (first[n] - last[n], n)),
+        alone,
+        sorted(alone, key=lambda n: (-sizes[n], n)),
+        sorted(alone, key=lambda n: (first[n] - last[n], n)),
     ]
     found = []
     for order in orders:
         bases: dict[int, int] = {}
         for n in order:
             taken = sorted(
-                (bases[m], bases[m] + tensors[m].size)
+                (bases[m], bases[m] + sizes[m])
                 for m in bases
                 if first[m] <= last[n] and first[n] <= last[m]
             )
             free = 0
             for low, high in taken:
-                if low - free >= tensors[n].size:
+                if low - free >= sizes[n]:
                     break
                 free = max(free, high)
             bases[n] = free
-        peak = max(bases[n] + tensors[n].size for n in range(count))
+        peak = max(bases[n] + sizes[n] for n in alone)
+        bases |= {n: bases[anchor] + offset for n, (anchor, offset) in tied.items()}
         found.append((peak, tuple(bases[n] for n in range(count))))
     peak, chosen = min(found, key=lambda pair: pair[0])
     if peak > config.work_elements:

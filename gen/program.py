@@ -56,6 +56,7 @@ def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("rows_last", max(1, config.row_bits)),
         ("lanes_last", max(1, config.lane_bits)),
         ("shared", config.column_loops),
+        *([("products", 1)] if config.products else []),
         ("core_base", config.core_address_bits),
         ("x_base", address),
         ("x_skew", skew),
@@ -109,6 +110,7 @@ def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict
         "shift": stage.shift,
         "rows_last": stage.rows - (stage.row_tiles(config) - 1) * config.rows - 1,
         "lanes_last": stage.lane_count - (lane_tiles - 1) * config.lanes - 1,
+        "products": int(stage.products),
         "shared": sum(loop.shared << j for j, loop in enumerate(columns)),
         "core_base": stage.core_base,
         "x_base": stage.x_base,
@@ -241,6 +243,7 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         y_base=values["y_base"],
         core_base=values["core_base"],
         bias_base=values["bias_base"] if values["bias_enable"] else None,
+        products=bool(values.get("products", 0)),
         shift=values["shift"],
         wait=values["wait"],
         activation=next(

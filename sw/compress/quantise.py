@@ -91,10 +91,12 @@ def _through_windows(
 def float_stages(
     plan: Plan, x: np.ndarray
 ) -> Iterator[tuple[PlannedStage, np.ndarray, LiveTensor]]:
-    """Each stage with its core matrices and its float result, bias and activation included."""
+    """Each stage with its core matrices and its float result, bias and activation included; of a
+    model with states, of every step of each sequence, as if that were a sample.
+    """
     model = plan.model
     # The tensors of the model, as feature vectors; what nobody reads any more is dropped.
-    tensors: list[np.ndarray | None] = [x]
+    tensors = model.before_steps(x) if model.states else {0: x}
     until = [max([0, *model.readers(t)]) for t in range(len(model.shapes))]
     live: LiveTensor | None = None
     for planned in plan.stages:
@@ -102,6 +104,11 @@ def float_stages(
             yield planned, core_matrix(plan.networks[planned.layer], planned), _NOTHING
             continue
         network = plan.networks[planned.layer]
+        if planned.stage.products:
+            features = network.forward(model.read(planned.layer, tensors))
+            tensors[planned.layer + 1] = features
+            yield planned, core_matrix(network, planned), LiveTensor(("output",), features)
+            continue
         if live is None:
             live = _sources(plan, planned, tensors)
         matrices = core_matrix(network, planned)
@@ -116,19 +123,19 @@ def float_stages(
             if view is not None:
                 # Without what is written into gaps.
                 cells = view.cells_out.reshape(-1)
-                found = np.zeros((len(x), prod(model.shapes[planned.layer + 1])))
+                found = np.zeros((len(features), prod(model.shapes[planned.layer + 1])))
                 found[:, cells[cells >= 0]] = features[:, cells >= 0]
                 features = found
-            tensors.append(features)
-            tensors[:] = [
-                None if end <= planned.layer else t for t, end in zip(tensors, until, strict=False)
-            ]
-            tensors[-1] = features
+            for tensor in [t for t in tensors if until[t] <= planned.layer]:
+                del tensors[tensor]
+            tensors[planned.layer + 1] = features
             result, live = LiveTensor(("output",), features), None
         yield planned, matrices, result
 
 
-def _sources(plan: Plan, planned: PlannedStage, tensors: Sequence[np.ndarray | None]) -> LiveTensor:
+def _sources(
+    plan: Plan, planned: PlannedStage, tensors: Mapping[int, np.ndarray]
+) -> LiveTensor:
     """What a layer's first stage reads, by its indices; zeros where it reads beyond an image."""
     network = plan.networks[planned.layer]
     sources = plan.model.sources[planned.layer]
@@ -136,12 +143,10 @@ def _sources(plan: Plan, planned: PlannedStage, tensors: Sequence[np.ndarray | N
     values = [tensors[source.tensor] for source in sources]
     if view is None:
         (features,) = values
-        assert features is not None
         shape = [network.sizes[i] for i in network.input]
         return LiveTensor(network.input, features.reshape(len(features), *shape))
     found = []
     for features, cells in zip(values, view.cells_in, strict=True):
-        assert features is not None
         found.append(np.where(cells >= 0, features[:, np.maximum(cells, 0)], 0.0))
     if len(found) == 1:
         return LiveTensor(network.input, found[0])
@@ -265,12 +270,23 @@ def _place_bias(
 
 
 def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
-    """Calibration data as float64 ``(samples, inputs)``, or an InputError."""
+    """Calibration data as float64 ``(samples, inputs)``, of a model with states ``(samples, steps,
+    inputs)``, or an InputError.
+    """
     where = f"calibration data of model {plan.model.name!r}"
     data = np.asarray(calibration)
     if data.dtype.kind not in "fiu":
         raise InputError(where, "holds numbers", data.dtype, "convert it to float")
-    if data.ndim < 2 or len(data) == 0 or data[0].size != plan.model.inputs:
+    inputs = plan.model.inputs
+    if plan.states:
+        if data.ndim != 3 or data.shape[2] != inputs or not data.size:
+            raise InputError(
+                where,
+                f"has shape (sequences, steps, {inputs})",
+                data.shape,
+                "give some real sequences, as long as any that will come",
+            )
+    elif data.ndim < 2 or len(data) == 0 or data[0].size != inputs:
         raise InputError(
             where,
             f"has shape (samples, {plan.model.inputs})",
@@ -279,7 +295,8 @@ def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
         )
     if not np.isfinite(data).all():
         raise InputError(where, "holds finite numbers", "NaN or infinity", "clean the data")
-    return data.reshape(len(data), -1)[:CALIBRATION].astype(np.float64)
+    shape = data.shape if plan.states else (len(data), -1)
+    return data.reshape(shape)[:CALIBRATION].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -326,7 +343,63 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
                 scale /= 2
         found[planned.writes] = scale
         results.append(scale)
-    return Scales(input_bits, tuple(results))
+    return Scales(input_bits, tuple(_for_products(plan, results)))
+
+
+def _for_products(plan: Plan, results: list[float]) -> list[float]:
+    """The scales of stages' results such that products can be added up.
+
+    A product has its factors' scales multiplied, and requantisation divides by a power of two. So
+    the factors of several pairs, a state that is among them and is their result as well, have one
+    scale, a power of two. (Any scales do for one pair.)
+    """
+    results = list(results)
+    made = {p.writes: n for n, p in enumerate(plan.stages) if not p.fills}
+    for planned in plan.stages:
+        if planned.stage.products and len(planned.reads) > 2:
+            own = [made[tensor] for tensor in {*planned.reads} if tensor in made]
+            common = 2.0 ** np.floor(np.log2(min(results[n] for n in own)))
+            for n in own:
+                results[n] = common
+    for number, planned in enumerate(plan.stages):
+        if planned.stage.products:
+            first, second = (results[made[tensor]] for tensor in planned.reads[:2])
+            results[number] = first * second / 2.0 ** _product_shift(
+                first * second, results[number]
+            )
+    return results
+
+
+def _product_shift(product: float, wanted: float) -> int:
+    """Bits to drop of a product of this scale, for a result of at most the wanted one."""
+    return max(0, int(np.ceil(np.log2(product / wanted) - 1e-9)))
+
+
+def _product_integers(
+    plan: Plan, planned: PlannedStage, found: Mapping[int, float], wanted: float
+) -> StageIntegers:
+    """A stage of products: a shift alone."""
+    where = f"layer {plan.networks[planned.layer].name!r}"
+    scales = [found[tensor] for tensor in planned.reads]
+    products = {first * second for first, second in zip(scales[::2], scales[1::2], strict=True)}
+    if max(products) > min(products) * (1 + 1e-9):
+        raise FitError(
+            where,
+            "adds products of one scale",
+            f"scales {scales} of its factors",
+            "make the range of its factors larger",
+        )
+    config, pairs = plan.config, len(scales) // 2
+    if pairs << 2 * (config.data_width - 1) >= 1 << (config.acc_width - 1):
+        raise FitError(
+            where,
+            f"adds products in {config.acc_width}-bit accumulators",
+            f"{pairs} pairs",
+            "raise acc_width",
+        )
+    shift = _product_shift(max(products), wanted)
+    nothing = np.zeros((1, 1, 0), np.int64)
+    return StageIntegers(nothing, None, shift, scales[0], max(products) / 2.0**shift)
 
 
 def _compared(plan: Plan) -> set[int]:
@@ -384,6 +457,11 @@ def stage_integers(
     bits = _core_bits(plan, core_bits or {})
     made: list[StageIntegers] = []
     found = {plan.stages[0].reads[0]: 2.0**scales.input_bits}
+    # States are read before they are written.
+    kept = {
+        p.writes: scales.results[n] for n, p in enumerate(plan.stages) if p.writes in plan.states
+    }
+    found |= kept
     exact = _powers(plan)
     for number, planned in enumerate(plan.stages):
         network = plan.networks[planned.layer]
@@ -391,6 +469,10 @@ def stage_integers(
         if planned.fills:
             scale = found[planned.writes]
             made.append(StageIntegers(np.zeros((1, 1, 1), np.int64), None, 0, scale, scale))
+            continue
+        if planned.stage.products:
+            made.append(_product_integers(plan, planned, found, scales.results[number]))
+            found[planned.writes] = made[-1].scale_out
             continue
         core_max = (1 << (bits[planned.layer] - 1)) - 1
         # Several sources are the columns of the core: each goes to the scale of the first.
@@ -414,6 +496,14 @@ def stage_integers(
         )
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
         found[planned.writes] = scale_out
+    for tensor, scale in kept.items():
+        if abs(found[tensor] / scale - 1) > 1e-9:
+            raise FitError(
+                f"model {plan.model.name!r}, a state",
+                "has one scale in all steps",
+                f"{scale:.6g} read, {found[tensor]:.6g} written",
+                "end the step with a product, or with a scale that its weights can have",
+            )
     return made
 
 
@@ -482,12 +572,15 @@ def quantise(
         if stage.biases is not None:
             _place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
     output_bits = round(np.log2(made[-1].scale_out))
+    steps = np.asarray(calibration).shape[1] if plan.states else 0
     cores = np.zeros((plan.core_vectors, config.rows), np.int64)
     for planned, stage in zip(plan.stages, made, strict=True):
+        if planned.stage.products:
+            continue
         image = core_image(stage.core, config)
         cores[planned.stage.core_base :][: len(image)] = image
     shifts = [stage.shift for stage in made]
-    return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits)
+    return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits, steps=steps)
 
 
 def assemble(
@@ -497,6 +590,8 @@ def assemble(
     biases: np.ndarray,
     input_bits: int,
     output_bits: int,
+    *,
+    steps: int = 0,
 ) -> Artefact:
     """The artefact of a plan with its integers.
 
@@ -506,6 +601,8 @@ def assemble(
         Of each step of ``plan.stages``.
     input_bits, output_bits:
         Fraction bits of the model's input and output.
+    steps:
+        Of the longest sequence, where the model has states.
     """
     config = plan.config
     buffers = tuple(
@@ -566,6 +663,8 @@ def assemble(
         layers=layers,
         test_input=nothing,
         test_output=nothing,
+        states=plan.kept,
+        steps=steps,
         meta={
             "stages": described,
             "bound": plan.bound,
