@@ -36,6 +36,10 @@ class MacArray(wiring.Component):
     core, live, valid, last:
         One reduction step: a core vector, a live vector, and whether the step ends a tile. Without
         ``valid`` the others mean nothing.
+    hold, factors:
+        Only with ``config.products``. ``hold``: the live vector is kept, and nothing else happens:
+        the cycle has no ``valid``. ``factors``: in row 0, the step multiplies its live vector not
+        with the core but, lane by lane, with the one that was kept last.
     turn:
         From the next cycle but one on, the next row of the tile. It says nothing in the cycle
         before a tile's row 0 comes.
@@ -57,6 +61,8 @@ class MacArray(wiring.Component):
                 "live": In(data.ArrayLayout(signed(config.data_width), config.lanes)),
                 "valid": In(1),
                 "last": In(1),
+                "hold": In(1),
+                "factors": In(1),
                 "turn": In(1),
                 "row": Out(data.ArrayLayout(signed(config.acc_width), config.lanes)),
             }
@@ -74,6 +80,8 @@ class MacArray(wiring.Component):
         ends: Value = Signal(init=1)
         m.d.sync += ends.eq(delayed(m, self.valid & self.last, ahead - 1, "ends"))
         turn: Value = self.turn
+        hold: Value = self.hold
+        factors: Value = self.factors
         for group, first in enumerate(range(0, lanes, GROUP_LANES)):
             inside = range(first, min(first + GROUP_LANES, lanes))
             if group:
@@ -84,10 +92,38 @@ class MacArray(wiring.Component):
                 step = delayed(m, step, 1, f"step_{first}")
                 ends = delayed(m, ends, 1, f"ends_{first}")
                 turn = delayed(m, turn, 1, f"turn_{first}")
+                hold = delayed(m, hold, 1, f"hold_{first}")
+                factors = delayed(m, factors, 1, f"factors_{first}")
             live = [delayed(m, self.live[c], group, f"live_{c}", reset_less=True) for c in inside]
-            products = vendor.products(m, core, live, first_lane=first)
+            if self.config.products:
+                products = self._products(m, vendor, inside, core, live, hold, factors)
+            else:
+                products = vendor.products(m, core, live, first_lane=first)
             self._accumulate(m, vendor, inside, products, step, ends, turn)
         return m
+
+    def _products(
+        self,
+        m: Module,
+        vendor: Portable,
+        lanes: range,
+        core: list[Value],
+        live: list[Value],
+        hold: Value,
+        factors: Value,
+    ) -> list[list[Value]]:
+        """Products of a lane group whose row 0 has an operand of its own in each lane."""
+        first_row = []
+        for c, value in zip(lanes, live, strict=True):
+            held = Signal(signed(self.config.data_width), name=f"held_{c}", reset_less=True)
+            with m.If(hold):
+                m.d.sync += held.eq(value)
+            operand = Signal.like(held, name=f"operand_{c}")
+            m.d.comb += operand.eq(Mux(factors, held, core[0]))
+            ((product,),) = vendor.products(m, [operand], [value], first_lane=c)
+            first_row.append(product)
+        others = vendor.products(m, core[1:], live, first_lane=lanes[0], first_row=1)
+        return [first_row, *others]
 
     def _accumulate(
         self,

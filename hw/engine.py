@@ -123,7 +123,7 @@ class Engine(wiring.Component):
             ),
             array.core.eq(core.read_data),
             array.live.eq(work.read_data),
-            array.valid.eq(delayed(m, issue.step, ISSUE_TO_ARRAY, "step")),
+            array.valid.eq(delayed(m, issue.step & ~issue.holds, ISSUE_TO_ARRAY, "step")),
             array.last.eq(delayed(m, issue.last, ISSUE_TO_ARRAY, "last")),
             array.turn.eq(drain.turn),
             requantise.i.eq(array.row),
@@ -134,6 +134,13 @@ class Engine(wiring.Component):
             work.read_skew.eq(issue.descriptor.x_skew),
             work.write_skew.eq(drain.result_skew),
         ]
+
+        if config.products:
+            factors = issue.step & issue.descriptor.products
+            m.d.comb += [
+                array.hold.eq(delayed(m, issue.step & issue.holds, ISSUE_TO_ARRAY, "hold")),
+                array.factors.eq(delayed(m, factors, ISSUE_TO_ARRAY, "factors")),
+            ]
 
         m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
         m.d.comb += [

@@ -57,6 +57,10 @@ CONFIGS = {
         row_loops=4,
         column_loops=5,
     ),
+    # Two lane groups, and products of live tensors.
+    "gates": EngineConfig(
+        rows=4, lanes=8, acc_width=36, core_depth=100, work_depth=90, bias_depth=40, products=1
+    ),
 }
 
 
