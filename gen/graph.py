@@ -29,7 +29,7 @@ from drawbar.gen.place import arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.products import product_stage
 from drawbar.gen.search import GOALS, Planner
-from drawbar.gen.stage import Loop, Stage
+from drawbar.gen.stage import Loop, Stage, fuse
 
 #: The step of a stage that writes zeros.
 FILL = Step((), (), (), (), (), 0, 0, 0, 0, 0)
@@ -331,8 +331,8 @@ def _fills(
                 rest = prod(c for m, (c, _) in enumerate(nest) if m != n)
                 choices.append((rest * -(-count // config.lanes), n))
         _, chosen = min(choices)
-        columns = [Loop(c, y=s) for n, (c, s) in enumerate(nest) if n != chosen and c > 1]
-        columns = _merged(columns)
+        around = [Loop(c, y=s) for n, (c, s) in enumerate(nest) if n != chosen and c > 1]
+        columns, _ = fuse((loop, False) for loop in around)
         count, stride = nest[chosen]
         if len(columns) > config.column_loops:
             raise FitError(
@@ -365,17 +365,6 @@ def _fills(
             )
         )
     return stages
-
-
-def _merged(loops: Sequence[Loop]) -> list[Loop]:
-    """Neighbouring loops, outermost first, that count as one, as one."""
-    merged: list[Loop] = []
-    for loop in loops:
-        if merged and merged[-1].y == loop.count * loop.y:
-            merged[-1] = Loop(merged[-1].count * loop.count, y=loop.y)
-        else:
-            merged.append(loop)
-    return merged
 
 
 def _needed(

@@ -108,6 +108,8 @@ class _Groups:
 
 def axes_of(modes: Sequence[int], shape: Sequence[int]) -> list[int] | None:
     """The axis that each mode factors, where every axis is a run of modes; None where not."""
+    if len(shape) == 3 and tuple(modes[-2:]) == tuple(shape[1:]) and prod(modes[:-2]) == shape[0]:
+        return [0] * (len(modes) - 2) + [1, 2]
     axes = []
     position = 0
     for axis, size in enumerate(shape):
@@ -215,10 +217,18 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
         sample = front + size * channel
         if not border:
             sample = (size - 1) * channel + (height - 1) * row + width
-        found[t] = Place(model.shapes[t], (channel, row, 1), front, sample, batch * sample, border)
+        found[t] = Place(model.shapes[t], (channel, row, 1), front, sample, 0, border)
+    # Sources of one layer advance alike from sample to sample, too.
+    samples: dict[int, int] = {}
+    for t in plain:
+        root = channels.root(t)
+        samples[root] = max(samples.get(root, 0), _placed(found, t).sample)
+    for t in plain:
+        sample = samples[channels.root(t)]
+        found[t] = replace(_placed(found, t), sample=sample, size=batch * sample)
     for t in range(count):
         if t in derived:
-            found[t] = _like(model, t, derived[t], found, batch)
+            found[t] = _like(model.shapes[t], derived[t], _placed(found, derived[t].tensor))
         elif found[t] is None:
             # A vector, or rows of one with gaps such that lanes can run across them.
             *rows_of, size = shape = model.shapes[t]
@@ -229,25 +239,27 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
     return [place for place in found if place is not None]
 
 
-def _like(
-    model: Model, tensor: int, source: Source, found: Sequence[Place | None], batch: int
-) -> Place:
-    other = found[source.tensor]
-    assert other is not None
+def _placed(found: Sequence[Place | None], tensor: int) -> Place:
+    place = found[tensor]
+    assert place is not None
+    return place
+
+
+def _like(shape: tuple[int, ...], source: Source, other: Place) -> Place:
+    """A place whose elements lie as far apart as those of the part of another that is read."""
     steps = source.steps or (1,) * len(other.shape)
     strides = tuple(s * step for s, step in zip(other.strides, steps, strict=True))
-    shape = model.shapes[tensor]
-    sample = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    return Place(shape, strides, 0, sample, batch * sample)
+    return Place(shape, strides, 0, other.sample, other.size)
 
 
 def view(model: Model, number: int, placed: Sequence[Place], batch: int) -> View:
     """A layer of a graph as the planner takes it."""
     layer, sources = model.layers[number], model.sources[number]
     target = placed[number + 1]
+    source = sources[0]
     several = len(sources) > 1
-    first = placed[sources[0].tensor]
-    if not several and not _strided(sources[0]):
+    first = placed[source.tensor]
+    if not several and not _strided(source):
         factors = refine(layer.modes_in, first.shape)
         if axes_of(layer.modes_in, first.shape) is None and factors is not None:
             layer = refined(layer, factors)

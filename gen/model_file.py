@@ -14,7 +14,7 @@ import numpy as np
 
 from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, DrawbarError, InputError
-from drawbar.gen.network import ContractionNetwork, Core, Model
+from drawbar.gen.network import ContractionNetwork, Core, Model, Quantised, Source, Window
 
 FORMAT_VERSION = 1
 MAGIC = "drawbar-model"
@@ -55,9 +55,18 @@ def save_model(model: Model, path: str | Path) -> None:
                 "bias": None if layer.bias is None else str(layer.bias.dtype),
                 "activation": layer.activation,
                 "ranks": layer.ranks,
+                **_of_graphs(layer),
             }
         )
     description = {"format_version": FORMAT_VERSION, "name": model.name, "layers": layers}
+    if not model.chain:
+        description["sources"] = [
+            [[source.tensor, source.starts, source.steps] for source in sources]
+            for sources in model.sources
+        ]
+        description["shapes"] = model.shapes
+    if any(model.quantised):
+        description["quantised"] = [q and list(vars(q).values()) for q in model.quantised]
     write_container(path, what=WHAT, magic=MAGIC, arrays=arrays, description=description)
 
 
@@ -75,7 +84,13 @@ def load_model(path: str | Path) -> Model:
     )
     try:
         layers = tuple(_layer(n, layer, arrays) for n, layer in enumerate(fields["layers"]))
-        return Model(fields["name"], layers)
+        sources = tuple(
+            tuple(Source(tensor, tuple(starts), tuple(steps)) for tensor, starts, steps in own)
+            for own in fields.get("sources", ())
+        )
+        shapes = tuple(tuple(shape) for shape in fields.get("shapes", ()))
+        quantised = tuple(q and Quantised(*q) for q in fields.get("quantised", ()))
+        return Model(fields["name"], layers, sources, shapes, quantised)
     except (KeyError, TypeError, ValueError, DrawbarError) as error:
         raise ArtefactError(
             f"{WHAT} {path}", "describes a well-formed model", error, AGAIN
@@ -109,6 +124,20 @@ def load_pretrained(name: str = "digits") -> Model:
         return load_model(path)
 
 
+def _of_graphs(layer: ContractionNetwork) -> dict[str, Any]:
+    """What only layers of images have."""
+    found: dict[str, Any] = {}
+    if layer.windows:
+        found["windows"] = [
+            [index, window.terms, window.before] for index, window in layer.windows.items()
+        ]
+    if layer.bias_over is not None:
+        found["bias_over"] = layer.bias_over
+    if layer.keeps_scale:
+        found["keeps_scale"] = True
+    return found
+
+
 def _stored(layer: str, part: str, array: np.ndarray) -> np.ndarray:
     if str(array.dtype) not in DTYPES:
         raise ArtefactError(
@@ -138,4 +167,10 @@ def _layer(
         bias=bias,
         activation=fields["activation"],
         ranks=tuple(fields["ranks"]),
+        windows={
+            index: Window(tuple((term, stride) for term, stride in terms), before)
+            for index, terms, before in fields.get("windows", ())
+        },
+        bias_over=None if "bias_over" not in fields else tuple(fields["bias_over"]),
+        keeps_scale=fields.get("keeps_scale", False),
     )

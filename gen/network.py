@@ -289,6 +289,23 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Quantised:
+    """How a model that is quantised already represents a tensor: the value times
+    ``2**fraction_bits``, rounded half to even and clipped to ``low..high``.
+
+    Members
+    -------
+    exact:
+        The weights of the layer that makes it are integers, of any scale: none may be rounded.
+    """
+
+    fraction_bits: int
+    low: int
+    high: int
+    exact: bool = False
+
+
+@dataclass(frozen=True)
 class Model:
     """A graph of layers, each of which reads the model's input or the results of layers; those of
     itself and of layers after it from the run before, at first 0. The result of the last one is the
@@ -304,12 +321,16 @@ class Model:
     shapes:
         Shape of each tensor, one more than layers: ``(features,)``, or ``(channels, height,
         width)`` of an image. Without them all are feature vectors.
+    quantised:
+        For each tensor, how it is represented where the model says so; None for those whose scale
+        calibration chooses.
     """
 
     name: str
     layers: tuple[ContractionNetwork, ...]
     sources: tuple[tuple[Source, ...], ...] = ()
     shapes: tuple[tuple[int, ...], ...] = ()
+    quantised: tuple[Quantised | None, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.layers:
@@ -324,6 +345,8 @@ class Model:
             assert first == 0
             sizes = (self.layers[0].inputs, *(layer.outputs for layer in self.layers))
             object.__setattr__(self, "shapes", tuple((size,) for size in sizes))
+        if not self.quantised:
+            object.__setattr__(self, "quantised", (None,) * len(self.shapes))
         for number, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
             if prod(self.shapes[number + 1]) != layer.outputs:
                 raise NetworkError(

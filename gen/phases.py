@@ -37,6 +37,7 @@ def with_phases(model: Model) -> Model:
     layers: list[ContractionNetwork] = []
     sources: list[tuple[Source, ...]] = []
     shapes = [model.shapes[0]]
+    quantised = [model.quantised[0]]
     moved = {0: 0}
     for number, layer in enumerate(model.layers):
         own = tuple(replace(s, tensor=moved[s.tensor]) for s in model.sources[number])
@@ -47,12 +48,14 @@ def with_phases(model: Model) -> Model:
             sources.append(own)
             channels = prod(copy.modes_out[:-2])
             shapes.append((channels, *copy.modes_out[-2:]))
+            quantised.append(None)
             own = (Source(len(layers)),)
         layers.append(layer)
         sources.append(own)
         shapes.append(model.shapes[number + 1])
+        quantised.append(model.quantised[number + 1])
         moved[number + 1] = len(layers)
-    return Model(model.name, tuple(layers), tuple(sources), tuple(shapes))
+    return Model(model.name, tuple(layers), tuple(sources), tuple(shapes), tuple(quantised))
 
 
 def _split(

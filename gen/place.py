@@ -92,7 +92,7 @@ def place(
     sizes = {BATCH: batch}
     for network in networks:
         sizes |= network.sizes
-    program = _program(stages, sizes, config)
+    program = _program(stages, config)
 
     def border(layout: Layout, base: int, indices: Sequence[str]) -> TensorLayout:
         return TensorLayout(
@@ -416,9 +416,7 @@ def _ends(size: int, taken: Sequence[tuple[int, int]], elements: int, before: in
     return sorted(found, key=lambda base: (-abs(base - before), base))
 
 
-def _slices(
-    stages: Sequence[PlannedStage], sizes: dict[str, int]
-) -> list[tuple[int, tuple[int, ...]]]:
+def _slices(stages: Sequence[PlannedStage]) -> list[tuple[int, tuple[int, ...]]]:
     """The program's order: numbers of stages, each with the values of its sliced indices."""
     order: list[tuple[int, tuple[int, ...]]] = []
     number = 0
@@ -427,8 +425,7 @@ def _slices(
         if stages[number].step.first:
             while not stages[end].step.last:
                 end += 1
-        indices = stages[number].step.sliced
-        for values in product(*(range(sizes[i]) for i in indices)):
+        for values in product(*map(range, stages[number].slice_sizes)):
             order += [(n, values) for n in range(number, end + 1)]
         number = end + 1
     return order
@@ -449,20 +446,18 @@ def written_by(planned: PlannedStage) -> np.ndarray:
     return found
 
 
-def _program(
-    stages: Sequence[PlannedStage], sizes: dict[str, int], config: EngineConfig
-) -> tuple[tuple[int, Stage], ...]:
+def _program(stages: Sequence[PlannedStage], config: EngineConfig) -> tuple[tuple[int, Stage], ...]:
     """The stages as the engine runs them, with the column orders that make their waits short."""
     # Orders are chosen for a chain of slices as a whole: as it is entered and as it is left.
     outline = []
     for planned in stages:
-        end = tuple(sizes[i] - 1 for i in planned.step.sliced)
+        end = tuple(size - 1 for size in planned.slice_sizes)
         outline.append(replace(planned.stage, y_base=_at(planned, planned.stage, end).y_base))
     scheduled, _ = schedule(outline, config)
     if all(planned.step.slices == 1 for planned in stages):
         return tuple(enumerate(scheduled))
 
-    order = _slices(stages, sizes)
+    order = _slices(stages)
     program: list[tuple[int, Stage]] = []
     waits: dict[tuple[int, int], int] = {}
     for number, values in order:

@@ -100,6 +100,13 @@ def _graph(
     model: Model, config: EngineConfig, batch: int, minimise: str, buffers: int | None
 ) -> Plan:
     """The plan of a graph of layers."""
+    if minimise != "cycles":
+        raise FitError(
+            f"model {model.name!r}, least work memory",
+            "is searched for chains of linear layers",
+            "a graph of layers",
+            "minimise cycles",
+        )
     if buffers == 2:
         raise FitError(
             f"model {model.name!r}, two buffers",
@@ -107,7 +114,7 @@ def _graph(
             "a graph of layers",
             "leave buffers out, or use one",
         )
-    return replace(plan_graph(model, config, batch=batch), minimise=minimise)
+    return plan_graph(model, config, batch=batch)
 
 
 def _doubled(plan: Plan, searches: Sequence[OrderSearch], *, at_any_price: bool) -> Plan:

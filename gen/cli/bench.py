@@ -33,7 +33,7 @@ def bench(
     suite: Annotated[
         str,
         typer.Option(
-            help="tie, ranks, ette, streaming, simulator, timing, area, cells, "
+            help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
             "compress-quick: see above."
         ),
     ] = "tie",
@@ -46,8 +46,8 @@ def bench(
     minimise: Annotated[
         str | None,
         typer.Option(
-            help="tie, ranks, ette: cycles (default), or memory, the least work memory for at most "
-            "10 % more cycles."
+            help="tie, ranks, ette, shapes: cycles (default), or memory, the least work memory for "
+            "at most 10 % more cycles."
         ),
     ] = None,
     data: Annotated[
@@ -73,7 +73,10 @@ def bench(
 
     [bold]ette[/bold]: tensor trains over single modes, as in ETTE: other networks than TIE's.
 
-    These three run on the simulated board: the engine's own counters, every bit compared. Memories
+    [bold]shapes[/bold]: VGG-FC6 and FC7 of rank 2 and the layers of ette on as many multipliers in
+    other shapes, 8 x 32 and 4 x 64, as wider engines read and write more elements a cycle.
+
+    These four run on the simulated board: the engine's own counters, every bit compared. Memories
     that are too small for a suite are enlarged, and the engine's name says so.
 
     [bold]streaming[/bold]: many runs, one after the other, with one buffer for inputs and outputs

@@ -45,7 +45,8 @@ def explain(
         Path,
         typer.Argument(
             metavar="MODEL_OR_ARTEFACT",
-            help="Model file (.safetensors), which is planned here, or artefact (.drawbar).",
+            help="Model file (.safetensors or .onnx), which is planned here, or artefact "
+            "(.drawbar).",
         ),
     ],
     engine: Annotated[

@@ -56,11 +56,12 @@ def fuzz(
     """Check that the hardware is exact, on random models and engines in the simulator.
 
     A case is one to three layers of any format (TT, tensor train, tensor ring, Tucker, CP,
-    block-term, dense; modes 1 to 64, ranks 1 to 32, batch 1 to 40, with and without bias and ReLU)
-    on an engine of 1 x 1 to 16 x 16, 8 or 16 bit, with memories from tight to ample; one in four
-    is planned for the least memory. It is compiled and run twice, back to back. Every output bit
-    must be the golden model's, and every cycle, cause by cause, the cycle model's. Models that do
-    not fit are drawn again.
+    block-term, dense; modes 1 to 64, ranks 1 to 32, batch 1 to 40, with and without bias and ReLU),
+    or, one in four, a graph of images (convolutions with kernels of 1 to 5, strides of 1 to 3,
+    padding and dilation, dense or in cores; skips, averages, maxima), on an engine of 1 x 1 to
+    16 x 16, 8 or 16 bit, with memories from tight to ample; some are planned for the least memory.
+    It is compiled and run twice, back to back. Every output bit must be the golden model's, and
+    every cycle, cause by cause, the cycle model's. Models that do not fit are drawn again.
 
     A call that was stopped goes on where it was: the folder of --out keeps how far a seed is, as
     long as the code stays the same. Each failing case becomes a file that holds engine, model,

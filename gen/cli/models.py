@@ -34,7 +34,10 @@ from drawbar.gen.timeline import artefact_streaming, plan_streaming
 
 ModelFile = Annotated[
     Path,
-    typer.Argument(help="Model file (.safetensors), as drawbar.gen.model_file.save_model writes."),
+    typer.Argument(
+        help="Model file (.safetensors), as drawbar.gen.model_file.save_model writes, or ONNX file "
+        "(.onnx)."
+    ),
 ]
 ArtefactFile = Annotated[
     Path, typer.Argument(help="Artefact (.drawbar), as drawbar compile writes.")

@@ -19,11 +19,21 @@ OUT_ROWS, OUT_COLUMNS = "oh", "ow"
 TAPS = ("kh", "kw")
 
 
-def output_size(shape: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
-    """Height and width of what a window makes of an image."""
+def output_size(
+    shape: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    after: Pair | None = None,
+) -> Pair:
+    """Height and width of what a window makes of an image; ``after`` is the padding below and to
+    the right, where it is not that above and to the left.
+    """
+    sides = zip(padding, after or padding, strict=True)
     height, width = (
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(shape, kernel, stride, padding, dilation, strict=True)
+        (n + p + q - d * (k - 1) - 1) // s + 1
+        for n, k, s, (p, q), d in zip(shape, kernel, stride, sides, dilation, strict=True)
     )
     return height, width
 
@@ -39,6 +49,7 @@ def convolution_network(
     shape: Pair,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
+    after: Pair | None = None,
     dilation: Pair = (1, 1),
     bias: np.ndarray | None = None,
     activation: str = "none",
@@ -54,11 +65,13 @@ def convolution_network(
         Indices that factor the input and the output channels.
     shape:
         Height and width of the image.
+    padding, after:
+        Zeros in front of the image along each axis, and behind it: without ``after`` as many.
     bias:
         One for each output channel.
     """
     kernel = (sizes[TAPS[0]], sizes[TAPS[1]])
-    made = output_size(shape, kernel, stride, padding, dilation)
+    made = output_size(shape, kernel, stride, padding, dilation, after)
     windows = {}
     for index, out, tap, s, p, d in zip(
         (ROWS, COLUMNS), (OUT_ROWS, OUT_COLUMNS), TAPS, stride, padding, dilation, strict=True
@@ -87,6 +100,7 @@ def dense_convolution(
     shape: Pair,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
+    after: Pair | None = None,
     dilation: Pair = (1, 1),
     bias: np.ndarray | None = None,
     activation: str = "none",
@@ -103,6 +117,7 @@ def dense_convolution(
         shape=shape,
         stride=stride,
         padding=padding,
+        after=after,
         dilation=dilation,
         bias=bias,
         activation=activation,

@@ -31,21 +31,29 @@ __all__ = ["compile", "generate", "golden", "load_model", "open", "plan"]
 
 #: Samples of the calibration data that become the artefact's self-test.
 SELF_TEST = 8
+#: How the names of ONNX files end.
+ONNX = ".onnx"
+
+
+def _load_onnx(path: str | Path) -> Model:
+    return import_module("drawbar.sw.onnx").load_onnx(path)
 
 
 def _as_model(model: Any, name: str | None) -> Model:
-    """A ``Model`` from whatever the user has: one, a model file, or a PyTorch module."""
+    """A ``Model`` from whatever the user has: one, a model file, an ONNX file, or a PyTorch
+    module.
+    """
     if isinstance(model, Model):
         return replace(model, name=name) if name else model
     if isinstance(model, (str, Path)):
-        loaded = load_model(model)
+        loaded = _load_onnx(model) if Path(model).suffix == ONNX else load_model(model)
         return replace(loaded, name=name) if name else loaded
     if type(model).__module__.split(".")[0] == "drawbar" or hasattr(model, "state_dict"):
         lowering = import_module("drawbar.sw.compress.lowering")
         return lowering.lower(model, name or "model")
     raise InputError(
         "model to compile",
-        "is a torch.nn.Module, a drawbar.Model, or the path of a model file",
+        "is a torch.nn.Module, a drawbar.Model, or the path of a model or ONNX file",
         type(model).__name__,
         "pass one of these",
     )
@@ -66,7 +74,7 @@ def plan(
     Arguments
     ---------
     model:
-        A ``torch.nn.Module``, a ``drawbar.Model``, or a model file.
+        A ``torch.nn.Module``, a ``drawbar.Model``, a model file, or an ONNX file (``.onnx``).
     engine:
         A preset's name, a TOML file, or a configuration.
     batch:

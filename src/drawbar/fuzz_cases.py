@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from drawbar.fuzz_graphs import random_graph
 from drawbar.fuzz_layers import (
     FORMATS,
     MOST_DEPTH,
@@ -31,6 +32,9 @@ CALIBRATION = 8
 RUNS = 2
 #: The part of the cases that is planned for the least memory: slices, mostly.
 FOR_MEMORY = 1 / 4
+#: The part of the cases that are graphs of images; their edge at most, and samples side by side.
+GRAPHS = 1 / 4
+MOST_EDGE, GRAPH_BATCHES = 10, (1, 1, 1, 2, 3)
 #: Draws of a model before the bounds are halved.
 PATIENCE = 4
 
@@ -140,6 +144,12 @@ def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scal
     features = max(1, elements // batch)
     most_weights = int(min(MOST_WEIGHTS, config.core_depth * config.rows) * scale)
     model = _model(rng, features, max(1, most_weights))
+    minimise = "memory" if rng.random() < FOR_MEMORY else "cycles"
+    # From a generator of its own; where none fits, it is layers after all.
+    other = _generator(seed, "graph", number, scale)
+    if scale > 1 / 8 and other.random() < GRAPHS:
+        model = random_graph(other, most=max(5, int(MOST_EDGE * scale)))
+        batch, minimise = other.choice(GRAPH_BATCHES), "cycles"
     values = np.random.default_rng(rng.getrandbits(64))
     calibration = values.standard_normal((CALIBRATION, model.inputs))
     low, high = config.data_min, config.data_max
@@ -157,7 +167,7 @@ def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scal
         config=config,
         model=model,
         batch=batch,
-        minimise="memory" if rng.random() < FOR_MEMORY else "cycles",
+        minimise=minimise,
         calibration=calibration,
         # Now and then the last batch is not full.
         x=x.astype(np.int64)[: len(x) - rng.choice((0, 0, batch // 2))],

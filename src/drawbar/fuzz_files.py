@@ -40,7 +40,7 @@ def code_digest() -> str:
             if path.parent.name != "cli":
                 total.update(path.relative_to(root).as_posix().encode() + b"\0")
                 total.update(path.read_bytes())
-    for name in ("fuzz.py", "fuzz_cases.py", "fuzz_layers.py"):
+    for name in ("fuzz.py", "fuzz_cases.py", "fuzz_graphs.py", "fuzz_layers.py"):
         total.update((Path(drawbar.__path__[0]) / name).read_bytes())
     return total.hexdigest()
 

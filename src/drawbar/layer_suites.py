@@ -14,7 +14,7 @@ from drawbar.gen.artefact import Artefact
 from drawbar.gen.bounds import operand_bound
 from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.cycles import utilisation
-from drawbar.gen.errors import FitError
+from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.formats import tensor_train_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import OrderSearch
@@ -145,6 +145,10 @@ ETTE_LAYERS = (
         (("ideal", 971), ("rigid", 4_469)),
     ),
 )
+#: What a square array cannot fill, since it is fed one vector of each operand a cycle.
+STARVED_LAYERS = (*(layer for layer in RANK_LAYERS if max(layer.ranks) == 2), *ETTE_LAYERS)
+#: Factors by which the lanes grow and the rows shrink in the suite of shapes.
+SHAPES = (1, 2, 4)
 
 
 def layer_artefact(
@@ -322,6 +326,64 @@ def ranks_suite(
         rows += run_layers(
             RANK_LAYERS,
             config,
+            batch=batch,
+            minimise=minimise,
+            device=device,
+            report=report,
+            build_progress=build_progress,
+        )
+    return rows
+
+
+def reshaped(config: EngineConfig, factor: int) -> EngineConfig:
+    """The engine with as many multipliers and as large memories, ``factor`` times the lanes."""
+    if factor == 1:
+        return config
+    rows, lanes = config.rows // factor, config.lanes * factor
+    return config.replace(
+        name=f"{config.name}, {rows} x {lanes}",
+        rows=rows,
+        lanes=lanes,
+        core_depth=config.core_depth * factor,
+        work_depth=config.work_depth // factor,
+        bias_depth=config.bias_depth // factor,
+    )
+
+
+def shapes_suite(
+    *,
+    engine: str = "large",
+    batch: int = 1,
+    minimise: str = "cycles",
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """The layers that starve a square array, on as many multipliers in other shapes: more lanes
+    take more of the live tensor a cycle, and more results.
+
+    Raises
+    ------
+    InputError:
+        an engine whose rows and memories do not divide by the factors of ``SHAPES``.
+    """
+    base = load_config(engine)
+    most = max(SHAPES)
+    depths = (base.work_depth, base.bias_depth)
+    if base.rows % most or base.lanes * most > 64 or any(depth % most for depth in depths):
+        raise InputError(
+            f"suite 'shapes', engine {base.name!r}",
+            f"has rows and depths that divide by {most}, and at most {64 // most} lanes",
+            f"{base.rows} x {base.lanes}, work_depth {base.work_depth}, "
+            f"bias_depth {base.bias_depth}",
+            "use large",
+        )
+    rows = []
+    for factor in SHAPES:
+        shape = reshaped(base, factor)
+        rows += run_layers(
+            STARVED_LAYERS,
+            enlarged(shape, **fitting_engine(STARVED_LAYERS, shape, batch)),
             batch=batch,
             minimise=minimise,
             device=device,

@@ -143,13 +143,18 @@ def plot_training(
     epochs = list(range(1, len(history) + 1))
     loss.plot(epochs, [row["loss"] for row in history], color="#2b6cb0")
     loss.set_ylabel("loss", fontsize=9)
-    right.plot(epochs, [row["accuracy"] for row in history], color="#2b6cb0")
+    measured = [
+        (n, row["accuracy"])
+        for n, row in zip(epochs, history, strict=True)
+        if row["accuracy"] is not None
+    ]
+    shown = [value for _, value in measured] or list(accuracy.values())
+    right.plot([n for n, _ in measured], [value for _, value in measured], color="#2b6cb0")
     right.set_ylabel("test accuracy, %", fontsize=9)
     for (name, value), colour in zip(accuracy.items(), _PARTS.values(), strict=False):
         label = f"{name}: {value:.2f} %"
         right.axhline(value, color=colour, linewidth=0.8, linestyle="--", label=label)
     # A direct decomposition's accuracy would squeeze all else.
-    shown = [row["accuracy"] for row in history]
     right.set_ylim(min(shown) - 1, 100)
     right.legend(fontsize=8, frameon=False, loc="lower right")
     traced = [(n, row) for n, row in zip(epochs, history, strict=True) if "residuals" in row]

@@ -24,6 +24,7 @@ from drawbar.layer_suites import (
     ette_suite,
     layer_artefact,
     ranks_suite,
+    shapes_suite,
     tie_suite,
 )
 from drawbar.sim.golden import run_artefact
@@ -110,6 +111,12 @@ SUITES: dict[str, Suite] = {
     ),
     "ette": Suite(
         ette_suite, "tensor trains over single modes, as in ETTE", "layers", LAYER_OPTIONS
+    ),
+    "shapes": Suite(
+        shapes_suite,
+        "layers that starve a square array, on as many multipliers with more lanes",
+        "layers",
+        LAYER_OPTIONS,
     ),
     "streaming": Suite(
         streaming_suite,

@@ -4,7 +4,9 @@ from drawbar.gen.errors import ToolError
 
 try:
     import torch
-    from torch import nn
+    from torch import fx, nn
+    from torch.fx.node import map_arg
+    from torch.fx.proxy import TraceError
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -15,4 +17,4 @@ except ModuleNotFoundError as error:
         "pip install 'drawbar[compress]'",
     ) from None
 
-__all__ = ["nn", "torch"]
+__all__ = ["TraceError", "fx", "map_arg", "nn", "torch"]

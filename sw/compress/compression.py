@@ -1,4 +1,5 @@
-"""Compression of a classifier: dense training, ADMM, decomposition, fine-tuning; resumable.
+"""Compression of a classifier: dense training, ADMM, decomposition, fine-tuning, weights of a few
+bits; resumable.
 
 A run is a sequence of epochs. Each draws its random numbers from a seed of its own, so the weights,
 the optimiser and ADMM's tensors after an epoch are the whole state: a run that was killed goes on
@@ -8,22 +9,25 @@ from its last checkpoint and ends with the same bits.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from drawbar.gen.errors import NetworkError
+from drawbar.gen.errors import InputError, NetworkError
 from drawbar.sw.compress import parallel
 from drawbar.sw.compress.admm import Admm, geometric
+from drawbar.sw.compress.augment import Augmentation
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.checkpoint import load_checkpoint, save_checkpoint
 from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec, get_format
+from drawbar.sw.compress.formats.ada_tucker import share_core
 from drawbar.sw.compress.layers import decompose, layer_spec
 from drawbar.sw.compress.rank_choice import Target, choose_ranks
 from drawbar.sw.compress.settings import PHASES, Settings
+from drawbar.sw.compress.storage import LowBitModel, bits_of, check_bits
 from drawbar.sw.compress.train import (
     Cosine,
     Progress,
@@ -35,7 +39,7 @@ from drawbar.sw.compress.train import (
 
 CHECKPOINT = "checkpoint.safetensors"
 #: What ``Compressed.accuracy`` holds, in the order of a run.
-MARKS = ("dense", "direct", "decomposed", "tuned")
+MARKS = ("dense", "direct", "decomposed", "tuned", "stored")
 
 #: A trained dense model to the structure of each layer that is compressed.
 Choose = Callable[[nn.Module], Mapping[str, Spec]]
@@ -52,17 +56,24 @@ class Compressed:
     specs:
         Structure of each compressed layer; empty before ADMM.
     history:
-        A row for each epoch: phase, epoch, loss, accuracy on the test split (percent), and under
-        ADMM rho and each layer's residuals.
+        A row for each epoch: phase, epoch, loss, accuracy on the test split (percent; None where it
+        was not measured), and under ADMM rho and each layer's residuals.
     accuracy:
         On the test split, in percent: ``dense`` (as trained), ``direct`` (its weights decomposed
-        as they are), ``decomposed`` (before fine-tuning) and ``tuned``.
+        as they are), ``decomposed`` (before fine-tuning), ``tuned``, and ``stored`` (with the values
+        of ``packed``).
+    bits:
+        Of each parameter in ``packed``, by name; empty where nothing was asked.
+    packed:
+        The model's weights in so many bits: the bytes of a file (``storage.unpack``).
     """
 
     model: nn.Module
     specs: dict[str, Spec] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     accuracy: dict[str, float] = field(default_factory=dict)
+    bits: dict[str, int] = field(default_factory=dict)
+    packed: bytes = b""
 
 
 def compress_model(
@@ -71,6 +82,8 @@ def compress_model(
     dataset: Dataset,
     settings: Settings,
     *,
+    bits: Mapping[str, int] | None = None,
+    share: Sequence[str] = (),
     config: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -84,6 +97,10 @@ def compress_model(
         Takes ``(samples, features)``; it stays as it is.
     choose:
         Called with the trained dense model.
+    bits:
+        Of the weights that are stored, as in ``storage.bits_of``. Without it they stay as they are.
+    share:
+        Layers whose Tucker cores are one (SCADA-Tucker) from the decomposition on.
     config:
         What ``choose`` stands for, as JSON values: a checkpoint is good for the same only.
     folder:
@@ -98,18 +115,20 @@ def compress_model(
     NetworkError:
         the loss is no longer finite; the last good checkpoint stays.
     """
-    run = _Run(copy.deepcopy(model).to(device), choose, dataset, settings)
+    run = _Run(copy.deepcopy(model).to(device), choose, dataset, settings, bits, share)
     path = None if folder is None else Path(folder) / CHECKPOINT
     described = {
         "settings": asdict(settings),
         "data": [dataset.name, len(dataset.train_x), len(dataset.test_x)],
         "model": {name: list(value.shape) for name, value in model.state_dict().items()},
         "processes": parallel.world(),
+        "bits": dict(bits or {}),
+        "share": list(share),
         **(config or {}),
     }
     if path is not None and path.is_file():
         run.load(*load_checkpoint(path, described))
-    total = sum(settings.epochs(phase) for phase in PHASES)
+    total = sum(settings.epochs(phase) for phase in run.phases)
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(settings.threads or threads)
@@ -183,16 +202,41 @@ class _Run:
     """A run between two epochs."""
 
     def __init__(
-        self, model: nn.Module, choose: Choose, dataset: Dataset, settings: Settings
+        self,
+        model: nn.Module,
+        choose: Choose,
+        dataset: Dataset,
+        settings: Settings,
+        bits: Mapping[str, int] | None,
+        share: Sequence[str],
     ) -> None:
         self.settings, self.choose, self.dataset = settings, choose, dataset
+        self.bits, self.share = bits, share
+        self.phases = PHASES if bits else PHASES[:-1]
         self.inputs, self.classes = as_tensors(model, dataset.train_x, dataset.train_y)
         self.result = Compressed(model)
+        self.augment = None
+        if settings.shift or settings.mirror:
+            self.augment = Augmentation(dataset.image, settings.shift, settings.mirror)
         self.phase, self.epoch = PHASES[0], 0  # of the epoch that comes next
         self.optimiser: torch.optim.Optimizer | None = None
         self.admm: Admm | None = None
         self.teacher: nn.Module | None = None
+        self._check_names()
         parallel.same([*model.parameters(), *model.buffers()])
+
+    def _check_names(self) -> None:
+        """What bits and sharing name is in the model: said before hours of training."""
+        names = {name for name, _ in self.model.named_modules()}
+        if missing := [name for name in self.share if name not in names]:
+            raise InputError(
+                "compression, share",
+                "names layers that share their cores",
+                ", ".join(missing),
+                "name layers of the model",
+            )
+        if self.bits:
+            check_bits(self.model, self.bits)
 
     @property
     def model(self) -> nn.Module:
@@ -200,14 +244,19 @@ class _Run:
 
     def epochs(self) -> Iterator[str]:
         """Train epoch after epoch; yields a text after each."""
-        for phase in PHASES[PHASES.index(self.phase) :]:
+        for phase in self.phases[self.phases.index(self.phase) :]:
             if phase != self.phase:
                 self._enter(phase)
             while self.epoch < self.settings.epochs(phase):
                 text = self._train(phase)
                 self.epoch += 1
                 yield text
-        self.result.accuracy["tuned"] = self._accuracy(self.model)
+        found = self.result
+        if isinstance(found.model, LowBitModel):
+            found.bits = found.model.bits
+            found.model, found.packed = found.model.baked()
+        mark = "stored" if self.bits else "tuned"
+        found.accuracy[mark] = self._accuracy(self.model)
         self.model.eval()
 
     def _enter(self, phase: str) -> None:
@@ -220,11 +269,25 @@ class _Run:
                 self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
             found.specs = dict(self.choose(self.model))
             found.accuracy["direct"] = self._accuracy(decompose(self.model, found.specs))
-        else:
+        elif phase == "tuning":
             self.admm = None
-            found.model = balanced(decompose(self.model, found.specs))
+            found.model = self._shared(balanced(decompose(self.model, found.specs)))
             parallel.same(self.model.parameters())
             found.accuracy["decomposed"] = self._accuracy(self.model)
+        else:
+            found.accuracy["tuned"] = self._accuracy(self.model)
+            found.model = self._low_bits(self.model)
+
+    def _shared(self, model: nn.Module) -> nn.Module:
+        """The same model; the layers that share a core share it."""
+        if self.share:
+            layers = {name: model.get_submodule(name) for name in self.share}
+            share_core(layers)
+        return model
+
+    def _low_bits(self, model: nn.Module) -> LowBitModel:
+        assert self.bits is not None
+        return LowBitModel(model, bits_of(model, self.bits))
 
     def _prepare(self, phase: str) -> None:
         """The optimiser and ADMM's state at the start of a phase, or before they are loaded."""
@@ -263,13 +326,17 @@ class _Run:
                 schedule,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
+                augment=self.augment,
                 penalty=None if self.admm is None else self.admm.penalty,
                 first_step=done,
             )
         parallel.same(self.model.buffers())
-        row["accuracy"] = self._accuracy(self.model)
+        every = settings.measure_every
+        measured = every and (self.epoch + 1) % every == 0
+        row["accuracy"] = self._accuracy(self.model) if measured else None
         self.result.history.append(row)
-        return f"{phase} {self.epoch + 1}, loss {row['loss']:.4f}, {row['accuracy']:.2f} %"
+        text = f"{phase} {self.epoch + 1}, loss {row['loss']:.4f}"
+        return f"{text}, {row['accuracy']:.2f} %" if measured else text
 
     def _loss(self, batch: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         teacher = None
@@ -319,8 +386,10 @@ class _Run:
         if teacher := part("teacher"):
             self.teacher = copy.deepcopy(self.model).eval().requires_grad_(False)
             self.teacher.load_state_dict(teacher)
-        if self.phase == "tuning":
-            self.result.model = decompose(self.model, specs)  # its values are loaded next
+        if self.phase in ("tuning", "storage"):  # its values are loaded next
+            self.result.model = self._shared(decompose(self.model, specs))
+        if self.phase == "storage":
+            self.result.model = self._low_bits(self.model)
         self.model.load_state_dict(part("model"))
         self._prepare(self.phase)
         assert self.optimiser is not None

@@ -189,6 +189,48 @@ def contract(
     return (live if len(live) == spec.outputs else live[: spec.outputs]), space
 
 
+def convolve_chain(
+    x: torch.Tensor,
+    cores: Sequence[torch.Tensor],
+    spec: Spec,
+    *,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> torch.Tensor | None:
+    """``contract`` of a convolution ``(batch, inputs, height, width)`` whose steps, in the cheapest
+    order, are whole convolutions: of 1 x 1, and one of the kernel. Nothing is moved between them.
+
+    Returns
+    -------
+    ``(batch, outputs, height', width')``, or None where a step is no such convolution.
+    """
+    batch, channels, height, width = x.shape
+    if prod(spec.modes_in) != spec.inputs or prod(spec.modes_out) != spec.outputs:
+        return None
+    samples = 1 << max(batch * height * width, 1).bit_length()
+    steps = contraction_order(_Structure.of(spec), samples)
+    live, sizes = spec.input, spec.sizes
+    for step in steps:
+        rest = (*step.shared, *step.before, *step.after)
+        if step.live != live or any(sizes[i] > 1 for i in rest):
+            return None
+        if step.kernel and step.kernel != spec.kernel:
+            return None
+        live = step.result
+    if live != spec.output:
+        return None
+    for step in steps:
+        outputs = prod(sizes[i] for i in step.new)
+        matrix = _merged(cores, spec, step)
+        if step.kernel:
+            kernel = matrix.reshape(outputs, -1, *spec.kernel_size)
+            x = nn.functional.conv2d(x, kernel, None, stride, padding, dilation)
+        else:
+            x = nn.functional.conv2d(x, matrix.reshape(outputs, -1, 1, 1))
+    return x
+
+
 def _merged(cores: Sequence[torch.Tensor], spec: Spec, step: Step) -> torch.Tensor:
     """The group's core with the axes of the step."""
     if len(step.group) == 1:

@@ -9,6 +9,7 @@ from typing import Any
 from drawbar.gen.errors import InputError
 from drawbar.sw.compress.formats import Spec, get_format
 from drawbar.sw.compress.recurrent import recurrent_spec
+from drawbar.sw.compress.resnet import blocks
 
 #: UCF11: frames of 160 x 120 in three colours to an LSTM of 256 (Yang et al. 2017; Ye et al. 2018;
 #: Pan et al. 2019), as the arguments of the input map in each format.
@@ -62,12 +63,11 @@ def resnet_convolutions(depth: int) -> Iterator[ConvShape]:
     InputError:
         a depth other than 6 n + 2.
     """
-    if depth < 8 or (depth - 2) % 6:
-        raise InputError("residual network, depth", "is 6 n + 2", depth, "use 20, 32, 44, 56, 110")
+    count = blocks(depth)
     inputs = 3
     names = ["conv1"]
     for stage in range(1, 4):
-        names += [f"layer{stage}.{k}.conv{i}" for k in range((depth - 2) // 6) for i in (1, 2)]
+        names += [f"layer{stage}.{k}.conv{i}" for k in range(count) for i in (1, 2)]
     for name in names:
         outputs = {"1": 16, "2": 32, "3": 64}[name[5]] if name != "conv1" else 16
         yield ConvShape(

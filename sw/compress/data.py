@@ -7,7 +7,8 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,53 @@ class Dataset:
     @property
     def features(self) -> int:
         return self.train_x.shape[1]
+
+    @property
+    def image(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image: one channel or three, and as high as wide.
+
+        Raises
+        ------
+        InputError:
+            no such image has so many pixels.
+        """
+        for channels in (1, 3):
+            side = isqrt(self.features // channels)
+            if channels * side * side == self.features:
+                return channels, side, side
+        raise InputError(
+            f"data set {self.name!r}",
+            "holds square images of one channel or three",
+            f"{self.features} numbers a sample",
+            "leave shift and mirror at 0",
+        )
+
+    def subset(self, samples: int, seed: int = 0) -> Dataset:
+        """The same with so many training samples, equally many of each class; the seed says which.
+        The test split stays whole.
+
+        Raises
+        ------
+        InputError:
+            a number that the classes do not share evenly, or more samples than a class has.
+        """
+        each, rest = divmod(samples, self.classes)
+        counts = np.bincount(self.train_y, minlength=self.classes)
+        if rest or not 1 <= each <= counts.min():
+            raise InputError(
+                f"data set {self.name!r}, training samples",
+                f"are a multiple of {self.classes}, at most {counts.min()} for each class",
+                samples,
+                "use such a number",
+            )
+        order = np.argsort(np.random.PCG64(seed).random_raw(len(self.train_y)), kind="stable")
+        chosen = np.concatenate([order[self.train_y[order] == c][:each] for c in range(self.classes)])
+        return replace(
+            self,
+            name=f"{self.name}, {samples} training samples",
+            train_x=self.train_x[chosen],
+            train_y=self.train_y[chosen],
+        )
 
 
 def load_dataset(name: str, directory: str | Path | None = None, *, verify: bool = True) -> Dataset:

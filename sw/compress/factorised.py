@@ -11,7 +11,7 @@ from drawbar.gen.errors import InputError, NetworkError
 from drawbar.gen.formats.convolution import TAPS, convolution_network
 from drawbar.gen.network import ContractionNetwork, Core
 from drawbar.sw.compress.backend import nn, torch
-from drawbar.sw.compress.contraction import contract, dense_weight
+from drawbar.sw.compress.contraction import contract, convolve_chain, dense_weight
 from drawbar.sw.compress.spec import Spec
 
 
@@ -218,15 +218,17 @@ class FactorisedConv2d(FactorisedLayer):
                 tuple(x.shape),
                 "reshape the input, or mend the layer before",
             )
+        geometry = {"stride": self.stride, "padding": self.padding, "dilation": self.dilation}
+        chained = convolve_chain(x, list(self.cores), self.spec, **geometry)
+        if chained is not None:
+            return chained if self.bias is None else chained + self.bias[:, None, None]
         batch, channels, height, width = x.shape
         y, space = contract(
             x.transpose(0, 1).reshape(channels, batch * height * width),
             list(self.cores),
             self.spec,
             space=(height, width),
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
+            **geometry,
         )
         assert space is not None
         y = y.reshape(self.out_channels, batch, *space).transpose(0, 1)
@@ -272,9 +274,21 @@ def layer_arrays(layer: FactorisedLayer, name: str) -> tuple[list[np.ndarray], n
     Raises
     ------
     NetworkError:
-        the layer has no floating-point weights.
+        the layer is a convolution, whose network depends on its image (``convolution_of``), or has
+        no floating-point weights.
     """
     where = f"layer {name!r}"
+    if layer.spec.kernel_size:
+        raise NetworkError(
+            where,
+            "is linear",
+            f"a convolution, format {layer.spec.format!r}, whose network depends on its image",
+            "lower the model that it is in",
+        )
+    return _arrays(layer, where)
+
+
+def _arrays(layer: FactorisedLayer, where: str) -> tuple[list[np.ndarray], np.ndarray | None]:
     bias = None if layer.bias is None else as_array(where, layer.bias)
     return [as_array(where, core) for core in layer.cores], bias
 
@@ -286,7 +300,7 @@ def convolution_of(
     becomes taps.
     """
     spec = layer.spec
-    arrays, bias = layer_arrays(layer, name)
+    arrays, bias = _arrays(layer, f"layer {name!r}")
     sizes = {i: size for i, size in spec.sizes.items() if i not in spec.kernel}
     taps = dict(zip(TAPS, spec.kernel_size, strict=True))
     cores = []
@@ -338,7 +352,6 @@ def as_array(where: str, tensor: torch.Tensor) -> np.ndarray:
 def layer_network(layer: FactorisedLayer, name: str) -> ContractionNetwork:
     """The network that a linear layer's spec describes; see ``Format.network``."""
     spec = layer.spec
-    assert not spec.kernel_size
     arrays, bias = layer_arrays(layer, name)
     assert prod(spec.modes_in) == spec.inputs
     assert prod(spec.modes_out) == spec.outputs

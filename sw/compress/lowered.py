@@ -1,4 +1,4 @@
-"""A graph of layers while it is made of a PyTorch model, node by node."""
+"""A graph of layers while it is made of a model, node by node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from drawbar.gen.errors import NetworkError
 from drawbar.gen.formats.convolution import sum_network
-from drawbar.gen.network import ContractionNetwork, Core, Model, Source
+from drawbar.gen.network import ContractionNetwork, Core, Model, Quantised, Source
 
 SUPPORTED = "Linear, Conv2d and layers of cores (TTLinear and all other formats), BatchNorm, ReLU, "
 SUPPORTED += "max, average and global average pooling, addition, flatten and unflatten, strided "
@@ -55,6 +55,8 @@ class Graph:
         self.used: dict[int, int] = {}
         #: For the result of a maximum over windows, the tensor that it is of.
         self.maxima: dict[int, int] = {}
+        #: How tensors are represented, where the model says so.
+        self.quantised: dict[int, Quantised] = {}
         self.result: Value | None = None
 
     def input(self) -> Value:
@@ -113,7 +115,7 @@ class Graph:
 
     def scale(self, value: Value, factor: np.ndarray, offset: np.ndarray, where: str) -> Value:
         """Multiply and shift each output channel of the layer before: a batch norm."""
-        number = self.producer(value)
+        number = self.producer(value) if value.tensor not in self.quantised else None
         layer = None if number is None else self.layers[number]
         outputs = () if layer is None else layer.bias_indices
         cores = () if layer is None else layer.cores
@@ -157,11 +159,12 @@ class Graph:
             assert value.shape is not None
             copy = sum_network("output", value.shape, (1.0,), keeps_scale=True, format="copy")
             value = self.add(copy, [value], value.shape)
+        given = tuple(self.quantised.get(tensor) for tensor in range(len(self.shapes)))
         straight = all(s == (Source(n),) for n, s in enumerate(self.sources))
         vectors = all(shape is not None and len(shape) == 1 for shape in self.shapes[1:])
         linear = all({*y.output} <= {i for c in y.cores for i in c.indices} for y in self.layers)
         if straight and vectors and linear:
             # Linear layers alone: whatever shape the input has, it is a feature vector to them.
-            return Model(self.name, tuple(self.layers))
+            return Model(self.name, tuple(self.layers), quantised=given)
         shapes = [(self.layers[0].inputs,) if s is None else s for s in self.shapes]
-        return Model(self.name, tuple(self.layers), tuple(self.sources), tuple(shapes))
+        return Model(self.name, tuple(self.layers), tuple(self.sources), tuple(shapes), given)

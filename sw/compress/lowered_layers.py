@@ -10,15 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from drawbar.gen.errors import NetworkError
 from drawbar.gen.formats import dense_network
-from drawbar.gen.formats.convolution import (
-    average_network,
-    channels_network,
-    dense_convolution,
-    global_average,
-    sum_network,
-)
+from drawbar.gen.formats.convolution import dense_convolution
+from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.factorised import (
     FactorisedConv2d,
@@ -28,18 +22,25 @@ from drawbar.sw.compress.factorised import (
 )
 from drawbar.sw.compress.formats import get_format
 from drawbar.sw.compress.layers import TTLinear, geometry
-from drawbar.sw.compress.lowered import Graph, Value
-
-Pair = tuple[int, int]
+from drawbar.sw.compress.lowered import Value
+from drawbar.sw.compress.lowered_parts import (
+    Node,
+    Pair,
+    add,
+    average_image,
+    average_pool,
+    convolution,
+    flattened,
+    linear,
+    max_pool,
+    pad_channels,
+)
 
 
 @dataclass(frozen=True)
-class Call:
-    """One node: where it is, for errors and names, and what it is given."""
+class Call(Node):
+    """A node with what it is given."""
 
-    graph: Graph
-    where: str
-    name: str
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
@@ -47,9 +48,6 @@ class Call:
         if position < len(self.args):
             return self.args[position]
         return self.kwargs.get(name, default)
-
-    def refuse(self, rule: str, found: object, fix: str) -> NetworkError:
-        return NetworkError(self.where, rule, found, fix)
 
     @property
     def value(self) -> Value:
@@ -59,71 +57,39 @@ class Call:
             raise self.refuse("is of a tensor of the model", value, "give it one")
         return value
 
-    def image(self) -> tuple[Value, tuple[int, int, int]]:
-        """The image that it is given, whole."""
-        value = self.value
-        if value.shape is None or len(value.shape) != 3:
-            raise self.refuse(
-                "reads an image of a known shape (channels, height, width)",
-                "no shape" if value.shape is None else value.shape,
-                "give input_shape, or begin the model with nn.Unflatten",
-            )
-        value = self.graph.whole(value, f"{self.name}.source")
-        assert value.shape is not None
-        channels, height, width = value.shape
-        return value, (channels, height, width)
-
 
 def _pair(value: int | tuple[int, ...]) -> Pair:
     return (value, value) if isinstance(value, int) else (value[0], value[-1])
-
-
-def _shape_of(network: Any) -> tuple[int, int, int]:
-    height, width = (network.sizes[i] for i in network.output[-2:])
-    return prod(network.modes_out[:-2]), height, width
 
 
 # -- layers ----------------------------------------------------------------------------------------
 
 
 def _linear(call: Call, module: nn.Module) -> Value:
-    value = call.graph.whole(call.value, f"{call.name}.source")
     if isinstance(module, FactorisedLinear):
         network = get_format(module.spec.format).network(module, call.name)
     else:
         assert isinstance(module, nn.Linear)
         bias = None if module.bias is None else as_array(call.where, module.bias)
         network = dense_network(call.name, as_array(call.where, module.weight), bias=bias)
-    if value.shape is not None and len(value.shape) == 3 and value.shape[1:] != (1, 1):
-        raise call.refuse("reads a feature vector", value.shape, "put nn.Flatten before this layer")
-    return call.graph.add(network, [value], (network.outputs,))
+    return linear(call, call.value, network)
 
 
 def _convolution(call: Call, module: nn.Module) -> Value:
-    value, (channels, height, width) = call.image()
-    if isinstance(module, FactorisedConv2d):
-        inputs = module.in_channels
-    else:
-        assert isinstance(module, nn.Conv2d)
-        inputs = module.in_channels
-    if channels != inputs:
-        raise call.refuse(
-            f"reads {inputs} channels", f"{channels} channels", "make the sizes agree"
-        )
-    if isinstance(module, FactorisedConv2d):
-        network = convolution_of(module, call.name, (height, width))
-    else:
-        network = dense_convolution(
+    assert isinstance(module, (nn.Conv2d, FactorisedConv2d))
+
+    def make(shape: Pair) -> ContractionNetwork:
+        if isinstance(module, FactorisedConv2d):
+            return convolution_of(module, call.name, shape)
+        return dense_convolution(
             call.name,
             as_array(call.where, module.weight),
-            shape=(height, width),
+            shape=shape,
             bias=None if module.bias is None else as_array(call.where, module.bias),
             **geometry(module, call.name),
         )
-    made = _shape_of(network)
-    if min(made) < 1:
-        raise call.refuse("makes an image", made, "use a smaller kernel, or more padding")
-    return call.graph.add(network, [value], made)
+
+    return convolution(call, call.value, module.in_channels, make)
 
 
 def _batch_norm(call: Call, module: nn.Module) -> Value:
@@ -156,17 +122,7 @@ def _add(call: Call) -> Value:
     first, second = call.given(0, "input"), call.given(1, "other")
     if not isinstance(first, Value) or not isinstance(second, Value):
         raise call.refuse("adds two tensors", f"{first} and {second}", "add tensors of the model")
-    if first.shape != second.shape or first.shape is None:
-        raise call.refuse(
-            "adds tensors of one shape", f"{first.shape} and {second.shape}", "make them equal"
-        )
-    graph = call.graph
-    values = [graph.whole(v, f"{call.name}.source{n}") for n, v in enumerate((first, second))]
-    weights = [1.0, 1.0]
-    if values[0] == values[1]:
-        values, weights = values[:1], [2.0]
-    network = sum_network(call.name, first.shape, weights)
-    return graph.add(network, values, first.shape)
+    return add(call, [first, second])
 
 
 # -- pooling ---------------------------------------------------------------------------------------
@@ -188,39 +144,7 @@ def _max_pool(call: Call, module: nn.Module | None = None) -> Value:
             f"padding={padding}, dilation={dilation}, ceil_mode={ceil}",
             "pool whole windows",
         )
-    value, _ = call.image()
-    below = value.tensor
-    for axis in (2, 1):
-        value = _max_along(call, value, axis, kernel[axis - 1], stride[axis - 1])
-    if value.tensor != below:
-        call.graph.maxima[value.tensor] = below
-    return value
-
-
-def _max_along(call: Call, value: Value, axis: int, kernel: int, stride: int) -> Value:
-    """The maximum over windows of one axis, tap by tap: ``max(a, b) = relu(a - b) + b``."""
-    assert value.shape is not None
-    shape = list(value.shape)
-    shape[axis] = (shape[axis] - kernel) // stride + 1
-    if shape[axis] < 1:
-        raise call.refuse("has windows within the image", value.shape, "use a smaller kernel")
-    steps = tuple(stride if n == axis else 1 for n in range(3))
-
-    def tap(number: int) -> Value:
-        starts = tuple(number if n == axis else 0 for n in range(3))
-        return Value(value.tensor, tuple(shape), starts, steps)
-
-    found = tap(0)
-    name = f"{call.name}.{'chw'[axis]}"
-    for number in range(1, kernel):
-        other = tap(number)
-        part = sum_network(
-            f"{name}{number}.excess", shape, (1.0, -1.0), activation="relu", keeps_scale=True
-        )
-        excess = call.graph.add(part, [found, other], shape)
-        whole = sum_network(f"{name}{number}", shape, (1.0, 1.0), keeps_scale=True)
-        found = call.graph.add(whole, [excess, other], shape)
-    return value if kernel == 1 and stride == 1 else call.graph.whole(found, name)
+    return max_pool(call, call.value, kernel, stride)
 
 
 def _average_pool(call: Call, module: nn.Module | None = None) -> Value:
@@ -242,49 +166,25 @@ def _average_pool(call: Call, module: nn.Module | None = None) -> Value:
             "ceil_mode, count_include_pad=False or divisor_override",
             "leave these as they are by default",
         )
-    value, (channels, height, width) = call.image()
-    if kernel == (height, width) and padding == (0, 0):
-        return _global(call, value, channels, (height, width))
-    network = average_network(
-        call.name,
-        channels,
-        shape=(height, width),
-        kernel=kernel,
-        stride=kernel if stride is None else _pair(stride),
-        padding=padding,
-    )
-    return call.graph.add(network, [value], _shape_of(network))
-
-
-def _global(call: Call, value: Value, channels: int, shape: Pair) -> Value:
-    return call.graph.add(global_average(call.name, channels, shape), [value], (channels,))
+    stride = kernel if stride is None else _pair(stride)
+    return average_pool(call, call.value, kernel, stride, padding)
 
 
 def _adaptive(call: Call, module: nn.Module | None = None) -> Value:
     size = module.output_size if isinstance(module, nn.AdaptiveAvgPool2d) else call.args[1]
     if size not in (1, (1, 1)):
         raise call.refuse("averages the whole image", f"output size {size}", "use size 1")
-    value, (channels, height, width) = call.image()
-    return _global(call, value, channels, (height, width))
+    return average_image(call, call.value)
 
 
 def _mean(call: Call) -> Value:
     axes = call.given(1, "dim")
     if tuple(sorted(n % 4 for n in axes or ())) != (2, 3):
         raise call.refuse("averages height and width", f"dim={axes}", "use dim=(2, 3)")
-    value, (channels, height, width) = call.image()
-    return _global(call, value, channels, (height, width))
+    return average_image(call, call.value)
 
 
 # -- shapes ----------------------------------------------------------------------------------------
-
-
-def _flattened(call: Call, value: Value) -> Value:
-    if value.shape is None:
-        return value
-    value = call.graph.whole(value, f"{call.name}.source")
-    assert value.shape is not None
-    return Value(value.tensor, (prod(value.shape),))
 
 
 def _flatten(call: Call, module: nn.Module | None = None) -> Value:
@@ -298,14 +198,14 @@ def _flatten(call: Call, module: nn.Module | None = None) -> Value:
             f"start_dim={start}, end_dim={end}",
             "use nn.Flatten()",
         )
-    return _flattened(call, call.value)
+    return flattened(call, call.value)
 
 
 def _view(call: Call) -> Value:
     value = call.value
     sizes = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
     if len(sizes) == 2 and sizes[1] in (-1, prod(value.shape or (0,))):
-        return _flattened(call, value)
+        return flattened(call, value)
     raise call.refuse("flattens each sample whole", sizes, "use torch.flatten(x, 1)")
 
 
@@ -362,10 +262,7 @@ def _pad(call: Call) -> Value:
             f"widths {widths}, mode {mode!r}, value {fill}",
             "pad the images in the convolution that follows",
         )
-    value, (channels, height, width) = call.image()
-    made = channels + widths[4] + widths[5]
-    network = channels_network(call.name, channels, made, widths[4], (height, width))
-    return call.graph.add(network, [value], (made, height, width))
+    return pad_channels(call, call.value, widths[4], widths[5])
 
 
 def _dropout(call: Call) -> Value:

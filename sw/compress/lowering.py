@@ -11,11 +11,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from torch import fx
-
 from drawbar.gen.errors import NetworkError
 from drawbar.gen.network import Model
-from drawbar.sw.compress.backend import nn
+from drawbar.sw.compress.backend import TraceError, fx, map_arg, nn
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.lowered import SUPPORTED, Graph, Value
 from drawbar.sw.compress.lowered_layers import FUNCTIONS, METHODS, MODULES, Call
@@ -67,7 +65,7 @@ def lower(
         return graph.model()
     try:
         traced = _Tracer().trace(model.eval() if not model.training else model)
-    except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError) as error:
+    except (TraceError, TypeError, ValueError, RuntimeError) as error:
         raise NetworkError(
             f"model {name!r}",
             "has a forward pass that does not depend on its data (torch.fx traces it)",
@@ -99,8 +97,8 @@ def lower(
 
 
 def _node(graph: Graph, node: fx.Node, modules: dict[str, nn.Module], values: Any) -> Any:
-    args = fx.node.map_arg(node.args, lambda n: values[n])
-    kwargs = fx.node.map_arg(node.kwargs, lambda n: values[n])
+    args = map_arg(node.args, lambda n: values[n])
+    kwargs = map_arg(node.kwargs, lambda n: values[n])
     if node.op == "call_module":
         return _module(graph, str(node.target), modules[str(node.target)], args, node)
     where = f"node {node.name!r}{_line(node)}"

@@ -13,9 +13,8 @@ two, so that hosts convert exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 
@@ -27,6 +26,8 @@ from drawbar.gen.order import BATCH
 from drawbar.gen.plan import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import encode
 from drawbar.gen.stage import Loop
+from drawbar.sw.compress.float_run import float_stages
+from drawbar.sw.compress.ranges import check_exact, check_ranges
 
 #: Calibration samples that are looked at; more change little.
 CALIBRATION = 512
@@ -38,122 +39,6 @@ CLIPPING = (1.0, 0.9, 0.8, 0.7, 0.6)
 #: What unseen data may exceed the calibration by before it saturates, by data width: 16 bits can
 #: afford some.
 HEADROOM = {8: 1.0, 16: 1.5}
-
-
-@dataclass(frozen=True)
-class LiveTensor:
-    """The live tensor after a stage, in float: ``values`` has samples first, then ``indices``."""
-
-    indices: tuple[str, ...]
-    values: np.ndarray
-
-
-#: The result of a stage that writes zeros.
-_NOTHING = LiveTensor((), np.zeros((1,)))
-
-
-def _flatten(network: ContractionNetwork, live: LiveTensor) -> np.ndarray:
-    """Result of a layer's last stage as ``(samples, outputs)``."""
-    axes = [1 + live.indices.index(i) for i in network.output]
-    return live.values.transpose(0, *axes).reshape(len(live.values), -1)
-
-
-def _float_stage(
-    network: ContractionNetwork, planned: PlannedStage, matrices: np.ndarray, live: LiveTensor
-) -> LiveTensor:
-    """One stage in float: the same product as on the engine, by index names."""
-    # In float, slices are further columns.
-    live = _through_windows(network, planned, live)
-    order = (*planned.step.sliced, *planned.column_order, *planned.block)
-    columns = (*planned.shared_order, *(i for i in order if i != BATCH))
-    axes = [1 + live.indices.index(i) for i in (*columns, *planned.k_order)]
-    batched = (len(live.values), len(matrices), -1, planned.stage.k)
-    operand = live.values.transpose(0, *axes).reshape(batched)
-    result = operand @ matrices.swapaxes(1, 2)
-    indices = (*columns, *planned.row_order)
-    shape = [network.sizes[i] for i in indices]
-    return LiveTensor(indices, result.reshape(len(live.values), *shape))
-
-
-def _through_windows(
-    network: ContractionNetwork, planned: PlannedStage, live: LiveTensor
-) -> LiveTensor:
-    """The live tensor with the terms of the windows that the stage opens."""
-    values, indices = live.values, list(live.indices)
-    for index in planned.step.opened:
-        window = network.windows[index]
-        axis = indices.index(index)
-        values = np.take(values, window.positions(network.sizes), axis=axis + 1)
-        indices[axis : axis + 1] = [term for term, _ in window.terms]
-    return LiveTensor(tuple(indices), values)
-
-
-def float_stages(
-    plan: Plan, x: np.ndarray
-) -> Iterator[tuple[PlannedStage, np.ndarray, LiveTensor]]:
-    """Each stage with its core matrices and its float result, bias and activation included; of a
-    model with states, of every step of each sequence, as if that were a sample.
-    """
-    model = plan.model
-    # The tensors of the model, as feature vectors; what nobody reads any more is dropped.
-    tensors = model.before_steps(x) if model.states else {0: x}
-    until = [max([0, *model.readers(t)]) for t in range(len(model.shapes))]
-    live: LiveTensor | None = None
-    for planned in plan.stages:
-        if planned.fills:
-            yield planned, core_matrix(plan.networks[planned.layer], planned), _NOTHING
-            continue
-        network = plan.networks[planned.layer]
-        if planned.stage.products:
-            features = network.forward(model.read(planned.layer, tensors))
-            tensors[planned.layer + 1] = features
-            yield planned, core_matrix(network, planned), LiveTensor(("output",), features)
-            continue
-        if live is None:
-            live = _sources(plan, planned, tensors)
-        matrices = core_matrix(network, planned)
-        live = result = _float_stage(network, planned, matrices, live)
-        if planned.ends_layer:
-            features = _flatten(network, live)
-            if network.bias is not None:
-                features = features + network.spread_bias()
-            if network.activation == "relu":
-                features = np.maximum(features, 0)
-            view = plan.views[planned.layer] if plan.views else None
-            if view is not None:
-                # Without what is written into gaps.
-                cells = view.cells_out.reshape(-1)
-                found = np.zeros((len(features), prod(model.shapes[planned.layer + 1])))
-                found[:, cells[cells >= 0]] = features[:, cells >= 0]
-                features = found
-            for tensor in [t for t in tensors if until[t] <= planned.layer]:
-                del tensors[tensor]
-            tensors[planned.layer + 1] = features
-            result, live = LiveTensor(("output",), features), None
-        yield planned, matrices, result
-
-
-def _sources(
-    plan: Plan, planned: PlannedStage, tensors: Mapping[int, np.ndarray]
-) -> LiveTensor:
-    """What a layer's first stage reads, by its indices; zeros where it reads beyond an image."""
-    network = plan.networks[planned.layer]
-    sources = plan.model.sources[planned.layer]
-    view = plan.views[planned.layer] if plan.views else None
-    values = [tensors[source.tensor] for source in sources]
-    if view is None:
-        (features,) = values
-        shape = [network.sizes[i] for i in network.input]
-        return LiveTensor(network.input, features.reshape(len(features), *shape))
-    found = []
-    for features, cells in zip(values, view.cells_in, strict=True):
-        found.append(np.where(cells >= 0, features[:, np.maximum(cells, 0)], 0.0))
-    if len(found) == 1:
-        return LiveTensor(network.input, found[0])
-    # The stage's core matrix has the sources in the order of their addresses.
-    if planned.turned:
-        found.reverse()
-    return LiveTensor(network.input, np.stack(found, axis=1))
 
 
 def _error(values: np.ndarray, scale: float, config: EngineConfig) -> float:
@@ -187,14 +72,15 @@ def _integers(
     scale_in: float,
     scale_out: float,
     config: EngineConfig,
-    core_max: int,
+    core_range: tuple[int, int],
     where: str,
 ) -> tuple[np.ndarray, np.ndarray | None, int]:
     """Core and bias integers and the shift, with no overflow possible in any accumulator."""
+    core_min, core_max = core_range
     most = float(np.abs(matrices).max()) * scale_out / scale_in
     shift = config.acc_width
     if most > 0:
-        shift = min(shift, int(np.floor(np.log2((core_max + 0.5) / most))))
+        shift = min(shift, int(np.floor(np.log2((0.5 - core_min) / most))))
     while shift >= 0:
         core = np.rint(matrices * (scale_out * 2.0**shift / scale_in)).astype(np.int64)
         biases = None
@@ -202,9 +88,8 @@ def _integers(
             biases = np.rint(bias * (scale_out * 2.0**shift)).astype(np.int64)
         largest = int(np.abs(core).sum(axis=-1).max()) * -config.data_min
         largest_bias = int(np.abs(biases).max()) if biases is not None else 0
-        if np.abs(core).max() <= core_max and max(largest, largest_bias) + largest_bias < 1 << (
-            config.acc_width - 1
-        ):
+        inside = core_min <= core.min() and core.max() <= core_max
+        if inside and max(largest, largest_bias) + largest_bias < 1 << (config.acc_width - 1):
             return core, biases, shift
         shift -= 1
     raise FitError(
@@ -326,7 +211,8 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
     x = check_calibration(plan, calibration)
     if plan.is_graph:
         x = x[:GRAPH_CALIBRATION]
-    input_bits = _fraction_bits(x, plan.config)
+    given = plan.model.quantised
+    input_bits = given[0].fraction_bits if given[0] else _fraction_bits(x, plan.config)
     results: list[float] = []
     # Scale of each of the plan's tensors; of those that are read by a stage that keeps scales, and
     # hold negative numbers, with room for a difference.
@@ -335,7 +221,10 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
         if planned.fills:
             results.append(found[planned.writes])
             continue
-        if plan.networks[planned.layer].keeps_scale:
+        known = given[planned.layer + 1] if planned.ends_layer else None
+        if known is not None:
+            scale = 2.0**known.fraction_bits
+        elif plan.networks[planned.layer].keeps_scale:
             scale = min(found[t] for t in planned.reads)
         else:
             scale = _scale(live.values, plan.config)
@@ -483,7 +372,13 @@ def stage_integers(
         # what it is.
         most = float(np.abs(matrices).max())
         scale_out = scales.results[number]
-        if network.keeps_scale:
+        known = plan.model.quantised[planned.layer + 1] if planned.ends_layer else None
+        exactly = known is not None and known.exact
+        # Chosen integers are symmetric; given ones may be the least there is.
+        core_min = -core_max - int(exactly)
+        if known is not None:
+            scale_out = 2.0**known.fraction_bits
+        elif network.keeps_scale:
             scale_out = scale_in
         elif most > 0:
             scale_out = min(scale_out, core_max / most * scale_in)
@@ -492,8 +387,10 @@ def stage_integers(
         bias = network.bias if planned.ends_layer else None
         where = f"layer {network.name!r}, stage {number}"
         core, biases, shift = _integers(
-            matrices, bias, scale_in, scale_out, config, core_max, where
+            matrices, bias, scale_in, scale_out, config, (core_min, core_max), where
         )
+        if exactly:
+            check_exact(core, matrices * (scale_out * 2.0**shift / scale_in), config, where)
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
         found[planned.writes] = scale_out
     for tensor, scale in kept.items():
@@ -565,6 +462,7 @@ def quantise(
         unusable calibration data; weights that no shift can represent.
     """
     config = plan.config
+    check_ranges(plan.model, config)
     scales = scales or calibrate(plan, calibration)
     made = stage_integers(plan, scales, core_bits)
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)

@@ -11,8 +11,8 @@ from drawbar.gen.errors import InputError
 from drawbar.sw.compress.losses import Loss
 
 METHODS = ("admm", "direct")
-#: The parts of a run, in order; "direct" has no second one.
-PHASES = ("dense", "admm", "tuning")
+#: The parts of a run, in order; "direct" has no second one, and only a run with bits has the last.
+PHASES = ("dense", "admm", "tuning", "storage")
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Settings:
     -------
     method:
         "admm", or "direct": the trained weights are decomposed as they are.
-    dense_epochs, admm_epochs, tuning_epochs:
-        Epochs before ADMM, under it ("direct": none), and on the cores.
-    lr, admm_lr, tuning_lr:
+    dense_epochs, admm_epochs, tuning_epochs, storage_epochs:
+        Epochs before ADMM, under it ("direct": none), on the cores, and on cores of a few bits.
+    lr, admm_lr, tuning_lr, storage_lr:
         Learning rate at the start of each; it falls to 0 along half a cosine.
     batch_size:
         Samples of a step, in each process.
@@ -35,6 +35,11 @@ class Settings:
         Decoupled from the gradient (AdamW).
     noise:
         Standard deviation of what is added to the inputs in training.
+    shift, mirror:
+        Pixels by which images are moved at most, in either direction, and the chance that they are
+        mirrored left to right; see ``augment.Augmentation``.
+    measure_every:
+        The test split is measured after every so many epochs; 0: only where ``accuracy`` needs it.
     label_smoothing, distillation, temperature:
         As in ``losses.Loss``; the teacher is the dense model as trained.
     threads:
@@ -52,14 +57,19 @@ class Settings:
     dense_epochs: int = 0
     admm_epochs: int = 20
     tuning_epochs: int = 5
+    storage_epochs: int = 0
     lr: float = 1e-3
     admm_lr: float = 1e-3
     tuning_lr: float = 2e-3
+    storage_lr: float = 1e-3
     batch_size: int = 128
     rho_first: float = 1e-2
     rho_last: float = 1e-1
     weight_decay: float = 0.0
     noise: float = 0.0
+    shift: int = 0
+    mirror: float = 0.0
+    measure_every: int = 1
     label_smoothing: float = 0.0
     distillation: float = 0.0
     temperature: float = 4.0
@@ -72,17 +82,20 @@ class Settings:
                 "compression, method", f"is one of {', '.join(METHODS)}", self.method, "use one"
             )
         least = {"batch_size": 1, "admm_epochs": 1 if self.method == "admm" else 0}
-        for name in ("dense_epochs", "admm_epochs", "tuning_epochs", "batch_size", "seed"):
+        epochs = [f"{phase}_epochs" for phase in PHASES]
+        for name in (*epochs, "batch_size", "seed", "shift", "measure_every"):
             bound = least.get(name, 0)
             if getattr(self, name) < bound:
                 raise InputError(
                     f"compression, {name}", f"is at least {bound}", getattr(self, name), "raise it"
                 )
-        for name in ("lr", "admm_lr", "tuning_lr", "rho_first", "rho_last"):
+        for name in ("lr", "admm_lr", "tuning_lr", "storage_lr", "rho_first", "rho_last"):
             if not getattr(self, name) > 0:
                 raise InputError(
                     f"compression, {name}", "is more than 0", getattr(self, name), "raise it"
                 )
+        if not 0 <= self.mirror <= 1:
+            raise InputError("compression, mirror", "is 0 to 1", self.mirror, "give a chance")
         assert self.loss
 
     @property
@@ -95,7 +108,7 @@ class Settings:
         return getattr(self, f"{phase}_epochs")
 
     def rate(self, phase: str) -> float:
-        return {"dense": self.lr, "admm": self.admm_lr, "tuning": self.tuning_lr}[phase]
+        return self.lr if phase == "dense" else getattr(self, f"{phase}_lr")
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:

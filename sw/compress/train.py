@@ -56,6 +56,7 @@ def train_epoch(
     *,
     batch_size: int,
     noise: float = 0.0,
+    augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
     penalty: Callable[[], torch.Tensor] | None = None,
     first_step: int = 0,
 ) -> float:
@@ -69,6 +70,8 @@ def train_epoch(
         Samples of a step in each process; a rest of fewer samples than processes is left out.
     noise:
         Standard deviation of what is added to the inputs.
+    augment:
+        A batch to what is trained on in its place; draws from the global random generator.
     penalty:
         Is added to the loss, and not counted in what is returned.
     first_step:
@@ -92,6 +95,8 @@ def train_epoch(
         if len(chosen) < world:
             break
         batch, mine = inputs[chosen], parallel.share(chosen)
+        if augment is not None:
+            batch = augment(batch)
         if noise:
             batch = batch + noise * torch.randn_like(batch)
         batch = parallel.share(batch)

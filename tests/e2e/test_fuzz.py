@@ -176,7 +176,13 @@ def test_the_space_is_covered_and_bounded() -> None:
     assert {1, 16} <= {config.rows for config in engines}
     assert {config.lanes for config in engines} == {1, 2, 4, 8, 16}
     assert {config.data_width for config in engines} == {8, 16}
-    cases = [Case.draw(0, n, config)[0] for n, config in enumerate(engines)]
+    drawn = [Case.draw(0, n, config)[0] for n, config in enumerate(engines)]
+    graphs = [case for case in drawn if not case.model.chain]
+    assert len(graphs) > len(drawn) / 10
+    assert {"dense", "three", "separable", "sum", "average"} <= {
+        layer.format for case in graphs for layer in case.model.layers
+    }
+    cases = [case for case in drawn if case.model.chain]
     assert {len(case.model.layers) for case in cases} == {1, 2, 3}
     layers = [layer for case in cases for layer in case.model.layers]
     assert {layer.format for layer in layers} == set(FORMATS)

@@ -141,7 +141,7 @@ def _modes(size: int, count: int) -> Iterator[tuple[int, ...]]:
                 yield (first, *rest)
 
 
-def share_core(layers: Mapping[str, FactorisedLayer]) -> nn.Parameter:
+def share_core(layers: Mapping[str, nn.Module]) -> nn.Parameter:
     """SCADA-Tucker: one core for all these layers, from now on the same parameter; the mean of
     theirs to begin with.
 
@@ -152,9 +152,11 @@ def share_core(layers: Mapping[str, FactorisedLayer]) -> nn.Parameter:
     """
     cores = {}
     for name, layer in layers.items():
-        if layer.spec.format not in ("ada_tucker", "tucker"):
+        cored = isinstance(layer, FactorisedLayer)
+        found = layer.spec.format if cored else type(layer).__name__
+        if not cored or found not in ("ada_tucker", "tucker"):
             raise NetworkError(
-                f"layer {name!r}", "has a Tucker core to share", layer.spec.format, "use ada_tucker"
+                f"layer {name!r}", "has a Tucker core to share", found, "use ada_tucker"
             )
         cores[name] = layer.cores[0]
     shapes = {name: tuple(core.shape) for name, core in cores.items()}
@@ -166,5 +168,6 @@ def share_core(layers: Mapping[str, FactorisedLayer]) -> nn.Parameter:
         mean = torch.stack([core.detach() for core in cores.values()]).mean(0)
     shared = nn.Parameter(mean)
     for layer in layers.values():
+        assert isinstance(layer, FactorisedLayer)
         layer.cores[0] = shared
     return shared

@@ -27,6 +27,8 @@ from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec
 from drawbar.sw.compress.layers import decompose, layer_spec
 from drawbar.sw.compress.settings import Settings, make_settings
+from drawbar.sw.compress.storage import unpack
+from drawbar.sw.compress.train import accuracy
 
 SETTINGS = Settings(
     dense_epochs=2,
@@ -44,6 +46,8 @@ SETTINGS = Settings(
     weight_decay=0.01,
     seed=3,
 )
+STORED = replace(SETTINGS, storage_epochs=3)
+BITS = {"*": 3, "fc2.*": 5}
 LAYERS = {"fc1": {"modes_out": (4, 6), "modes_in": (4, 4), "max_rank": 2}}
 
 
@@ -139,21 +143,22 @@ class Killed(Exception):
     """Stands for a process that ends in the middle."""
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 6, 7, 8, 10])
 def test_a_killed_run_goes_on_to_the_same_bits(epochs: int, tmp_path: Path) -> None:
-    whole = run()
+    whole = run(STORED, bits=BITS)
 
     def kill(done: int, _total: int, _text: str) -> None:
         if done == epochs:
             raise Killed
 
     with pytest.raises(Killed):
-        run(folder=tmp_path, progress=kill)
+        run(STORED, bits=BITS, folder=tmp_path, progress=kill)
     torch.manual_seed(epochs)  # what the process did in between does not matter
     done: list[int] = []
-    resumed = run(folder=tmp_path, progress=lambda n, *_: done.append(n))
-    assert done == list(range(epochs + 1, 8))
+    resumed = run(STORED, bits=BITS, folder=tmp_path, progress=lambda n, *_: done.append(n))
+    assert done == list(range(epochs + 1, 11))
     assert same(resumed, whole)
+    assert resumed.packed == whole.packed
     assert resumed.history == whole.history
     assert resumed.accuracy == whole.accuracy
     assert resumed.specs == whole.specs
@@ -268,6 +273,80 @@ def test_balanced_cores_are_the_same_weight() -> None:
     norms = [core.norm().item() for core in layer.cores]
     assert max(norms) == pytest.approx(min(norms))
     torch.testing.assert_close(layer.reconstruct(), before)
+
+
+def test_weights_of_few_bits() -> None:
+    found = run(STORED, bits=BITS)
+    assert list(found.accuracy) == ["dense", "direct", "decomposed", "tuned", "stored"]
+    assert [row["phase"] for row in found.history].count("storage") == 3
+    assert {name: bits for name, bits in found.bits.items() if bits == 5}.keys() == {
+        "fc2.weight",
+        "fc2.bias",
+    }
+    for name, parameter in found.model.named_parameters():
+        assert len(parameter.unique()) <= 1 << found.bits[name]
+    # The accuracy is that of the file, read into the model as it was before.
+    read = unpack(decompose(model(), found.specs), found.packed)
+    data = dataset()
+    assert accuracy(read, data.test_x, data.test_y) == found.accuracy["stored"]
+    same_run = run(SETTINGS)
+    assert found.accuracy["tuned"] == same_run.accuracy["tuned"]
+    assert "stored" not in same_run.accuracy
+
+
+def test_bits_are_checked_before_any_epoch() -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("an epoch was trained")
+
+    for bits, rule in (({"*": 9}, "1 to 8 bits"), ({"fc7.*": 4}, "names of the model")):
+        with pytest.raises(InputError, match=rule):
+            run(STORED, bits=bits, progress=fail)
+    with pytest.raises(InputError, match=r"share their cores; found fc3"):
+        run(share=("fc1", "fc3"), progress=fail)
+
+
+def test_layers_share_a_core_from_the_decomposition_on(tmp_path: Path) -> None:
+    ranks = {"format": "ada_tucker", "ranks": (2, 3, 2, 3)}
+
+    def network() -> nn.Module:
+        torch.manual_seed(2)
+        sequence = nn.Sequential()
+        sequence.add_module("fc1", nn.Linear(16, 24))
+        sequence.add_module("relu", nn.ReLU())
+        sequence.add_module("fc2", nn.Linear(24, 16))
+        return sequence
+
+    def specs(dense: nn.Module) -> dict[str, Spec]:
+        return {n: layer_spec(dense.get_submodule(n), n, **ranks) for n in ("fc1", "fc2")}
+
+    def shared(folder: Path) -> Compressed:
+        return compress_model(
+            network(), specs, dataset(), STORED, bits={"*": 4}, share=("fc1", "fc2"), folder=folder
+        )
+
+    found = shared(tmp_path)
+    first, second = (found.model.get_submodule(n).cores[0] for n in ("fc1", "fc2"))  # type: ignore[index]
+    assert first is second
+    assert sum(p.numel() for p in found.model.parameters()) == sum(
+        spec.parameters for spec in found.specs.values()
+    ) - first.numel() + 24 + 16
+    assert shared(tmp_path).packed == found.packed  # from the last checkpoint
+    with pytest.raises(NetworkError, match=r"'fc2': has a Tucker core"):
+        compress_model(
+            network(),
+            lambda dense: {n: s for n, s in specs(dense).items() if n == "fc1"},
+            dataset(),
+            STORED,
+            share=("fc1", "fc2"),
+        )
+
+
+def test_accuracy_between_the_phases_can_be_left_out() -> None:
+    found = run(replace(SETTINGS, measure_every=2))
+    measured = [row["accuracy"] is not None for row in found.history]
+    assert measured == [False, True, False, True, False, False, True]
+    assert state(found).keys() == state(run()).keys()
+    assert same(found, run())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -12,9 +12,15 @@ import pytest
 import torch
 from torch import nn
 
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError, NetworkError, RankWarning
+from drawbar.gen.plan import plan_model
+from drawbar.sim.golden import run_artefact
+from drawbar.sw.compress import lower
 from drawbar.sw.compress.formats import Format, Spec, format_names, get_format
+from drawbar.sw.compress.quantise import quantise
 
+ENGINE = EngineConfig(rows=4, lanes=4, core_depth=8192, work_depth=8192, program_depth=4096)
 LINEAR, CONVOLUTION = (24, 32), (12, 8, 3, 2)
 MODES: dict[str, Any] = {"modes_out": (2, 3, 4), "modes_in": (4, 2, 4)}
 CHANNELS: dict[str, Any] = {"modes_out": (3, 4), "modes_in": (2, 4)}
@@ -183,6 +189,24 @@ def test_a_convolution_has_no_network(case: Case) -> None:
         layer = case.chosen.layer(case.spec())
         with pytest.raises(NetworkError, match=r"layer 'c1': is linear"):
             case.chosen.network(layer, "c1")
+
+
+@EVERY
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_convolutions_run(case: Case, stride: tuple[int, int]) -> None:
+    """The lowered network is PyTorch's, and the golden model's result near it."""
+    if len(case.shape) != 4:
+        return
+    torch.manual_seed(2)
+    layer = case.chosen.layer(case.spec(), stride=stride, padding=(1, 0), dilation=(1, 2)).double()
+    model = lower(nn.Sequential(layer, nn.ReLU()), "net", input_shape=(8, 7, 6))
+    x = torch.randn(5, 8, 7, 6, dtype=torch.float64)
+    wanted = torch.relu(layer(x)).detach().numpy().reshape(5, -1)
+    flat = x.numpy().reshape(5, -1)
+    np.testing.assert_allclose(model.forward(flat), wanted, atol=1e-12)
+    artefact = quantise(plan_model(model, ENGINE), flat)
+    found = artefact.dequantise_output(run_artefact(artefact, artefact.quantise_input(flat)))
+    np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
 
 
 @EVERY

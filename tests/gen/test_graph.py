@@ -1,0 +1,119 @@
+"""Graphs of image layers: plans, their cycles, and the golden model against float."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from drawbar.fuzz_graphs import random_graph
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import program_cycles
+from drawbar.gen.errors import FitError
+from drawbar.gen.formats.convolution import dense_convolution, sum_network
+from drawbar.gen.network import Model, Source
+from drawbar.gen.phases import with_phases
+from drawbar.gen.plan import plan_model
+from drawbar.gen.program import encode
+from drawbar.sim.golden import GoldenEngine, run_artefact
+from drawbar.sw.compress.quantise import quantise
+
+ENGINE = EngineConfig(
+    name="graphs",
+    rows=4,
+    lanes=4,
+    core_depth=8192,
+    work_depth=8192,
+    bias_depth=512,
+    program_depth=4096,
+)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_golden_is_float(seed: int) -> None:
+    rng = random.Random(seed)
+    model = random_graph(rng)
+    config = ENGINE.replace(lanes=rng.choice((1, 2, 4, 8)), rows=rng.choice((1, 3, 4, 8)))
+    config = config.replace(work_depth=32768 // config.lanes)
+    batch = rng.choice((1, 1, 1, 2))
+    plan = plan_model(model, config, batch=batch)
+    stages = [stage for _, stage in plan.program]
+    assert plan.cycles == tuple(program_cycles(stages, config))
+    assert len(encode(stages, config)) <= config.program_depth
+    x = np.random.default_rng(seed).standard_normal((6, model.inputs))
+    artefact = quantise(plan, x)
+    found = artefact.dequantise_output(run_artefact(artefact, artefact.quantise_input(x)))
+    wanted = model.forward(x)
+    np.testing.assert_allclose(found, wanted, atol=2e-3 * max(1.0, np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_memory_may_hold_anything_before(seed: int) -> None:
+    """Zeros around images are the program's own work: what runs before leaves no trace."""
+    model = random_graph(random.Random(100 + seed))
+    plan = plan_model(model, ENGINE)
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2, model.inputs))
+    artefact = quantise(plan, x)
+    integers = artefact.quantise_input(x)
+    engine = GoldenEngine(ENGINE)
+    engine.program[: len(artefact.program)] = artefact.program
+    engine.core[: len(artefact.cores)] = artefact.cores
+    engine.bias[: len(artefact.biases)] = artefact.biases
+    engine.work[:] = rng.integers(ENGINE.data_min, ENGINE.data_max, len(engine.work))
+    for sample, wanted in zip(integers, run_artefact(artefact, integers), strict=True):
+        engine.work[artefact.input.addresses(1)[0]] = sample
+        engine.run(0)
+        assert np.array_equal(engine.work[artefact.output.addresses(1)[0]], wanted)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_phases_change_nothing(seed: int) -> None:
+    model = random_graph(random.Random(seed))
+    x = np.random.default_rng(seed).standard_normal((3, model.inputs))
+    np.testing.assert_allclose(with_phases(model).forward(x), model.forward(x), atol=1e-12)
+
+
+def test_a_maximum_is_exact() -> None:
+    """Differences and sums keep their scale: the integers are the largest of the inputs'."""
+    shape = (3, 6, 8)
+    parts = {"starts": (0, 0, 0), "steps": (1, 1, 2)}
+    other = {"starts": (0, 0, 1), "steps": (1, 1, 2)}
+    made = (3, 6, 4)
+    model = Model(
+        "max",
+        (
+            sum_network("excess", made, (1.0, -1.0), activation="relu", keeps_scale=True),
+            sum_network("max", made, (1.0, 1.0), keeps_scale=True),
+        ),
+        ((Source(0, **parts), Source(0, **other)), (Source(1), Source(0, **other))),
+        (shape, made, made),
+    )
+    x = np.random.default_rng(0).random((5, model.inputs))
+    artefact = quantise(plan_model(model, ENGINE), x)
+    integers = artefact.quantise_input(x)
+    wanted = integers.reshape(5, 3, 6, 4, 2).max(axis=-1).reshape(5, -1)
+    assert np.array_equal(run_artefact(artefact, integers), wanted)
+
+
+def image_model(shape: tuple[int, int, int], outputs: int) -> Model:
+    weight = np.ones((outputs, shape[0], 3, 3)) / 9
+    layer = dense_convolution("conv", weight, shape=shape[1:], padding=(1, 1))
+    return Model("image", (layer,), ((Source(0),),), (shape, (outputs, *shape[1:])))
+
+
+def test_a_channel_is_one_run_of_lanes() -> None:
+    """Rows of 7 and a gap of 1 are 55 columns of 4 lanes, 14 tiles, in place of 7 x 2."""
+    plan = plan_model(image_model((4, 7, 7), 4), ENGINE)
+    (conv,) = (p for p in plan.stages if not p.fills)
+    assert conv.stage.lane_count == 7 * 8 - 1
+    assert conv.stage.k == 36
+
+
+def test_what_does_not_fit_says_so() -> None:
+    small = ENGINE.replace(work_depth=64)
+    with pytest.raises(FitError, match="bytes of work memory"):
+        plan_model(image_model((4, 16, 16), 4), small)
+    with pytest.raises(FitError, match="two buffers"):
+        plan_model(image_model((4, 7, 7), 4), ENGINE, buffers=2)
