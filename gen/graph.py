@@ -28,6 +28,7 @@ from drawbar.gen.phases import with_phases
 from drawbar.gen.place import arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.products import product_stage
+from drawbar.gen.program import descriptor_words
 from drawbar.gen.search import GOALS, Planner
 from drawbar.gen.stage import Loop, Stage, fuse
 
@@ -159,8 +160,11 @@ def _lives(model: Model) -> list[tuple[int, int]]:
     return lives
 
 
-def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
-    """Plan a graph of layers for an engine; deterministic. One buffer.
+def plan_graph(
+    model: Model, config: EngineConfig, *, batch: int = 1, buffers: int | None = None
+) -> Plan:
+    """Plan a graph of layers for an engine; deterministic. One buffer; of a model with states two,
+    where they fit and nothing else is asked for.
 
     Raises
     ------
@@ -268,13 +272,16 @@ def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
     zero = core
     stages = [replace(p, stage=replace(p.stage, core_base=zero)) if p.fills else p for p in stages]
     states = tuple(numbers[tensor] for tensor in model.states)
-    arranged, bases, peak = arrange(model.name, config, stages, tensors, states)
+    twice = None
+    if model.states and buffers != 1:
+        twice = _two_buffers(model, config, stages, tensors, states, at_any_price=buffers == 2)
+    arranged, bases, peak = twice or arrange(model.name, config, stages, tensors, states)
     kept = _needed(arranged, placed, config)
     filled = any(planned.fills for planned in kept)
     views = tuple(
         None if s.view is None else s.view for s in segments for _ in range(len(s.model.layers))
     )
-    return place(
+    plan = place(
         model,
         config,
         batch,
@@ -286,7 +293,7 @@ def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
         work_peak=peak,
         core_vectors=core + int(filled),
         bias_vectors=bias,
-        bases=bases,
+        bases=bases if twice is None else bases[:-2],
         views=views,
         states=states,
         ends=(
@@ -294,6 +301,49 @@ def plan_graph(model: Model, config: EngineConfig, *, batch: int = 1) -> Plan:
             _border(placed[-1], tensors[numbers[len(model.layers)]], segments[-1], batch, "output"),
         ),
     )
+    if twice is None:
+        return plan
+    second = (bases[-2], *bases[1:-3], bases[-1])
+    return replace(plan, bases=(bases[:-2], second))
+
+
+def _two_buffers(
+    model: Model,
+    config: EngineConfig,
+    stages: Sequence[PlannedStage],
+    tensors: Sequence[Layout],
+    states: Sequence[int],
+    *,
+    at_any_price: bool,
+) -> tuple[tuple[PlannedStage, ...], tuple[int, ...], int] | None:
+    """``arrange`` with a second input and a second output, whose addresses are the last two; both
+    programs share all else, the states too. None where that does not fit, or at any price an error.
+    """
+    x, y, count = 0, stages[-1].writes, len(tensors)
+    words = 2 * len(stages) * descriptor_words(config)
+    alone = all(len(s.reads) == 1 for s in stages if x in s.reads)
+    try:
+        if not alone or y in states or y != count - 1 or any(y in s.reads for s in stages):
+            raise FitError(
+                f"model {model.name!r}, two buffers",
+                "has an input that no sum reads, and an output that nobody does",
+                "another use of them",
+                "use one buffer",
+            )
+        if words > config.program_depth:
+            raise FitError(
+                f"model {model.name!r}, two buffers",
+                f"have programs of at most {config.program_depth} words together",
+                f"{words} words, {words - config.program_depth} too many",
+                f"raise program_depth to at least {words}, or use one buffer",
+            )
+        both = [*tensors, tensors[x], tensors[y]]
+        always = (*states, x, y, count, count + 1)
+        return arrange(model.name, config, stages, both, always)
+    except FitError:
+        if at_any_price:
+            raise
+        return None
 
 
 def _border(place: Place, layout: Layout, segment: _Segment, batch: int, side: str) -> TensorLayout:

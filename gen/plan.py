@@ -107,14 +107,14 @@ def _graph(
             "a graph of layers",
             "minimise cycles",
         )
-    if buffers == 2:
+    if buffers == 2 and not model.states:
         raise FitError(
             f"model {model.name!r}, two buffers",
-            "are for chains of linear layers",
+            "are for chains of linear layers, and for models with states",
             "a graph of layers",
             "leave buffers out, or use one",
         )
-    return plan_graph(model, config, batch=batch)
+    return plan_graph(model, config, batch=batch, buffers=buffers)
 
 
 def _doubled(plan: Plan, searches: Sequence[OrderSearch], *, at_any_price: bool) -> Plan:

@@ -26,7 +26,14 @@ from drawbar.gen.order import BATCH
 from drawbar.gen.plan import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import encode
 from drawbar.gen.stage import Loop
+from drawbar.sw.compress.core_images import core_image, place_bias
 from drawbar.sw.compress.float_run import float_stages
+from drawbar.sw.compress.product_scales import (
+    check_states,
+    product_scales,
+    product_shift,
+    state_scales,
+)
 from drawbar.sw.compress.ranges import check_exact, check_ranges
 
 #: Calibration samples that are looked at; more change little.
@@ -99,59 +106,6 @@ def _integers(
         f"a core of {most:.3g} in units of its scales",
         "normalise the weights, or use a larger data_width",
     )
-
-
-def core_image(core: np.ndarray, config: EngineConfig) -> np.ndarray:
-    """``(shared, rows, k)`` integers to core vectors, ``(shared * row tiles * k, rows of array)``,
-    zero padded.
-    """
-    shared, rows, k = core.shape
-    tiles = -(-rows // config.rows)
-    padded = np.zeros((shared, tiles * config.rows, k), np.int64)
-    padded[:, :rows] = core
-    in_tiles = padded.reshape(shared, tiles, config.rows, k)
-    return in_tiles.transpose(0, 1, 3, 2).reshape(-1, config.rows)
-
-
-def _place_bias(
-    image: np.ndarray,
-    biases: np.ndarray,
-    network: ContractionNetwork,
-    planned: PlannedStage,
-    plan: Plan,
-) -> None:
-    """Write a layer's biases to where the stage's loops read them."""
-    stage, config = planned.stage, plan.config
-    assert stage.bias_base is not None
-    # Which feature does each (column, lane, row) of the stage make? Samples make the same ones.
-    features = network.bias_places().reshape([network.sizes[i] for i in network.output])
-    indices = network.output
-    if plan.batch > 1:
-        features = np.broadcast_to(features, (plan.batch, *features.shape))
-        indices = (BATCH, *indices)
-    order = (
-        *planned.shared_order,
-        *planned.column_order,
-        *planned.block,
-        *planned.row_order,
-    )
-    features = features.transpose([indices.index(i) for i in order])
-    features = features.reshape(-1, stage.lane_count, stage.rows)
-
-    def vectors(loops: tuple[Loop, ...]) -> np.ndarray:
-        offset = np.zeros(1, np.int64)
-        for loop in loops:
-            offset = (offset[:, None] + np.arange(loop.count) * loop.bias).reshape(-1)
-        return offset
-
-    lanes = np.arange(stage.lane_count)
-    vector = (
-        stage.bias_base
-        + vectors(stage.column_loops)[:, None, None]
-        + (lanes // config.lanes * stage.lane_bias)[None, :, None]
-        + vectors(stage.row_loops)[None, None, :]
-    )
-    image[vector, (lanes % config.lanes)[None, :, None]] = biases[features]
 
 
 def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
@@ -232,63 +186,7 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
                 scale /= 2
         found[planned.writes] = scale
         results.append(scale)
-    return Scales(input_bits, tuple(_for_products(plan, results)))
-
-
-def _for_products(plan: Plan, results: list[float]) -> list[float]:
-    """The scales of stages' results such that products can be added up.
-
-    A product has its factors' scales multiplied, and requantisation divides by a power of two. So
-    the factors of several pairs, a state that is among them and is their result as well, have one
-    scale, a power of two. (Any scales do for one pair.)
-    """
-    results = list(results)
-    made = {p.writes: n for n, p in enumerate(plan.stages) if not p.fills}
-    for planned in plan.stages:
-        if planned.stage.products and len(planned.reads) > 2:
-            own = [made[tensor] for tensor in {*planned.reads} if tensor in made]
-            common = 2.0 ** np.floor(np.log2(min(results[n] for n in own)))
-            for n in own:
-                results[n] = common
-    for number, planned in enumerate(plan.stages):
-        if planned.stage.products:
-            first, second = (results[made[tensor]] for tensor in planned.reads[:2])
-            results[number] = first * second / 2.0 ** _product_shift(
-                first * second, results[number]
-            )
-    return results
-
-
-def _product_shift(product: float, wanted: float) -> int:
-    """Bits to drop of a product of this scale, for a result of at most the wanted one."""
-    return max(0, int(np.ceil(np.log2(product / wanted) - 1e-9)))
-
-
-def _product_integers(
-    plan: Plan, planned: PlannedStage, found: Mapping[int, float], wanted: float
-) -> StageIntegers:
-    """A stage of products: a shift alone."""
-    where = f"layer {plan.networks[planned.layer].name!r}"
-    scales = [found[tensor] for tensor in planned.reads]
-    products = {first * second for first, second in zip(scales[::2], scales[1::2], strict=True)}
-    if max(products) > min(products) * (1 + 1e-9):
-        raise FitError(
-            where,
-            "adds products of one scale",
-            f"scales {scales} of its factors",
-            "make the range of its factors larger",
-        )
-    config, pairs = plan.config, len(scales) // 2
-    if pairs << 2 * (config.data_width - 1) >= 1 << (config.acc_width - 1):
-        raise FitError(
-            where,
-            f"adds products in {config.acc_width}-bit accumulators",
-            f"{pairs} pairs",
-            "raise acc_width",
-        )
-    shift = _product_shift(max(products), wanted)
-    nothing = np.zeros((1, 1, 0), np.int64)
-    return StageIntegers(nothing, None, shift, scales[0], max(products) / 2.0**shift)
+    return Scales(input_bits, tuple(product_scales(plan, input_bits, results)))
 
 
 def _compared(plan: Plan) -> set[int]:
@@ -347,10 +245,7 @@ def stage_integers(
     made: list[StageIntegers] = []
     found = {plan.stages[0].reads[0]: 2.0**scales.input_bits}
     # States are read before they are written.
-    kept = {
-        p.writes: scales.results[n] for n, p in enumerate(plan.stages) if p.writes in plan.states
-    }
-    found |= kept
+    found |= (kept := state_scales(plan, scales.results))
     exact = _powers(plan)
     for number, planned in enumerate(plan.stages):
         network = plan.networks[planned.layer]
@@ -360,8 +255,11 @@ def stage_integers(
             made.append(StageIntegers(np.zeros((1, 1, 1), np.int64), None, 0, scale, scale))
             continue
         if planned.stage.products:
-            made.append(_product_integers(plan, planned, found, scales.results[number]))
-            found[planned.writes] = made[-1].scale_out
+            shift, scale_out = product_shift(plan, planned, found, scales.results[number])
+            nothing = np.zeros((1, 1, 0), np.int64)
+            scale_in = found[planned.reads[0]]
+            made.append(StageIntegers(nothing, None, shift, scale_in, scale_out))
+            found[planned.writes] = scale_out
             continue
         core_max = (1 << (bits[planned.layer] - 1)) - 1
         # Several sources are the columns of the core: each goes to the scale of the first.
@@ -393,14 +291,7 @@ def stage_integers(
             check_exact(core, matrices * (scale_out * 2.0**shift / scale_in), config, where)
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
         found[planned.writes] = scale_out
-    for tensor, scale in kept.items():
-        if abs(found[tensor] / scale - 1) > 1e-9:
-            raise FitError(
-                f"model {plan.model.name!r}, a state",
-                "has one scale in all steps",
-                f"{scale:.6g} read, {found[tensor]:.6g} written",
-                "end the step with a product, or with a scale that its weights can have",
-            )
+    check_states(plan, kept, found)
     return made
 
 
@@ -468,7 +359,7 @@ def quantise(
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
     for planned, stage in zip(plan.stages, made, strict=True):
         if stage.biases is not None:
-            _place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
+            place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
     output_bits = round(np.log2(made[-1].scale_out))
     steps = np.asarray(calibration).shape[1] if plan.states else 0
     cores = np.zeros((plan.core_vectors, config.rows), np.int64)
