@@ -34,7 +34,7 @@ def bench(
         str,
         typer.Option(
             help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
-            "compress-quick: see above."
+            "compress-quick, fsdd-lstm: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -52,11 +52,15 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help="compress-quick: folder of the data sets [env: DRAWBAR_DATA]."),
+        typer.Option(
+            help="compress-quick, fsdd-lstm: folder of the data sets [env: DRAWBAR_DATA]."
+        ),
     ] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(help="compress-quick: keep checkpoints there, and go on from them."),
+        typer.Option(
+            help="compress-quick, fsdd-lstm: keep checkpoints there, and go on from them."
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="compress-quick: how many seeds; default: 3.")
@@ -95,6 +99,9 @@ def bench(
 
     [bold]compress-quick[/bold]: LeNet-300 on MNIST in 5,970 weights: ADMM, a control of equal
     epochs, the quantised network on an 8 x 8 simulated board. A quarter of an hour and more.
+
+    [bold]fsdd-lstm[/bold]: an LSTM of tensor trains for spoken digits: trained, quantised, and 20
+    recordings whole on a 16 x 16 simulated board, a step in each run. A quarter of an hour.
 
     Exit code 3 if a bit or a predicted cycle is wrong, or a row does not hold what is wanted.
     """

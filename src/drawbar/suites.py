@@ -28,6 +28,7 @@ from drawbar.layer_suites import (
     tie_suite,
 )
 from drawbar.sim.golden import run_artefact
+from drawbar.speech_suite import fsdd_lstm_suite
 from drawbar.streaming_suite import streaming_suite
 
 __all__ = ["SUITES", "Suite", "run_suite"]
@@ -141,6 +142,12 @@ SUITES: dict[str, Suite] = {
         "LeNet-300 on MNIST: ADMM, its control, and the quantised network on an 8 x 8 engine",
         "checks",
         ("data", "folder", "seeds"),
+    ),
+    "fsdd-lstm": Suite(
+        fsdd_lstm_suite,
+        "an LSTM for spoken digits: trained, and whole on a 16 x 16 engine, a step in each run",
+        "checks",
+        ("data", "folder"),
     ),
     "cells": Suite(
         cells_suite, "cells of eight engines on three families, beside the estimate", "values", ()

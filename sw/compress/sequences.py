@@ -42,21 +42,19 @@ class SequenceClassifier(nn.Module):
 
 def spoken_digits(seed: int = 0) -> SequenceClassifier:
     """The LSTM of the benchmark: 64 units, with tensor trains from inputs to gates (rank 8) and
-    from state to gates (rank 16); 9,642 weights, where a dense one has 33,674.
+    from state to gates (rank 16): 7,946 weights, where dense maps have 33,930 together.
     """
     with seeded(seed):
-        spec = recurrent_spec(
-            "lstm", speech.FEATURES, 64, name="input", modes_in=(4, 4, 4), modes_out=(4, 4, 4),
-            max_rank=8,
-        )
-        cell = FactorisedRNN.fresh("lstm", spec, batch_first=True)
-        chosen = get_format("tt")
-        state = recurrent_spec(
-            "lstm", 64, 64, name="state", modes_in=(8, 8), modes_out=(8, 8), max_rank=16
-        )
-        cell = FactorisedRNN(
-            "lstm", cell.input_map, chosen.layer(state, bias=True), batch_first=True
-        )
+        maps = []
+        for name, inputs, modes, rank in (
+            ("input", speech.FEATURES, (4, 4, 4), 8),
+            ("state", 64, (8, 8), 16),
+        ):
+            spec = recurrent_spec(
+                "lstm", inputs, 64, name=name, modes_in=modes, modes_out=modes, max_rank=rank
+            )
+            maps.append(get_format(spec.format).layer(spec, bias=True))
+        cell = FactorisedRNN("lstm", *maps, batch_first=True)
         with torch.no_grad():
             # What is remembered at first stays for a while.
             cell.input_map.bias[64:128] = 1.0
