@@ -358,7 +358,9 @@ class Model:
             for source in sources:
                 if not 0 <= source.tensor < len(self.shapes):
                     raise NetworkError(
-                        f"layer {layer.name!r}", "reads a tensor of the model", source.tensor,
+                        f"layer {layer.name!r}",
+                        "reads a tensor of the model",
+                        source.tensor,
                         f"use 0 to {len(self.layers)}",
                     )
                 given = prod(self.shapes[source.tensor])
@@ -386,7 +388,9 @@ class Model:
     @property
     def states(self) -> list[int]:
         """The tensors that are kept from one run to the next."""
-        found = {s.tensor for n, sources in enumerate(self.sources) for s in sources if s.tensor > n}
+        found = {
+            s.tensor for n, sources in enumerate(self.sources) for s in sources if s.tensor > n
+        }
         return sorted(found)
 
     def readers(self, tensor: int) -> list[int]:
@@ -429,10 +433,8 @@ class Model:
         """Float reference: ``(batch, inputs)`` to ``(batch, outputs)``; with states ``(batch,
         steps, inputs)``, to the outputs of the last step.
         """
-        tensors: list[np.ndarray] = []
-        for tensors in self._steps(x.swapaxes(0, 1) if self.states else x[None]):
-            pass
-        return tensors[-1]
+        *_, last = self._steps(x.swapaxes(0, 1) if self.states else x[None])
+        return last[-1]
 
     def before_steps(self, x: np.ndarray) -> dict[int, np.ndarray]:
         """What the steps of sequences ``(batch, steps, inputs)`` begin with: the input and each

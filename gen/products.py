@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError
@@ -118,22 +119,42 @@ def ties(
             continue
         factors = list(zip(planned.reads, planned.x_offsets, strict=True))
         pairs = [factors[n : n + 2] for n in range(0, len(factors), 2)]
-        within = {abs(a[1] - b[1]) for a, b in pairs if a[0] == b[0]}
-        for first, second in pairs:
-            if first[0] == second[0]:
-                continue
-            if len(within) != 1:
-                raise _crooked(planned)
-            (distance,) = within
+        # How far apart: as pairs within one tensor are, or such that the first one in two tensors
+        # touch.
+        distances = {abs(a[1] - b[1]) for a, b in pairs if a[0] == b[0]}
+        apart = [pair for pair in pairs if pair[0][0] != pair[1][0]]
+        if apart and not distances:
+            (anchor, start), (_, own) = apart[0]
+            distances = {tensors[anchor].size - start + own}
+        if len(distances) > 1:
+            raise _crooked(planned)
+        for first, second in apart:
+            (distance,) = distances
             # The second tensor goes behind the first, or the first behind the second.
             for (anchor, start), (tied, own) in ((first, second), (second, first)):
                 offset = start + distance - own
-                if offset >= tensors[anchor].size and tied not in found and anchor not in found:
+                if _free(anchor, tied, offset, found, tensors):
                     found[tied] = (anchor, offset)
                     break
             else:
                 raise _crooked(planned)
     return found
+
+
+def _free(
+    anchor: int,
+    tied: int,
+    offset: int,
+    found: dict[int, tuple[int, int]],
+    tensors: Sequence[Layout],
+) -> bool:
+    """Whether a tensor may be tied to another at this distance."""
+    if tied in found or anchor in found or tied in {other for other, _ in found.values()}:
+        return False
+    end = offset + tensors[tied].size
+    others = [(o, o + tensors[n].size) for n, (other, o) in found.items() if other == anchor]
+    others.append((0, tensors[anchor].size))
+    return offset >= 0 and all(end <= first or last <= offset for first, last in others)
 
 
 def affine(planned: PlannedStage, bases: Sequence[int]) -> tuple[PlannedStage, Stage]:
@@ -151,7 +172,7 @@ def affine(planned: PlannedStage, bases: Sequence[int]) -> tuple[PlannedStage, S
     # Neither the factors of a pair nor the pairs have an order of their own.
     pairs = sorted(sorted(places[n : n + 2]) for n in range(0, len(places), 2))
     within = {second[0] - first[0] for first, second in pairs}
-    between = {b[0][0] - a[0][0] for a, b in zip(pairs, pairs[1:], strict=False)}
+    between = {b[0][0] - a[0][0] for a, b in pairwise(pairs)}
     if len(within) > 1 or len(between) > 1:
         raise _crooked(planned)
     factors = (Loop(2, x=min(within)),)

@@ -99,9 +99,7 @@ def pieces(elements: int, size: int) -> list[tuple[int, int]]:
 
 def _pieces(op: Op, layout: TensorLayout, batch: int, size: int) -> list[Transfer]:
     first, elements = layout_span(layout, batch)
-    return [
-        Transfer(op, size * count, first + start) for start, count in pieces(elements, size)
-    ]
+    return [Transfer(op, size * count, first + start) for start, count in pieces(elements, size)]
 
 
 def spread(reads: Sequence[_T], writes: Sequence[_T], lead: int) -> list[_T]:

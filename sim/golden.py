@@ -1,9 +1,9 @@
 """The golden model: what the engine computes, to the last bit, in NumPy.
 
-One function for each hardware unit, with the unit's name: ``accumulate``, ``products`` (``hw.array``),
-``add_bias``, ``round_shift`` and ``saturate`` (``hw.requantise``). It runs encoded programs out of
-the same memories as the hardware, on any number of samples at a time, and takes its cycle counts
-from the cycle model.
+One function for each hardware unit, with the unit's name: ``accumulate`` and ``products``
+(``hw.array``), ``add_bias``, ``round_shift`` and ``saturate`` (``hw.requantise``). It runs encoded
+programs out of the same memories as the hardware, on any number of samples at a time, and takes its
+cycle counts from the cycle model.
 """
 
 from __future__ import annotations

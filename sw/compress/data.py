@@ -103,7 +103,9 @@ class Dataset:
                 "use such a number",
             )
         order = np.argsort(np.random.PCG64(seed).random_raw(len(self.train_y)), kind="stable")
-        chosen = np.concatenate([order[self.train_y[order] == c][:each] for c in range(self.classes)])
+        chosen = np.concatenate(
+            [order[self.train_y[order] == c][:each] for c in range(self.classes)]
+        )
         return replace(
             self,
             name=f"{self.name}, {samples} training samples",

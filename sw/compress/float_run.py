@@ -106,9 +106,7 @@ def float_stages(
         yield planned, matrices, result
 
 
-def _sources(
-    plan: Plan, planned: PlannedStage, tensors: Mapping[int, np.ndarray]
-) -> LiveTensor:
+def _sources(plan: Plan, planned: PlannedStage, tensors: Mapping[int, np.ndarray]) -> LiveTensor:
     """What a layer's first stage reads, by its indices; zeros where it reads beyond an image."""
     network = plan.networks[planned.layer]
     sources = plan.model.sources[planned.layer]

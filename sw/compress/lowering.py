@@ -16,8 +16,8 @@ from drawbar.gen.network import Model
 from drawbar.sw.compress.backend import TraceError, fx, map_arg, nn
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.lowered import SUPPORTED, Graph, Value
-from drawbar.sw.compress.lowered_sequences import lower_cell
 from drawbar.sw.compress.lowered_layers import FUNCTIONS, METHODS, MODULES, Call
+from drawbar.sw.compress.lowered_sequences import lower_cell
 from drawbar.sw.compress.sequences import SequenceClassifier
 
 

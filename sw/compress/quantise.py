@@ -21,11 +21,8 @@ import numpy as np
 from drawbar.gen.artefact import Artefact, LayerReport
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError, InputError
-from drawbar.gen.network import ContractionNetwork
-from drawbar.gen.order import BATCH
-from drawbar.gen.plan import Plan, PlannedStage, core_matrix
+from drawbar.gen.plan import Plan, core_matrix
 from drawbar.gen.program import encode
-from drawbar.gen.stage import Loop
 from drawbar.sw.compress.core_images import core_image, place_bias
 from drawbar.sw.compress.float_run import float_stages
 from drawbar.sw.compress.product_scales import (

@@ -9,8 +9,8 @@ With two buffers the host fills one and reads its results while the engine runs 
 ``RUN 2`` is sent while run 1 is under way and starts when that ends. With one buffer each run waits
 for the end of the one before.
 
-Of a sequence each run is a step. Before the first one the states are zeroed, and only the last one's
-results are read.
+Of a sequence each run is a step. Before the first one the states are zeroed, and only the results
+of the last one are read.
 """
 
 from __future__ import annotations

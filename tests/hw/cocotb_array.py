@@ -85,9 +85,7 @@ class Script:
             second = n % 2
             last = n == len(steps) - 1
             core = self.vector(rows, 0.2)
-            self.cycles.append(
-                Cycle(core, live, second, int(last), hold=1 - second, factors=1)
-            )
+            self.cycles.append(Cycle(core, live, second, int(last), hold=1 - second, factors=1))
         sums = products(np.array(steps).T, self.config.acc_width)
         self.tiles.append((len(self.cycles) - 1, sums.T))
 
