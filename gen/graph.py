@@ -64,13 +64,12 @@ class _Segment:
 def _linear(model: Model, number: int) -> bool:
     """Whether a layer is one of a chain: a feature vector, or a flat image, to a feature vector."""
     layer, sources = model.layers[number], model.sources[number]
-    inside = {i for core in layer.cores for i in core.indices}
     return (
-        not (layer.windows or layer.paired)
+        not layer.windows
         and len(sources) == 1
         and not (sources[0].steps or sources[0].starts)
         and len(model.shapes[number + 1]) == 1
-        and inside >= {*layer.input, *layer.output}
+        and layer.mixes
     )
 
 

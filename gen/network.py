@@ -198,6 +198,15 @@ class ContractionNetwork:
         return tuple(index for index in terms if index not in self.output)
 
     @property
+    def mixes(self) -> bool:
+        """Whether cores have all indices of input and output, and no index is of both: the layer
+        maps one feature vector to another.
+        """
+        inside = {i for core in self.cores for i in core.indices}
+        ends = {*self.input, *self.output}
+        return ends <= inside and len(ends) == len(self.input) + len(self.output)
+
+    @property
     def core_weights(self) -> int:
         return sum(core.values.size for core in self.cores)
 
@@ -381,7 +390,7 @@ class Model:
     def chain(self) -> bool:
         """Whether the layers are a sequence of linear layers of feature vectors."""
         return all(
-            sources == (Source(number),) and not layer.windows
+            sources == (Source(number),) and layer.mixes and not layer.windows
             for number, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True))
         ) and all(len(shape) == 1 for shape in self.shapes)
 

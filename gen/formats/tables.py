@@ -17,6 +17,8 @@ import numpy as np
 from drawbar.gen.images import BRANCH
 from drawbar.gen.network import ContractionNetwork, Core
 
+#: Knots of a table, unless one says otherwise: largest error of tanh 0.004.
+KNOTS = 16
 #: Where a function is looked at, and points there.
 REACH = 12.0
 POINTS = 6001

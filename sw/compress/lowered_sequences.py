@@ -14,6 +14,7 @@ import numpy as np
 from drawbar.gen.errors import NetworkError
 from drawbar.gen.formats import dense_network
 from drawbar.gen.formats.tables import (
+    KNOTS,
     Table,
     knots_network,
     lookup_network,
@@ -26,8 +27,6 @@ from drawbar.sw.compress.factorised import FactorisedLinear, as_array
 from drawbar.sw.compress.formats import get_format
 from drawbar.sw.compress.recurrent import FactorisedRNN
 
-#: Knots of the tables.
-KNOTS = 16
 #: What a gate's weights, and its tanh, are multiplied by, and what is added to that.
 SIGMOID, TANH, REST = (0.5, 0.5, 0.5), (1.0, 1.0, 0.0), (0.5, -0.5, 0.5)
 #: Gates in the order in which they lie in memory: the number of each in PyTorch's order, and what
