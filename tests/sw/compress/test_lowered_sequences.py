@@ -61,7 +61,9 @@ def test_compiled_cells(kind: str, format: str) -> None:
     # What it is, and not what some constant is.
     assert np.abs(found - found.mean(axis=0)).max() > 0.1
     # Shorter sequences are as good; an empty batch is one.
-    np.testing.assert_allclose(drawbar.golden(artefact, x[:, :4]), of_torch(model, x[:, :4]), atol=0.02)
+    np.testing.assert_allclose(
+        drawbar.golden(artefact, x[:, :4]), of_torch(model, x[:, :4]), atol=0.02
+    )
     assert drawbar.golden(artefact, x[:0]).shape == (0, CLASSES)
 
 
@@ -142,7 +144,9 @@ def test_other_modules_are_refused() -> None:
 
 def test_tanh_and_sigmoid_of_vectors() -> None:
     torch.manual_seed(1)
-    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.Sigmoid(), nn.Linear(5, 3))
+    model = nn.Sequential(
+        nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 5), nn.Sigmoid(), nn.Linear(5, 3)
+    )
     x = np.random.default_rng(1).standard_normal((50, 6))
     artefact = drawbar.compile(model, ENGINE.replace(products=0), calibration=x)
     np.testing.assert_allclose(drawbar.golden(artefact, x), of_torch(model, x), atol=0.01)
