@@ -8,7 +8,7 @@ written around images as far as they are not there yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -24,11 +24,10 @@ from drawbar.gen.images import Place, View, border_runs, places, view
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source
 from drawbar.gen.order import BATCH, OrderSearch, Step
-from drawbar.gen.phases import with_phases
-from drawbar.gen.place import arrange, place, written_by
+from drawbar.gen.phases import with_copies
+from drawbar.gen.place import NoBuffers, arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.products import product_stage
-from drawbar.gen.program import descriptor_words
 from drawbar.gen.search import GOALS, Planner
 from drawbar.gen.stage import Loop, Stage, fuse
 
@@ -162,15 +161,15 @@ def _lives(model: Model) -> list[tuple[int, int]]:
 def plan_graph(
     model: Model, config: EngineConfig, *, batch: int = 1, buffers: int | None = None
 ) -> Plan:
-    """Plan a graph of layers for an engine; deterministic. One buffer; of a model with states two,
-    where they fit and nothing else is asked for.
+    """Plan a graph of layers for an engine; deterministic. The arguments are those of
+    ``gen.plan.plan_model``.
 
     Raises
     ------
     FitError:
         the model does not fit the engine; the error says which memory is short.
     """
-    model = with_phases(model)
+    model = with_copies(model)
     placed = places(model, config, batch)
     segments = _segments(model, placed, config, batch)
     searches = [
@@ -270,79 +269,67 @@ def plan_graph(
     ]
     zero = core
     stages = [replace(p, stage=replace(p.stage, core_base=zero)) if p.fills else p for p in stages]
+    views = tuple(s.view for s in segments for _ in range(len(s.model.layers)))
+
     states = tuple(numbers[tensor] for tensor in model.states)
-    twice = None
-    if model.states and buffers != 1:
-        twice = _two_buffers(model, config, stages, tensors, states, at_any_price=buffers == 2)
-    arranged, bases, peak = twice or arrange(model.name, config, stages, tensors, states)
-    kept = _needed(arranged, placed, config)
-    filled = any(planned.fills for planned in kept)
-    views = tuple(
-        None if s.view is None else s.view for s in segments for _ in range(len(s.model.layers))
-    )
-    plan = place(
-        model,
-        config,
-        batch,
-        tuple(network for s in segments for network in s.aligned[0]),
-        stages=kept,
-        tensors=tensors,
-        bound=bound,
-        proven=not filled and cycles == bound,
-        work_peak=peak,
-        core_vectors=core + int(filled),
-        bias_vectors=bias,
-        bases=bases if twice is None else bases[:-2],
-        views=views,
-        states=states,
-        ends=(
-            _border(placed[0], tensors[numbers[0]], segments[0], batch, "input"),
-            _border(placed[-1], tensors[numbers[len(model.layers)]], segments[-1], batch, "output"),
-        ),
-    )
-    if twice is None:
-        return plan
-    second = (bases[-2], *bases[1:-3], bases[-1])
-    return replace(plan, bases=(bases[:-2], second))
+
+    def finish(count: int, work_double: int) -> Plan:
+        arranged, bases, peak = arrange(model.name, config, stages, tensors, count, states)
+        kept = _needed(arranged, config)
+        filled = any(planned.fills for planned in kept)
+        return place(
+            model,
+            config,
+            batch,
+            tuple(network for s in segments for network in s.aligned[0]),
+            stages=kept,
+            tensors=tensors,
+            bound=bound,
+            proven=not filled and cycles == bound,
+            work_peak=peak,
+            core_vectors=core + int(filled),
+            bias_vectors=bias,
+            bases=bases,
+            work_double=work_double or (peak if count == 2 else 0),
+            views=views,
+            states=states,
+            ends=(
+                _border(placed[0], tensors[0], segments[0], batch, "input"),
+                _border(placed[-1], tensors[-1], segments[-1], batch, "output"),
+            ),
+        )
+
+    return _buffered(model, config, stages, finish, buffers)
 
 
-def _two_buffers(
+def _buffered(
     model: Model,
     config: EngineConfig,
     stages: Sequence[PlannedStage],
-    tensors: Sequence[Layout],
-    states: Sequence[int],
-    *,
-    at_any_price: bool,
-) -> tuple[tuple[PlannedStage, ...], tuple[int, ...], int] | None:
-    """``arrange`` with a second input and a second output, whose addresses are the last two; both
-    programs share all else, the states too. None where that does not fit, or at any price an error.
-    """
-    x, y, count = 0, stages[-1].writes, len(tensors)
-    words = 2 * len(stages) * descriptor_words(config)
-    alone = all(len(s.reads) == 1 for s in stages if x in s.reads)
+    finish: Callable[[int, int], Plan],
+    buffers: int | None,
+) -> Plan:
+    """The plan with as many buffers as asked, or two where they cost nothing."""
+    if buffers == 1:
+        return finish(1, 0)
+    if any(0 in planned.reads for planned in stages if len(planned.reads) > 1):
+        # The distance of its sources would be another in each buffer.
+        if buffers == 2:
+            raise NoBuffers(
+                f"model {model.name!r}, two buffers",
+                "are for models whose input goes into one tensor at a time",
+                "a sum or a maximum of the input itself",
+                "leave buffers out, or use one",
+            )
+        return finish(1, 0)
     try:
-        if not alone or y in states or y != count - 1 or any(y in s.reads for s in stages):
-            raise FitError(
-                f"model {model.name!r}, two buffers",
-                "has an input that no sum reads, and an output that nobody does",
-                "another use of them",
-                "use one buffer",
-            )
-        if words > config.program_depth:
-            raise FitError(
-                f"model {model.name!r}, two buffers",
-                f"have programs of at most {config.program_depth} words together",
-                f"{words} words, {words - config.program_depth} too many",
-                f"raise program_depth to at least {words}, or use one buffer",
-            )
-        both = [*tensors, tensors[x], tensors[y]]
-        always = (*states, x, y, count, count + 1)
-        return arrange(model.name, config, stages, both, always)
+        double = finish(2, 0)
     except FitError:
-        if at_any_price:
+        if buffers == 2:
             raise
-        return None
+        return finish(1, 0)
+    single = finish(1, double.work_double)
+    return double if buffers == 2 or double.total.total <= single.total.total else single
 
 
 def _border(place: Place, layout: Layout, segment: _Segment, batch: int, side: str) -> TensorLayout:
@@ -416,9 +403,7 @@ def _fills(
     return stages
 
 
-def _needed(
-    stages: Sequence[PlannedStage], placed: Sequence[Place], config: EngineConfig
-) -> list[PlannedStage]:
+def _needed(stages: Sequence[PlannedStage], config: EngineConfig) -> list[PlannedStage]:
     """The stages without those that write zeros where there are zeros already."""
     zero = np.zeros(config.work_elements, bool)
     kept = []

@@ -23,6 +23,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source, Window
 from drawbar.gen.order import BATCH
+from drawbar.gen.phases import flattens
 from drawbar.gen.stage import padded_stride
 
 #: Name of the index whose values are the sources of a layer.
@@ -63,6 +64,7 @@ class Place:
         """Which element lies at each address; -1 for none."""
         found = np.full(self.sample, -1, np.int64)
         found[self.addresses()] = np.arange(prod(self.shape))
+        assert addresses.min() >= 0
         return found[addresses]
 
 
@@ -125,11 +127,6 @@ def axes_of(modes: Sequence[int], shape: Sequence[int]) -> list[int] | None:
     return axes + [len(shape) - 1] * (len(modes) - position)
 
 
-def _flattens(layer: ContractionNetwork, shape: Sequence[int]) -> bool:
-    """Whether a layer reads an image in modes that run across its axes."""
-    return refine(layer.modes_in, shape) is None
-
-
 def _strided(source: Source) -> bool:
     return bool(source.steps or source.starts)
 
@@ -180,8 +177,7 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
         images = _image_layer(model, number)
         strided = [source for source in sources if _strided(source)]
         for source in sources:
-            shape = model.shapes[source.tensor]
-            if len(sources) == 1 and len(shape) == 3 and _flattens(layer, shape):
+            if flattens(model, number):
                 natural.add(source.tensor)
             if images and not strided and _by_one(layer):
                 rows.join(source.tensor, number + 1)

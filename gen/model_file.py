@@ -124,6 +124,12 @@ def load_pretrained(name: str = "digits") -> Model:
         return load_model(path)
 
 
+def _core(stored: np.ndarray, fields: dict[str, Any]) -> np.ndarray:
+    """A core's values; a core without indices is a number, which files keep as an array of one."""
+    values = stored.astype(fields["dtype"])
+    return values if fields["indices"] else values.reshape(())
+
+
 def _of_graphs(layer: ContractionNetwork) -> dict[str, Any]:
     """What only layers of images have."""
     found: dict[str, Any] = {}
@@ -159,7 +165,7 @@ def _layer(
         format=fields["format"],
         sizes=dict(fields["sizes"]),
         cores=tuple(
-            Core(tuple(core["indices"]), arrays[f"{number}.core.{k}"].astype(core["dtype"]))
+            Core(tuple(core["indices"]), _core(arrays[f"{number}.core.{k}"], core))
             for k, core in enumerate(fields["cores"])
         ),
         input=tuple(fields["input"]),

@@ -356,6 +356,13 @@ class Model:
             object.__setattr__(self, "shapes", tuple((size,) for size in sizes))
         if not self.quantised:
             object.__setattr__(self, "quantised", (None,) * len(self.shapes))
+        if len(self.layers) in self.states:
+            raise NetworkError(
+                f"model {self.name!r}, layer {self.layers[-1].name!r}",
+                "has a result that no layer reads, as it is the model's output",
+                "a state",
+                "put a layer behind it",
+            )
         for number, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
             if prod(self.shapes[number + 1]) != layer.outputs:
                 raise NetworkError(

@@ -1,4 +1,5 @@
-"""Convolutions with strides as convolutions without.
+"""Copies of images, so that lanes can run along them: convolutions with strides as convolutions
+without.
 
 Lanes lie 1 mod lanes apart, so they cannot run along an axis of which every second element is read.
 Along such an axis an image is first copied into its *phases*: position ``stride * a + b`` of the
@@ -13,6 +14,8 @@ from math import prod
 
 import numpy as np
 
+from drawbar.gen.align import refine
+from drawbar.gen.formats.convolution import sum_network
 from drawbar.gen.network import ContractionNetwork, Core, Model, Source, Window
 
 
@@ -30,32 +33,57 @@ def _steps(layer: ContractionNetwork) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def with_phases(model: Model) -> Model:
-    """The same model, with a copy into phases before each convolution that has a stride."""
-    if all(_steps(layer) == (1, 1) for layer in model.layers):
-        return model
+def with_copies(model: Model) -> Model:
+    """The same model, with the copies that layers need in front of them: into phases for a
+    convolution that has a stride, and into a contiguous tensor where an image is read as a vector
+    whose modes run across rows, and others read it as an image.
+    """
     layers: list[ContractionNetwork] = []
     sources: list[tuple[Source, ...]] = []
     shapes = [model.shapes[0]]
     quantised = [model.quantised[0]]
     moved = {0: 0}
-    for number, layer in enumerate(model.layers):
-        own = tuple(replace(s, tensor=moved[s.tensor]) for s in model.sources[number])
-        steps = _steps(layer)
-        if steps != (1, 1):
-            copy, layer = _split(layer, steps, model.shapes[model.sources[number][0].tensor])
-            layers.append(copy)
-            sources.append(own)
-            channels = prod(copy.modes_out[:-2])
-            shapes.append((channels, *copy.modes_out[-2:]))
-            quantised.append(None)
-            own = (Source(len(layers)),)
+
+    def add(layer: ContractionNetwork, own: tuple[Source, ...], shape: tuple[int, ...]) -> None:
         layers.append(layer)
         sources.append(own)
-        shapes.append(model.shapes[number + 1])
+        shapes.append(shape)
+
+    def number_of(tensor: int) -> int:
+        """The tensor's new number; a state's is not known yet, and is its old one below 0."""
+        return moved.get(tensor, -tensor)
+
+    for number, layer in enumerate(model.layers):
+        own = tuple(replace(s, tensor=number_of(s.tensor)) for s in model.sources[number])
+        tensor = model.sources[number][0].tensor
+        shape = model.shapes[tensor]
+        steps = _steps(layer)
+        if steps != (1, 1):
+            copy, layer = _split(layer, steps, shape)
+            add(copy, own, (prod(copy.modes_out[:-2]), *copy.modes_out[-2:]))
+            quantised.append(None)
+            own = (Source(len(layers)),)
+        elif flattens(model, number) and len(model.readers(tensor)) > 1:
+            copy = sum_network(f"{layer.name}.flat", shape, (1.0,), keeps_scale=True, format="copy")
+            add(copy, own, shape)
+            quantised.append(model.quantised[tensor])
+            own = (Source(len(layers)),)
+        add(layer, own, model.shapes[number + 1])
         quantised.append(model.quantised[number + 1])
         moved[number + 1] = len(layers)
-    return Model(model.name, tuple(layers), tuple(sources), tuple(shapes), tuple(quantised))
+    known = tuple(
+        tuple(s if s.tensor >= 0 else replace(s, tensor=moved[-s.tensor]) for s in own)
+        for own in sources
+    )
+    return Model(model.name, tuple(layers), known, tuple(shapes), tuple(quantised))
+
+
+def flattens(model: Model, number: int) -> bool:
+    """Whether a layer reads an image in modes that run across its axes."""
+    sources = model.sources[number]
+    shape = model.shapes[sources[0].tensor]
+    whole = len(sources) == 1 and not (sources[0].steps or sources[0].starts)
+    return whole and len(shape) == 3 and refine(model.layers[number].modes_in, shape) is None
 
 
 def _split(

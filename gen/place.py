@@ -26,7 +26,7 @@ from drawbar.gen.images import View
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH
-from drawbar.gen.planned import Plan, PlannedStage
+from drawbar.gen.planned import Plan, PlannedStage, reading_apart
 from drawbar.gen.products import affine, ties
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.schedule import least_wait, schedule
@@ -50,7 +50,8 @@ def place(
     work_peak: int,
     core_vectors: int,
     bias_vectors: int,
-    bases: tuple[int, ...] | None = None,
+    bases: tuple[tuple[int, ...], ...] | None = None,
+    work_double: int = 0,
     views: tuple[View | None, ...] = (),
     ends: tuple[TensorLayout, TensorLayout] | None = None,
     states: tuple[int, ...] = (),
@@ -62,7 +63,8 @@ def place(
     bound:
         The sum of the layers' lower bounds.
     bases:
-        Addresses of the tensors, where the stages have theirs; without them, tensors take turns.
+        Addresses of the tensors in each buffer, where the stages have those of the first; without
+        them, there is one buffer, and tensors take turns.
     ends:
         Layouts of input and output from the start of their tensors; without them, those of the
         first tensor and of the last.
@@ -76,11 +78,11 @@ def place(
     """
     if bases is None:
         sizes_of = [tensor.size for tensor in tensors]
-        bases = _bases(sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements)
-        assert bases is not None
-        stages = addressed(stages, bases)
+        turns = _bases(sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements)
+        assert turns is not None
+        stages, bases = addressed(stages, turns), (turns,)
     stages = tuple(stages)
-    count = sum(planned.step.slices for planned in stages)
+    count = len(bases) * sum(planned.step.slices for planned in stages)
     words = count * descriptor_words(config)
     if words > config.program_depth:
         raise FitError(
@@ -111,23 +113,24 @@ def place(
         stages=stages,
         program=program,
         tensors=tuple(tensors),
-        bases=(bases,),
+        bases=bases,
         cycles=tuple(program_cycles([stage for _, stage in program], config)),
         bound=program_bound(bound, config),
         proven=proven,
         input=(
-            border(tensors[0], bases[0], networks[0].input)
+            border(tensors[0], bases[0][0], networks[0].input)
             if ends is None
-            else replace(ends[0], base=ends[0].base + bases[0])
+            else replace(ends[0], base=ends[0].base + bases[0][0])
         ),
         output=(
-            border(tensors[-1], bases[-1], networks[-1].output)
+            border(tensors[-1], bases[0][-1], networks[-1].output)
             if ends is None
-            else replace(ends[1], base=ends[1].base + bases[stages[-1].writes])
+            else replace(ends[1], base=ends[1].base + bases[0][-1])
         ),
         work_peak=work_peak,
         core_vectors=core_vectors,
         bias_vectors=bias_vectors,
+        work_double=work_double,
         views=views,
         states=states,
     )
@@ -142,10 +145,7 @@ def _addressed(planned: PlannedStage, bases: Sequence[int]) -> PlannedStage:
     stage = planned.stage
     y_base = bases[planned.writes] + planned.y_offset
     if planned.fills:
-        # What is read is multiplied by zero, but must not be what is written.
-        first, last = replace(stage, y_base=y_base).span("y")
-        x_base = 0 if first >= stage.lane_count else last + 1
-        return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
+        return replace(planned, stage=reading_apart(replace(stage, y_base=y_base)))
     if len(planned.reads) == 1:
         x_base = bases[planned.reads[0]] + planned.x_offset
         return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
@@ -180,37 +180,49 @@ def arrange(
     config: EngineConfig,
     stages: Sequence[PlannedStage],
     tensors: Sequence[Layout],
+    buffers: int = 1,
     states: Sequence[int] = (),
-) -> tuple[tuple[PlannedStage, ...], tuple[int, ...], int]:
+) -> tuple[tuple[PlannedStage, ...], tuple[tuple[int, ...], ...], int]:
     """Addresses for the tensors of a graph by when they live: each at the lowest place that is
-    free all the time. ``states`` live always.
+    free all the time; ``states`` live always. With two buffers, input and output have two places
+    each, which nothing else uses.
 
     Returns
     -------
-    The stages with their addresses, the addresses, and the elements of work memory that they take.
+    The stages with their addresses in the first buffer, the addresses in each, and the elements of
+    work memory that they take.
 
     Raises
     ------
+    NoBuffers:
+        work memory is too small for two buffers.
     FitError:
         work memory is too small.
     """
-    count = len(tensors)
-    first, last = [len(stages)] * count, [-1] * count
+    count, end = len(tensors), len(stages)
+    sizes = [tensor.size for tensor in tensors]
+    first, last = [end] * count, [-1] * count
     for number, planned in enumerate(stages):
         for tensor in (*planned.reads, planned.writes):
             first[tensor], last[tensor] = min(first[tensor], number), max(last[tensor], number)
     # The host writes the input before the run, and reads the output after it.
-    first[0], last[stages[-1].writes] = -1, len(stages)
+    outer = (0, stages[-1].writes)
+    first[outer[0]], last[outer[1]] = -1, end
     for tensor in states:
-        first[tensor], last[tensor] = -1, len(stages)
-    sizes = [tensor.size for tensor in tensors]
+        first[tensor], last[tensor] = -1, end
+    if buffers == 2:
+        for tensor in outer:
+            first[tensor], last[tensor] = -1, end
+            sizes.append(sizes[tensor])
+            first.append(-1)
+            last.append(end)
     tied = ties(stages, tensors)
     for tensor, (anchor, offset) in tied.items():
         # Placed together, and as long as one of them lives.
         sizes[anchor] = max(sizes[anchor], offset + sizes[tensor])
         first[anchor] = min(first[anchor], first[tensor])
         last[anchor] = max(last[anchor], last[tensor])
-    alone = [n for n in range(count) if n not in tied]
+    alone = [n for n in range(len(sizes)) if n not in tied]
     orders = [
         alone,
         sorted(alone, key=lambda n: (-sizes[n], n)),
@@ -233,18 +245,22 @@ def arrange(
             bases[n] = free
         peak = max(bases[n] + sizes[n] for n in alone)
         bases |= {n: bases[anchor] + offset for n, (anchor, offset) in tied.items()}
-        found.append((peak, tuple(bases[n] for n in range(count))))
+        found.append((peak, tuple(bases[n] for n in range(len(sizes)))))
     peak, chosen = min(found, key=lambda pair: pair[0])
     if peak > config.work_elements:
         over = (peak - config.work_elements) * config.element_bytes
-        raise FitError(
-            f"model {name!r}",
+        raise (NoBuffers if buffers == 2 else FitError)(
+            f"model {name!r}" + (", two buffers" if buffers == 2 else ""),
             f"needs at most the engine's {config.work_bytes} bytes of work memory",
             f"{peak * config.element_bytes} bytes for the tensors that live together, {over} too"
             " many",
             f"raise work_depth to at least {-(-peak // config.lanes)}",
         )
-    return addressed(stages, chosen), chosen, peak
+    whole = [chosen[:count]]
+    if buffers == 2:
+        moved = dict(zip(outer, chosen[count:], strict=True))
+        whole.append(tuple(moved.get(n, base) for n, base in enumerate(chosen[:count])))
+    return addressed(stages, whole[0]), tuple(whole), peak
 
 
 def least_double(plan: Plan) -> int:

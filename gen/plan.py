@@ -107,13 +107,6 @@ def _graph(
             "a graph of layers",
             "minimise cycles",
         )
-    if buffers == 2 and not model.states:
-        raise FitError(
-            f"model {model.name!r}, two buffers",
-            "are for chains of linear layers, and for models with states",
-            "a graph of layers",
-            "leave buffers out, or use one",
-        )
     return plan_graph(model, config, batch=batch, buffers=buffers)
 
 

@@ -87,6 +87,12 @@ class PlannedStage:
         return (*self.shared_order, *self.row_order, *self.k_order)
 
 
+def reading_apart(stage: Stage) -> Stage:
+    """A stage that multiplies by zero, with what it reads beside what it writes."""
+    first, last = stage.span("y")
+    return replace(stage, x_base=0 if first >= stage.lane_count else last + 1)
+
+
 def chained(stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
     """Stages each of which reads what the one before has written."""
     return tuple(
@@ -165,17 +171,16 @@ class Plan:
         moves = [
             there - here for there, here in zip(self.bases[buffer], self.bases[0], strict=True)
         ]
-        return tuple(
-            (
-                number,
-                replace(
-                    stage,
-                    x_base=stage.x_base + moves[self.stages[number].reads[0]],
-                    y_base=stage.y_base + moves[self.stages[number].writes],
-                ),
+        program = []
+        for number, stage in self.program:
+            planned = self.stages[number]
+            moved = replace(
+                stage,
+                x_base=stage.x_base + moves[planned.reads[0]],
+                y_base=stage.y_base + moves[planned.writes],
             )
-            for number, stage in self.program
-        )
+            program.append((number, reading_apart(moved) if planned.fills else moved))
+        return tuple(program)
 
     @property
     def kept(self) -> tuple[tuple[int, int], ...]:
@@ -206,7 +211,11 @@ class Plan:
 
     @property
     def multiplications(self) -> int:
-        return sum(stage.multiplications for _, stage in self.program)
+        return sum(self._useful(number, stage) for number, stage in self.program)
+
+    def _useful(self, number: int, stage: Stage) -> int:
+        """Multiplications of a stage; none where it writes zeros."""
+        return 0 if self.stages[number].fills else stage.multiplications
 
     @property
     def core_bytes(self) -> int:
@@ -228,7 +237,7 @@ class Plan:
         )
 
     def layer_multiplications(self, layer: int) -> int:
-        return sum(stage.multiplications for _, stage in self.program if stage.layer == layer)
+        return sum(self._useful(n, stage) for n, stage in self.program if stage.layer == layer)
 
     def layer_utilisation(self, layer: int) -> float:
         return utilisation(self.layer_multiplications(layer), self.layer_cycles(layer), self.config)

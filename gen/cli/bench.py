@@ -34,7 +34,7 @@ def bench(
         str,
         typer.Option(
             help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
-            "compress-quick, fsdd-lstm: see above."
+            "compress-quick, lenet5, resnet20, fsdd-lstm: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -53,13 +53,15 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="compress-quick, fsdd-lstm: folder of the data sets [env: DRAWBAR_DATA]."
+            help="compress-quick, lenet5, resnet20, fsdd-lstm: folder of the data sets [env: "
+            "DRAWBAR_DATA]."
         ),
     ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="compress-quick, fsdd-lstm: keep checkpoints there, and go on from them."
+            help="compress-quick, lenet5, fsdd-lstm: keep checkpoints there, and go on from them; "
+            "lenet5, resnet20: a result of drawbar compress."
         ),
     ] = None,
     seeds: Annotated[
@@ -100,6 +102,11 @@ def bench(
     [bold]compress-quick[/bold]: LeNet-300 on MNIST in 5,970 weights: ADMM, a control of equal
     epochs, the quantised network on an 8 x 8 simulated board. A quarter of an hour and more.
 
+    [bold]lenet5[/bold]: LeNet-5 on MNIST, whole, in tensor trains: all test images in the golden
+    model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.
+
+    [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
+    simulated boards. With --folder, its trained weights; else random ones.
     [bold]fsdd-lstm[/bold]: an LSTM of tensor trains for spoken digits: trained, quantised, and 20
     recordings whole on a 16 x 16 simulated board, a step in each run. A quarter of an hour.
 

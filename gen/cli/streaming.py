@@ -14,10 +14,12 @@ def buffers_text(buffers: int, double_bytes: int, words: int, config: EngineConf
     Arguments
     ---------
     double_bytes:
-        Work memory of two buffers.
+        Work memory of two buffers; 0 where there cannot be two.
     words:
         Program memory of one.
     """
+    if not double_bytes:
+        return "one"
     need = f"{exact(double_bytes)} of {exact(config.work_bytes)} bytes of work memory"
     if buffers == 2:
         return f"two, so transfers go beside a run; {need}"

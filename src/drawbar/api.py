@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -39,7 +39,7 @@ def _load_onnx(path: str | Path) -> Model:
     return import_module("drawbar.sw.onnx").load_onnx(path)
 
 
-def _as_model(model: Any, name: str | None) -> Model:
+def _as_model(model: Any, name: str | None, input_shape: Sequence[int] | None = None) -> Model:
     """A ``Model`` from whatever the user has: one, a model file, an ONNX file, or a PyTorch
     module.
     """
@@ -50,7 +50,7 @@ def _as_model(model: Any, name: str | None) -> Model:
         return replace(loaded, name=name) if name else loaded
     if type(model).__module__.split(".")[0] == "drawbar" or hasattr(model, "state_dict"):
         lowering = import_module("drawbar.sw.compress.lowering")
-        return lowering.lower(model, name or "model")
+        return lowering.lower(model, name or "model", input_shape=input_shape)
     raise InputError(
         "model to compile",
         "is a torch.nn.Module, a drawbar.Model, or the path of a model or ONNX file",
@@ -67,6 +67,7 @@ def plan(
     minimise: str = "cycles",
     buffers: int | None = None,
     name: str | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> Plan:
     """Plan a model for an engine: contraction order, memory, and exact cycles. No data, no
     simulator.
@@ -84,6 +85,8 @@ def plan(
     buffers:
         Places for inputs and outputs that runs use in turn: with two, transfers go beside a run.
         Without it two where that takes no more cycles and fits, but one to minimise memory.
+    input_shape:
+        Shape of one sample, for a PyTorch model that reads images: ``(channels, height, width)``.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def plan(
         is short, and by how many bytes.
     """
     return plan_model(
-        _as_model(model, name),
+        _as_model(model, name, input_shape),
         load_config(engine),
         batch=batch,
         minimise=minimise,
@@ -115,14 +118,23 @@ def compile(
     Arguments
     ---------
     calibration:
-        ``(samples, inputs)``: real inputs, from which the scales are chosen. A few hundred are
-        plenty. For a model with states ``(sequences, steps, inputs)``, as long as any that will
-        come.
+        ``(samples, inputs)``, or ``(samples, channels, height, width)``: real inputs, from which
+        the scales are chosen. A few hundred are plenty. For a model with states ``(sequences,
+        steps, inputs)``, as long as any that will come.
 
     The other arguments are those of ``plan``.
     """
     data = np.asarray(calibration)
-    planned = plan(model, engine, batch=batch, minimise=minimise, buffers=buffers, name=name)
+    shape = data.shape[1:] if data.ndim > 2 else None
+    planned = plan(
+        model,
+        engine,
+        batch=batch,
+        minimise=minimise,
+        buffers=buffers,
+        name=name,
+        input_shape=shape,
+    )
     data = data.reshape(len(data), -1) if data.ndim > 2 and not planned.states else data
     artefact = quantise(planned, data)
     x = artefact.quantise_input(data[:SELF_TEST])

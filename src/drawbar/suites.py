@@ -27,6 +27,7 @@ from drawbar.layer_suites import (
     shapes_suite,
     tie_suite,
 )
+from drawbar.network_suites import lenet5_suite, resnet20_suite
 from drawbar.sim.golden import run_artefact
 from drawbar.speech_suite import fsdd_lstm_suite
 from drawbar.streaming_suite import streaming_suite
@@ -148,6 +149,18 @@ SUITES: dict[str, Suite] = {
         "an LSTM for spoken digits: trained, and whole on a 16 x 16 engine, a step in each run",
         "checks",
         ("data", "folder"),
+    ),
+    "lenet5": Suite(
+        lenet5_suite,
+        "LeNet-5 on MNIST in tensor trains, whole, on an 8 x 8 engine",
+        "checks",
+        ("engine", "data", "folder"),
+    ),
+    "resnet20": Suite(
+        resnet20_suite,
+        "ResNet-20 in tensor trains and dense, whole, on 16 x 16 engines",
+        "checks",
+        ("engine", "data", "folder"),
     ),
     "cells": Suite(
         cells_suite, "cells of eight engines on three families, beside the estimate", "values", ()

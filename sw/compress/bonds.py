@@ -145,7 +145,7 @@ def _live_bonds(plan: Plan) -> list[_Bond]:
             if planned.layer == layer
             for core in planned.step.group
         }
-        outside = {*network.input, *network.output}
+        outside = {*network.input, *network.output, *network.taps}
         for index in network.sizes:
             cores = [n for n, core in enumerate(network.cores) if index in core.indices]
             if index not in outside and len(cores) == 2 and network.sizes[index] > 1:

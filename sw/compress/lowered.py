@@ -114,26 +114,32 @@ class Graph:
         copy = sum_network(name, value.shape, (1.0,), activation="relu", format="copy")
         return self.add(copy, [value], value.shape)
 
+    def takes_scale(self, value: Value, channels: int) -> bool:
+        """Whether the layer that makes a value can take a factor and an offset for each channel."""
+        number = self.producer(value)
+        if number is None or value.tensor in self.quantised:
+            return False
+        layer = self.layers[number]
+        outputs = layer.bias_indices
+        return (
+            layer.activation == "none"
+            and bool(outputs)
+            and prod(layer.sizes[i] for i in outputs) == channels
+            and all(any(i in core.indices for core in layer.cores) for i in outputs)
+        )
+
     def scale(self, value: Value, factor: np.ndarray, offset: np.ndarray, where: str) -> Value:
         """Multiply and shift each output channel of the layer before: a batch norm."""
-        number = self.producer(value) if value.tensor not in self.quantised else None
-        layer = None if number is None else self.layers[number]
-        outputs = () if layer is None else layer.bias_indices
-        cores = () if layer is None else layer.cores
-        if (
-            number is None
-            or layer is None
-            or layer.activation != "none"
-            or not outputs
-            or prod(layer.sizes[i] for i in outputs) != len(factor)
-            or not all(any(i in core.indices for core in cores) for i in outputs)
-        ):
+        if not self.takes_scale(value, len(factor)):
             raise NetworkError(
                 where,
                 "follows a convolution or a linear layer that nothing else reads",
                 "something else",
                 "put it behind one, or fold it into the weights",
             )
+        number = value.tensor - 1
+        layer = self.layers[number]
+        outputs, cores = layer.bias_indices, layer.cores
         shaped = factor.reshape([layer.sizes[i] for i in outputs])
         found = next((n for n, c in enumerate(cores) if {*outputs} <= {*c.indices}), None)
         if found is None:

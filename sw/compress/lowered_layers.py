@@ -28,6 +28,7 @@ from drawbar.sw.compress.lowered_parts import (
     Node,
     Pair,
     add,
+    affine,
     average_image,
     average_pool,
     convolution,
@@ -105,7 +106,10 @@ def _batch_norm(call: Call, module: nn.Module) -> Value:
     if module.affine:
         factor = factor * as_array(call.where, module.weight)
         offset = as_array(call.where, module.bias)
-    return call.graph.scale(call.value, factor, offset - mean * factor, call.where)
+    value = call.value
+    if isinstance(module, nn.BatchNorm1d):
+        return call.graph.scale(value, factor, offset - mean * factor, call.where)
+    return affine(call, value, factor, offset - mean * factor)
 
 
 # -- element by element ----------------------------------------------------------------------------
@@ -148,9 +152,46 @@ def _nothing(call: Call, module: nn.Module | None = None) -> Value:
 
 def _add(call: Call) -> Value:
     first, second = call.given(0, "input"), call.given(1, "other")
-    if not isinstance(first, Value) or not isinstance(second, Value):
-        raise call.refuse("adds two tensors", f"{first} and {second}", "add tensors of the model")
-    return add(call, [first, second])
+    if isinstance(first, Value) and isinstance(second, Value):
+        return add(call, [first, second])
+    numbers = _channel_numbers(call)
+    return affine(call, call.value, np.ones_like(numbers), numbers)
+
+
+def _channel_numbers(call: Call) -> np.ndarray:
+    """The other operand: a number for each channel of an image, or one for all."""
+    other = call.given(1, "other")
+    value = call.value
+    if isinstance(other, Value) or value.shape is None or len(value.shape) != 3:
+        raise call.refuse(
+            "combines an image and a number for each channel, or adds two tensors",
+            other,
+            "write it in these",
+        )
+    channels = value.shape[0]
+    numbers = np.asarray(torch.as_tensor(other).detach().cpu().double())
+    if numbers.size == 1:
+        return np.full(channels, float(numbers))
+    if numbers.shape[-3:] != (channels, 1, 1) or numbers.size != channels:
+        raise call.refuse(
+            f"has a number for each of {channels} channels", numbers.shape, "shape it (-1, 1, 1)"
+        )
+    return numbers.reshape(channels)
+
+
+def _subtract(call: Call) -> Value:
+    numbers = _channel_numbers(call)
+    return affine(call, call.value, np.ones_like(numbers), -numbers)
+
+
+def _multiply(call: Call) -> Value:
+    numbers = _channel_numbers(call)
+    return affine(call, call.value, numbers, np.zeros_like(numbers))
+
+
+def _divide(call: Call) -> Value:
+    numbers = _channel_numbers(call)
+    return affine(call, call.value, 1 / numbers, np.zeros_like(numbers))
 
 
 # -- pooling ---------------------------------------------------------------------------------------
@@ -234,7 +275,13 @@ def _view(call: Call) -> Value:
     sizes = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
     if len(sizes) == 2 and sizes[1] in (-1, prod(value.shape or (0,))):
         return flattened(call, value)
-    raise call.refuse("flattens each sample whole", sizes, "use torch.flatten(x, 1)")
+    if len(sizes) == 4 and sizes[0] == -1 and not value.tensor and -1 not in sizes[1:]:
+        return _image_of(call, tuple(sizes[1:]))
+    raise call.refuse(
+        "flattens each sample whole, or makes an image of the input",
+        sizes,
+        "use torch.flatten(x, 1)",
+    )
 
 
 def _size(call: Call) -> Any:
@@ -253,6 +300,12 @@ def _unflatten(call: Call, module: nn.Module) -> Value:
             f"dim={module.dim}, {shape}",
             "unflatten the input alone",
         )
+    return _image_of(call, shape)
+
+
+def _image_of(call: Call, shape: tuple[int, ...]) -> Value:
+    """The model's input as an image."""
+    value = call.value
     if value.shape is not None and prod(value.shape) != prod(shape):
         raise call.refuse(f"makes {shape} of the input", value.shape, "make the sizes agree")
     call.graph.shapes[0] = shape
@@ -334,6 +387,9 @@ FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
     torch.flatten: _flatten,
     torch.mean: _mean,
     operator.getitem: _item,
+    operator.sub: _subtract,
+    operator.mul: _multiply,
+    operator.truediv: _divide,
 }
 
 METHODS: dict[str, Callable[[Call], Any]] = {
@@ -348,4 +404,5 @@ METHODS: dict[str, Callable[[Call], Any]] = {
     "reshape": _view,
     "mean": _mean,
     "size": _size,
+    "contiguous": _nothing,
 }

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+
+import numpy as np
 
 from drawbar.gen.errors import NetworkError
 from drawbar.gen.formats.convolution import (
     average_network,
     channels_network,
+    dense_convolution,
     global_average,
     sum_network,
 )
@@ -98,6 +101,22 @@ def add(
         whole, weights = whole[:1], [sum(weights)]
     network = sum_network(node.name, first.shape, weights, activation=activation)
     return graph.add(network, whole, first.shape)
+
+
+def affine(node: Node, value: Value, factor: np.ndarray, offset: np.ndarray) -> Value:
+    """Each channel times a factor and plus an offset: into the layer before where that can take it,
+    else a layer of its own.
+    """
+    graph = node.graph
+    if graph.takes_scale(value, len(factor)):
+        return graph.scale(value, factor, offset, node.where)
+    value, (channels, height, width) = node.image(value)
+    if len(factor) != channels:
+        raise node.refuse(f"has {channels} numbers", len(factor), "give one for each channel")
+    network = dense_convolution(
+        node.name, np.diag(factor)[:, :, None, None], shape=(height, width), bias=offset
+    )
+    return graph.add(replace(network, format="scale"), [value], (channels, height, width))
 
 
 def max_pool(node: Node, value: Value, kernel: Pair, stride: Pair) -> Value:

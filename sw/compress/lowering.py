@@ -94,11 +94,21 @@ def lower(
                     f"model {name!r}", "has one output, a tensor", result, "return one tensor"
                 )
             graph.finish(values[result])
+        elif node.op == "get_attr":
+            values[node] = _attribute(model, str(node.target))
         else:
             values[node] = _node(graph, node, modules, values)
             if isinstance(values[node], Value):
                 graph.users(values[node], users)
     return graph.model()
+
+
+def _attribute(model: nn.Module, target: str) -> Any:
+    """A tensor of the model, by its dotted name."""
+    found: Any = model
+    for name in target.split("."):
+        found = getattr(found, name)
+    return found
 
 
 def _node(graph: Graph, node: fx.Node, modules: dict[str, nn.Module], values: Any) -> Any:
@@ -109,7 +119,7 @@ def _node(graph: Graph, node: fx.Node, modules: dict[str, nn.Module], values: An
     where = f"node {node.name!r}{_line(node)}"
     table = FUNCTIONS if node.op == "call_function" else METHODS
     key = node.target if node.op == "call_function" else str(node.target)
-    handler = table.get(key) if node.op != "get_attr" else None  # type: ignore[call-overload]
+    handler = table.get(key)  # type: ignore[call-overload]
     if handler is None:
         raise _unsupported(where, getattr(node.target, "__name__", str(node.target)))
     return handler(Call(graph, where, node.name, args, dict(kwargs)))

@@ -69,12 +69,24 @@ class QuantisedModel(nn.Module):
     -------
     cores, biases:
         Of all layers, float64.
+
+    Raises
+    ------
+    InputError:
+        the plan is of a graph of layers.
     """
 
     def __init__(
         self, plan: Plan, scales: Scales, core_bits: Mapping[str, int] | None = None
     ) -> None:
         super().__init__()
+        if plan.is_graph:
+            raise InputError(
+                f"model {plan.model.name!r}, tuning in integers",
+                "is for chains of linear layers",
+                "a graph of layers",
+                "tune it in float",
+            )
         self._plan, self.scales, self.core_bits = plan, scales, dict(core_bits or {})
         self.cores = nn.ParameterList(
             nn.Parameter(torch.tensor(core.values, dtype=torch.float64))

@@ -27,6 +27,7 @@ OTHER: dict[str, int | str] = {
     "k_loops": 2,
     "row_loops": 2,
     "column_loops": 2,
+    "products": 1,
     "link_window": 8,
     "clock_hz": 48_000_001,
     "baud": 2_999_999,

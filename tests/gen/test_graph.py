@@ -13,7 +13,7 @@ from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats.convolution import dense_convolution, sum_network
 from drawbar.gen.network import Model, Source
-from drawbar.gen.phases import with_phases
+from drawbar.gen.phases import with_copies
 from drawbar.gen.plan import plan_model
 from drawbar.gen.program import encode
 from drawbar.sim.golden import GoldenEngine, run_artefact
@@ -72,16 +72,16 @@ def test_memory_may_hold_anything_before(seed: int) -> None:
 def test_phases_change_nothing(seed: int) -> None:
     model = random_graph(random.Random(seed))
     x = np.random.default_rng(seed).standard_normal((3, model.inputs))
-    np.testing.assert_allclose(with_phases(model).forward(x), model.forward(x), atol=1e-12)
+    np.testing.assert_allclose(with_copies(model).forward(x), model.forward(x), atol=1e-12)
 
 
-def test_a_maximum_is_exact() -> None:
-    """Differences and sums keep their scale: the integers are the largest of the inputs'."""
+def maximum() -> Model:
+    """Of pairs along a row."""
     shape = (3, 6, 8)
     parts = {"starts": (0, 0, 0), "steps": (1, 1, 2)}
     other = {"starts": (0, 0, 1), "steps": (1, 1, 2)}
     made = (3, 6, 4)
-    model = Model(
+    return Model(
         "max",
         (
             sum_network("excess", made, (1.0, -1.0), activation="relu", keeps_scale=True),
@@ -90,6 +90,11 @@ def test_a_maximum_is_exact() -> None:
         ((Source(0, **parts), Source(0, **other)), (Source(1), Source(0, **other))),
         (shape, made, made),
     )
+
+
+def test_a_maximum_is_exact() -> None:
+    """Differences and sums keep their scale: the integers are the largest of the inputs'."""
+    model = maximum()
     x = np.random.default_rng(0).random((5, model.inputs))
     artefact = quantise(plan_model(model, ENGINE), x)
     integers = artefact.quantise_input(x)
@@ -115,5 +120,29 @@ def test_what_does_not_fit_says_so() -> None:
     small = ENGINE.replace(work_depth=64)
     with pytest.raises(FitError, match="bytes of work memory"):
         plan_model(image_model((4, 16, 16), 4), small)
-    with pytest.raises(FitError, match="two buffers"):
-        plan_model(image_model((4, 7, 7), 4), ENGINE, buffers=2)
+    with pytest.raises(FitError, match="two buffers: needs at most"):
+        plan_model(image_model((4, 7, 7), 4), ENGINE.replace(work_depth=192), buffers=2)
+    with pytest.raises(FitError, match="least work memory"):
+        plan_model(image_model((4, 7, 7), 4), ENGINE, minimise="memory")
+    with pytest.raises(FitError, match="a maximum of the input"):
+        plan_model(maximum(), ENGINE, buffers=2)
+
+
+def test_two_buffers_touch_nothing_of_each_other() -> None:
+    """A run leaves the other buffer's input and output alone."""
+    model = image_model((4, 7, 7), 4)
+    plan = plan_model(model, ENGINE)
+    assert len(plan.bases) == 2
+    for number in (0, 1):
+        encode([stage for _, stage in plan.buffer_program(number)], ENGINE)
+    assert plan.total == plan_model(model, ENGINE, buffers=1).total
+    sizes = [plan.tensors[0].size, plan.tensors[-1].size]
+    for mine, other in ((0, 1), (1, 0)):
+        used = set()
+        for number, stage in plan.buffer_program(mine):
+            used |= {*stage.addresses("y").tolist()}
+            if not plan.stages[number].fills:  # they multiply by zero whatever they read
+                used |= {*stage.addresses("x").tolist()}
+        for tensor, size in zip((0, -1), sizes, strict=True):
+            base = plan.bases[other][tensor]
+            assert not used & set(range(base, base + size))
