@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from drawbar.gen.formats import dense_network
-from drawbar.gen.formats.tables import KNOTS, knots_network, lookup_network, tabulate
 from drawbar.gen.formats.convolution import dense_convolution
+from drawbar.gen.formats.tables import KNOTS, knots_network, lookup_network, tabulate
 from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.factorised import (

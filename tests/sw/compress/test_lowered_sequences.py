@@ -13,6 +13,7 @@ from torch import nn
 
 import drawbar
 from drawbar.gen.errors import FitError, InputError, NetworkError
+from drawbar.gen.model_file import load_model, save_model
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.lowered_sequences import lower_cell
 from drawbar.sw.compress.lowering import lower
@@ -96,6 +97,14 @@ def test_an_artefact_keeps_its_states(tmp_path) -> None:
     np.testing.assert_array_equal(drawbar.golden(again, x), drawbar.golden(artefact, x))
 
 
+def test_a_model_file_keeps_a_cell(tmp_path) -> None:
+    model, x = lower(random_cells("lstm", "tt")), sequences(3)
+    save_model(model, tmp_path / "cell.safetensors")
+    again = load_model(tmp_path / "cell.safetensors")
+    assert again.states == model.states
+    np.testing.assert_array_equal(again.forward(x), model.forward(x))
+
+
 def test_sequences_that_do_not_fit() -> None:
     model, x = random_cells("gru", "dense"), sequences(3)
     artefact = drawbar.compile(model, ENGINE, calibration=x)
@@ -138,6 +147,14 @@ def test_other_modules_are_refused() -> None:
     with pytest.raises(InputError, match="batch_first"):
         SequenceClassifier(nn.GRU(4, 4), nn.Linear(4, 2))
     model = lower(random_cells("lstm", "dense"))
+    with pytest.raises(NetworkError, match="has a result that no layer reads"):
+        replace(
+            model,
+            layers=model.layers[:-1],
+            sources=model.sources[:-1],
+            shapes=model.shapes[:-1],
+            quantised=(),
+        )
     with pytest.raises(NetworkError, match="reads a tensor of the model"):
         replace(model, sources=((replace(model.sources[0][0], tensor=99),), *model.sources[1:]))
 
