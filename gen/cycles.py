@@ -39,7 +39,7 @@ WORK_READ = 8
 BANK_READ = 4
 #: Cycles from the operands of a tile's last step at the array to its first row, and from a row to
 #: its results, of the first lane group.
-ARRAY_TO_ROW = 4
+ARRAY_TO_ROW = 5
 ROW_TO_RESULT = 6
 #: Lanes of a lane group. Each group works a cycle behind the one before, so that what all lanes
 #: share reaches them one group after the other.

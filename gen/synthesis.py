@@ -36,8 +36,8 @@ __all__ = [
 SYNTHESIS_TIMEOUT = 3600
 PLACE_TIMEOUT = 7200
 _PACK_TIMEOUT = 600
-#: nextpnr's two; router2 first: of a 4 x 4 engine it took a minute, router1 more than six.
-ROUTERS = ("router2", "router1")
+#: nextpnr's two. Which one a build takes is its family's: ``Family.default_router``.
+ROUTERS = ("router1", "router2")
 
 _NETLIST, _PINS, _REPORT = "netlist.json", "pins", "timing.json"
 #: nextpnr's exit status where the clock is missed; for other errors too, but those leave no report.
@@ -121,6 +121,8 @@ class RouteJob:
         Names of the chip and of its form.
     constraints:
         Text of the file of pins; empty: pins go wherever nextpnr likes.
+    router:
+        nextpnr's; empty: the family's default.
     detailed:
         Whether the slack of each module is wanted.
     """
@@ -133,7 +135,7 @@ class RouteJob:
     target_mhz: float
     constraints: str = ""
     seed: int = 1
-    router: str = ROUTERS[0]
+    router: str = ""
     detailed: bool = True
 
 
@@ -217,7 +219,8 @@ def place_and_route(
             *family.route_arguments(part, job.package, job.speed),
             *family.output_arguments(),
             *family.constraint_arguments(pins),
-            *("--json", _NETLIST, "--report", _REPORT, "--router", job.router),
+            *("--json", _NETLIST, "--report", _REPORT),
+            *("--router", job.router or family.default_router),
             *("--freq", f"{job.target_mhz:g}", "--seed", str(job.seed)),
         ]
         if job.detailed:
@@ -327,7 +330,7 @@ def _slack(nets: Sequence[dict], period_ns: float) -> dict[str, float]:
         for end in net["endpoints"]:
             if "async" in end["event"] or "async" in net["event"]:
                 continue
-            module = signal_name(end["cell"]).rpartition(".")[0] or "top"
+            module = _source_name(end["cell"]).rpartition(".")[0] or "top"
             slack = period_ns - float(max(end["delay"]))
             least[module] = min(slack, least.get(module, slack))
     return dict(sorted(least.items(), key=lambda item: item[1]))
@@ -342,5 +345,11 @@ _CELL = re.compile(
 
 
 def signal_name(cell: str) -> str:
-    """``link.receiver.seq`` of ``link.receiver.seq_TRELLIS_FF_Q_5``: the name in the source."""
+    """``link.receiver.seq`` of ``link.receiver.seq_TRELLIS_FF_Q_5``: the name in the source, or
+    that of the module where it has none.
+    """
+    return _source_name(cell).rstrip(".")
+
+
+def _source_name(cell: str) -> str:
     return _CELL.split(cell, maxsplit=1)[0]

@@ -33,11 +33,16 @@ from drawbar.gen.stage import Stage
 from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, serial_rate
 
 #: Cycles from the last byte of a request to the first one in which the executor has it: without a
-#: payload and with one. Receiver's own cycles after a frame, in which it takes no byte.
-ARRIVAL = (4, 3)
-SETTLE = (2, 1)
-#: Cycles in the executor from taking a request to acting on it.
-TAKE_TO_ACT = 3
+#: payload and with one.
+ARRIVAL = (8, 7)
+#: The receiver holds one byte while it judges a frame or a header, and takes no second one: the
+#: least cycles from the last byte before to that one.
+SETTLE = (5, 4)
+HEADER_SETTLE = 4
+#: Cycles in the executor from taking a request to acting on it, and from there to the first byte of
+#: a payload on its way to memory, besides one.
+TAKE_TO_ACT = 4
+ACT_TO_ITEM = 3
 #: Cycles from the fetch of a line of work memory to the first byte of an item in it, and the least
 #: from one item of a line to the next.
 FETCH_TO_BYTE = WORK_READ + 4
@@ -136,7 +141,7 @@ class Timeline:
         self.rate = rate
         self.starts: list[int] = []
         self._item = item_bytes(config, Space.WORK)
-        # First cycles in which each takes the next byte, request, answer, byte.
+        # First cycles in which each takes the next frame's second byte, request, answer, byte.
         self._receiver_free = 0
         self._executor_free = 0
         self._transmitter_free = 0
@@ -188,10 +193,9 @@ class Timeline:
         """Send a request, and all that follows from it; the cycle in which the host is free."""
         payload = request.bytes_in > HEADER_BYTES
         byte = self.rate.byte_in
-        end = max(now + byte, self._receiver_free + 1) + (request.bytes_in - 1) * byte
+        end = max(now + 2 * byte, self._receiver_free) + (request.bytes_in - 2) * byte
         if payload:
-            # The receiver takes no byte in the cycle after a header.
-            end += max(0, 2 - byte)
+            end += max(0, HEADER_SETTLE - 2 * byte)
         self._receiver_free = ceil(end) + SETTLE[payload]
         act = max(ceil(end) - 1 + ARRIVAL[payload], self._executor_free) + TAKE_TO_ACT
         match request.op:
@@ -223,7 +227,7 @@ class Timeline:
 
     def _write(self, request: Transfer, start: int) -> int:
         """The cycle in which the last item is written."""
-        cycle = start + 2
+        cycle = start + ACT_TO_ITEM
         if self.slots.writing.clear(cycle, cycle + request.length, self.starts):
             return cycle + request.length
         for _ in range(request.length // self._item):
@@ -256,7 +260,7 @@ class Timeline:
                 ask = max(there, end + 1) + (count - 1) * ITEM_TO_ITEM
                 end = self._bytes(count * size, there)
                 if count > 1:
-                    ask = max(ask, end - size * self.rate.byte_out + 1)
+                    ask = max(ask, end - size * self.rate.byte_out + 2)
             else:
                 for _ in range(count):
                     ask = max(there, end + 1)

@@ -19,13 +19,13 @@ class MacArray(wiring.Component):
     Step k is the last one of a tile here, of the first lane group; the first step of the next tile
     follows::
 
-        cycle    0       1     2     3             4           5
+        cycle    0       1     2     3     4             5           6
         valid    step k  next
         last     high
-        product                      product k     next
-        acc                          all but k     0           next tile
-        row                                        row 0       row 1
-        turn                         high          high
+        product                            product k     next
+        acc                                all but k     0           next tile
+        row                                              row 0       row 1
+        turn                               high          high
 
     Lane group g (``gen.cycles.GROUP_LANES`` lanes) does the same g cycles later: its ``live`` is
     delayed here, and its rows come later. What all lanes share, the core vector and the control,
@@ -73,8 +73,8 @@ class MacArray(wiring.Component):
         vendor = primitives(platform)
         rows, lanes = self.config.rows, self.config.lanes
         core: list[Value] = [self.core[r] for r in range(rows)]
-        # One cycle less than the products take, for the copies.
-        ahead = PRODUCT_LATENCY - 1
+        # One cycle less than the products and a register behind them take, for the copies.
+        ahead = PRODUCT_LATENCY
         step = delayed(m, self.valid, ahead, "step")
         # A reset looks like the end of a tile, so that it clears the accumulators.
         ends: Value = Signal(init=1)
@@ -95,10 +95,15 @@ class MacArray(wiring.Component):
                 hold = delayed(m, hold, 1, f"hold_{first}")
                 factors = delayed(m, factors, 1, f"factors_{first}")
             live = [delayed(m, self.live[c], group, f"live_{c}", reset_less=True) for c in inside]
-            if self.config.products:
-                products = self._products(m, vendor, inside, core, live, hold, factors)
-            else:
-                products = vendor.products(m, core, live, first_lane=first)
+            made = self._products(m, vendor, inside, core, live, hold, factors)
+            # Multipliers have their places, far from some adders: a register is on the way.
+            products = [
+                [
+                    delayed(m, product, 1, f"product_{r}_{c}", reset_less=True).as_signed()
+                    for c, product in zip(inside, of_row, strict=True)
+                ]
+                for r, of_row in enumerate(made)
+            ]
             self._accumulate(m, vendor, inside, products, step, ends, turn)
         return m
 
@@ -112,7 +117,9 @@ class MacArray(wiring.Component):
         hold: Value,
         factors: Value,
     ) -> list[list[Value]]:
-        """Products of a lane group whose row 0 has an operand of its own in each lane."""
+        """Products of a lane group; row 0 may have an operand of its own in each lane."""
+        if not self.config.products:
+            return vendor.products(m, core, live, first_lane=lanes[0])
         first_row = []
         for c, value in zip(lanes, live, strict=True):
             held = Signal(signed(self.config.data_width), name=f"held_{c}", reset_less=True)

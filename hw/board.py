@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Module
 from amaranth.lib import stream, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from drawbar.gen.config import EngineConfig
 from drawbar.hw.engine import Engine
 from drawbar.hw.link import Link
+from drawbar.hw.link_buffer import ByteBuffer
 from drawbar.hw.uart import Uart
 
 
@@ -59,15 +59,9 @@ class SerialBoard(wiring.Component):
         m.submodules.board = board = Board(config=config)
         m.submodules.uart = uart = Uart(clock_hz=config.clock_hz, baud=config.baud)
         connect(m, uart.received, board.rx)
-        # A register between the link and the line, which wait for each other.
-        m.submodules.sent = sent = SyncFIFOBuffered(width=8, depth=2)
-        m.d.comb += [
-            sent.w_data.eq(board.tx.payload),
-            sent.w_en.eq(board.tx.valid),
-            board.tx.ready.eq(sent.w_rdy),
-            uart.sent.payload.eq(sent.r_data),
-            uart.sent.valid.eq(sent.r_rdy),
-            sent.r_en.eq(uart.sent.ready),
-        ]
+        # The line is never ready in time for all that the link does when a byte is taken.
+        m.submodules.sent = sent = ByteBuffer()
+        connect(m, board.tx, sent.i)
+        connect(m, sent.o, uart.sent)
         m.d.comb += [uart.rx.eq(self.rx), self.tx.eq(uart.tx)]
         return m

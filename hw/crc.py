@@ -50,10 +50,16 @@ class Crc32c(wiring.Component):
     One byte a cycle; ``register``, ``match`` and ``check`` include a byte in the cycle after its
     ``enable``.
 
+    Arguments
+    ---------
+    primed:
+        Bytes that a piece begins with and that need not come in one by one.
+
     Members
     -------
-    clear:
-        Strobe: the register is as it was after reset, ready for a new piece. Wins over ``enable``.
+    clear, prime:
+        Strobes: the register is as it was after reset, ready for a new piece; and as it is after
+        ``primed``. ``clear`` wins over ``prime``, and both over ``enable``.
     enable, byte:
         Strobe: one byte is taken in.
     shift:
@@ -66,11 +72,16 @@ class Crc32c(wiring.Component):
     """
 
     clear: In(1)
+    prime: In(1)
     enable: In(1)
     byte: In(8)
     shift: In(1)
     check: Out(8)
     match: Out(1)
+
+    def __init__(self, *, primed: bytes = b"") -> None:
+        self.primed = primed
+        super().__init__()
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -81,6 +92,8 @@ class Crc32c(wiring.Component):
         ]
         with m.If(self.clear):
             m.d.sync += register.eq(CRC_START)
+        with m.Elif(self.prime):
+            m.d.sync += register.eq(crc_register(self.primed))
         with m.Elif(self.enable):
             m.d.sync += register.eq(crc32c_step(register, self.byte))
         with m.Elif(self.shift):

@@ -24,8 +24,8 @@ from drawbar.hw.descriptor import descriptor_layout, stream_deltas
 from drawbar.hw.loops import AddressGenerator, LoopNest
 
 #: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
-#: addressed and read.
-STEP_TO_ROW = 1 + BANK_READ
+#: addressed and read, and comes a cycle before it.
+STEP_TO_ROW = 1 + BANK_READ + 1
 #: Cycles from the issue of a tile's last step to the begin of its drain.
 ISSUE_TO_DRAIN = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW - 1
 
@@ -56,7 +56,8 @@ class Drain(wiring.Component):
     bias_address:
         Bias vector of the row. Cycle 1 after the step.
     bias_enable, shift, activation:
-        How the row is requantised; ``STEP_TO_ROW`` after the step, as the row.
+        How the row is requantised; ``STEP_TO_ROW`` after the step, as the row, but for
+        ``bias_enable``, which comes a cycle before, as the bias.
     turn:
         The row is used by the requantiser in the next cycle; after that the array turns to the
         next one.
@@ -138,15 +139,13 @@ class Drain(wiring.Component):
             ),
         ]
         # The descriptor may change long before the row arrives, so its share travels along.
-        fields = ("bias_enable", "shift", "activation")
-        travelled = delayed(
-            m,
-            Cat(descriptor[name] for name in fields),
-            STEP_TO_ROW,
-            "requantisation",
-            reset_less=True,
-        )
-        m.d.comb += Cat(getattr(self, name) for name in fields).eq(travelled)
+        for name, cycles in (
+            ("bias_enable", STEP_TO_ROW - 1),
+            ("shift", STEP_TO_ROW),
+            ("activation", STEP_TO_ROW),
+        ):
+            travelled = delayed(m, descriptor[name], cycles, name, reset_less=True)
+            m.d.comb += getattr(self, name).eq(travelled)
         m.d.comb += self.result_skew.eq(
             delayed(m, descriptor.y_skew, to_result - 1, "result_skew", reset_less=True)
         )

@@ -3,7 +3,7 @@
 Cycles of one reduction step, counted from its issue, in the first lane group; each further group
 is one cycle behind from the operands on, and they meet again at the results::
 
-    0        1         5..8             9          12        13          14..18      19       23
+    0        1         5..8             9          13        14          15..19      20       24
     issue -> address   read, rotate ->  operands   product   drain row  requantise  result   written
              5: core address            8: step of the drain's loops, 9: bias address
 """

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value, signed
+from collections.abc import Sequence
+
+from amaranth.hdl import Array, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import Space
 from drawbar.hw.delay import delayed
+
+
+def _choice(m: Module, items: Sequence[Value], number: Value, name: str) -> Value:
+    """``items[number]``, two cycles later: four at a time, and then among those."""
+    fours = [
+        delayed(m, Array(items[n : n + 4])[number[:2]], 1, f"{name}_{n}", reset_less=True)
+        for n in range(0, len(items), 4)
+    ]
+    return delayed(m, Array(fours)[number[2:]], 1, name, reset_less=True)
 
 
 class HostReader(wiring.Component):
@@ -24,7 +35,7 @@ class HostReader(wiring.Component):
         The engine.
     latency:
         Cycles from the address of a vector of work memory to its data, at least 2; the other
-        memories answer sooner.
+        memories answer at least a cycle sooner.
 
     Members
     -------
@@ -75,15 +86,10 @@ class HostReader(wiring.Component):
         left = Signal(range(self.latency))
         of_work = self.space == Space.WORK
 
-        # A choice among many, a cycle ahead of the one among the spaces: the address stays.
-        program, core, bias = (
-            delayed(m, item, 1, name, reset_less=True)
-            for item, name in (
-                (self.program, "program"),
-                (self.core[row], "core"),
-                (self.bias[lane], "bias"),
-            )
-        )
+        # A choice among many, in two cycles, ahead of the one among the spaces: the address stays.
+        program = delayed(m, self.program, 2, "program", reset_less=True)
+        core = _choice(m, [self.core[n] for n in range(config.rows)], row, "core")
+        bias = _choice(m, [self.bias[n] for n in range(config.lanes)], lane, "bias")
 
         def answer(item: Value) -> None:
             m.d.sync += [self.read_data.eq(item), self.read_valid.eq(1)]

@@ -73,30 +73,47 @@ class Issue(wiring.Component):
         )
 
         active = Signal()
+        loaded = delayed(m, self.load, 1, "loaded")
         held = Signal(range(config.rows + HANDOVER))
         blocked = Signal()  # held != 0
+        # active & last & blocked, known in advance: all that steps hangs on it.
+        halted = Signal()
         rows = Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1)
-        hold = Signal.like(held)
         m.d.comb += [
             self.last.eq(nest.ended[k_loops - 1]),
             self.row_tile_last.eq(nest.at_last[k_loops]),
-            self.step.eq(active & ~(self.last & blocked)),
-            self.stalled.eq(active & ~self.step),
+            self.step.eq(active & ~halted),
+            self.stalled.eq(halted),
             self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
             # Without a stage the nest runs on, until a load.
-            nest.step.eq(~(active & self.last & blocked)),
+            nest.step.eq(~halted),
         ]
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
-        with m.If(delayed(m, self.load, 1, "loaded")):
+        with m.If(loaded):
             m.d.sync += active.eq(1)
         with m.Elif(self.ended):
             m.d.sync += active.eq(0)
-        m.d.comb += hold.eq(rows + Mux(nest.ended[-1], HANDOVER, 0))
+        one_row = delayed(m, descriptor.rows_last == 0, 1, "one_row")
+        hold = nest.ended[-1] | ~Mux(self.row_tile_last, one_row, config.rows == 1)
+        still = Signal()
+        m.d.comb += still.eq(held != 1)
         with m.If(self.step & self.last):
-            m.d.sync += [held.eq(hold), blocked.eq(hold != 0)]
+            m.d.sync += [
+                held.eq(rows + Mux(nest.ended[-1], HANDOVER, 0)),
+                blocked.eq(hold),
+            ]
         with m.Elif(blocked):
-            m.d.sync += [held.eq(held - 1), blocked.eq(held != 1)]
+            m.d.sync += [held.eq(held - 1), blocked.eq(still)]
+        stays = loaded | (active & ~nest.ended[-1])
+        with m.If(halted):
+            m.d.sync += halted.eq(still)
+        with m.Else():
+            m.d.sync += halted.eq(
+                stays
+                & nest.ended_next[k_loops - 1]
+                & Mux(active & self.last, hold, blocked & still)
+            )
 
         if config.products:
             second = Signal()  # the step is the second one of its pair

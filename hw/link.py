@@ -1,7 +1,7 @@
 """The command link: framed requests in, framed responses out, the engine's memories behind."""
 
 from amaranth.hdl import Module
-from amaranth.lib import memory, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
@@ -12,6 +12,7 @@ from drawbar.hw.link_executor import LinkExecutor
 from drawbar.hw.link_frames import BYTE, Request
 from drawbar.hw.link_receiver import LinkReceiver
 from drawbar.hw.link_transmitter import LinkTransmitter
+from drawbar.hw.vendor.portable import primitives
 
 
 class Link(wiring.Component):
@@ -27,11 +28,11 @@ class Link(wiring.Component):
     requests unanswered never finds the queue full. Over a line that cannot wait (a byte every 3
     cycles or slower) not a byte is lost then; other streams are stopped by ``rx.ready``.
 
-    Throughput: a byte a cycle, but for one cycle after each header and one after each frame. When
-    nothing is before it, the first byte of the answer comes eight cycles after the last byte of a
-    STATUS or IDENTIFY, nine after a READ, RUN or WAIT that need not wait, and ten and its length
-    after a WRITE that ``host`` takes at once. A READ sends a byte a cycle as far as ``host`` gives
-    items: see ``ItemReader``.
+    Throughput: a byte a cycle, but for two cycles after each header with a payload, two after its
+    payload, and three after each other frame. When nothing is before it, the first byte of the
+    answer comes 13 cycles after the last byte of a STATUS or IDENTIFY, 14 after a READ, RUN or WAIT
+    that need not wait, and 16 and its length after a WRITE that ``host`` takes at once. A READ
+    sends a byte a cycle as far as ``host`` gives items: see ``ItemReader``.
 
     Arguments
     ---------
@@ -54,8 +55,10 @@ class Link(wiring.Component):
     def __init__(self, *, config: EngineConfig, idle_cycles: int | None = None) -> None:
         self._config = config
         self._idle_cycles = config.clock_hz // 100 + 1 if idle_cycles is None else idle_cycles
-        if self._idle_cycles < 1:
-            raise ValueError(f"a silence takes at least 1 cycle; found idle_cycles={idle_cycles!r}")
+        if self._idle_cycles < 2:
+            raise ValueError(
+                f"a silence takes at least 2 cycles; found idle_cycles={idle_cycles!r}"
+            )
         super().__init__(
             {
                 "rx": In(stream.Signature(BYTE)),
@@ -116,17 +119,17 @@ class Link(wiring.Component):
         # Never written where it is read: the receiver writes only slots that are free, the executor
         # reads only the slot of a request that it has not answered. tests/hw/test_link.py watches
         # both ports.
-        m.submodules.slots = slots = memory.Memory(
-            shape=BYTE, depth=window * MAX_PAYLOAD, init=[], attrs={"no_rw_check": 1}
+        m.d.comb += executor.slot_byte.eq(
+            primitives(platform).memory(
+                m,
+                name="slots",
+                width=BYTE,
+                depth=window * MAX_PAYLOAD,
+                read_address=executor.slot_address,
+                read_enable=executor.slot_enable,
+                write_address=receiver.slot_address,
+                write_data=receiver.slot_byte,
+                write_enable=receiver.slot_write,
+            )
         )
-        write_port = slots.write_port()
-        read_port = slots.read_port()
-        m.d.comb += [
-            write_port.addr.eq(receiver.slot_address),
-            write_port.data.eq(receiver.slot_byte),
-            write_port.en.eq(receiver.slot_write),
-            read_port.addr.eq(executor.slot_address),
-            read_port.en.eq(executor.slot_read),
-            executor.slot_byte.eq(read_port.data),
-        ]
         return m

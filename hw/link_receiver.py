@@ -7,7 +7,6 @@ from amaranth.lib.wiring import In, Out
 from drawbar.gen.config import clog2
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD, SYNC, Op, Status
 from drawbar.hw.crc import Crc32c
-from drawbar.hw.delay import delayed
 from drawbar.hw.link_frames import BYTE, Request
 
 #: Bytes of a header from its operation on, and those of them that the device uses: op, seq,
@@ -40,16 +39,17 @@ class LinkReceiver(wiring.Component):
     waits, which stops ``rx``: that never happens to a host whose next number is at most ``window``
     above the oldest one without an answer. NAKs that find no room are dropped.
 
-    ``rx`` takes a byte a cycle, but for one cycle after each header and one after each frame. A
-    request without payload is queued in the second cycle after its last byte, one with payload in
-    the first.
+    ``rx`` takes a byte a cycle; it holds one byte and takes no other for two cycles after a header
+    with a payload and after that payload, and for three after any other frame. A request without
+    payload is queued in the sixth cycle after its last byte, one with payload in the fifth.
 
     Arguments
     ---------
     window:
         Slots; a power of two.
     idle_cycles:
-        Cycles without a byte after which an unfinished frame is dropped.
+        Cycles without a byte after which an unfinished frame is dropped, at least 2. The first byte
+        of a payload counts from when it is no longer held.
 
     Members
     -------
@@ -71,8 +71,10 @@ class LinkReceiver(wiring.Component):
     def __init__(self, *, window: int, idle_cycles: int) -> None:
         if window < 2 or window & (window - 1):
             raise ValueError(f"the window is a power of two, at least 2; found window={window!r}")
-        if idle_cycles < 1:
-            raise ValueError(f"a silence takes at least 1 cycle; found idle_cycles={idle_cycles!r}")
+        if idle_cycles < 2:
+            raise ValueError(
+                f"a silence takes at least 2 cycles; found idle_cycles={idle_cycles!r}"
+            )
         self._window = window
         self._idle_cycles = idle_cycles
         self._slot_bits = clog2(window)
@@ -101,77 +103,88 @@ class LinkReceiver(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.crc = crc = Crc32c()
+        m.submodules.crc = crc = Crc32c(primed=SYNC)
 
         expected = Signal(8)  # the number waited for
         history = Signal(range(self._window + 1))  # how many numbers before it were executed
         taken = Signal(self._window)  # slots of unanswered requests
         in_step = Signal(init=1)
 
-        header = Signal(_Header)
-        count = Signal(range(MAX_PAYLOAD + CRC_BYTES + 1))
-        byte = self.rx.payload
+        # A register before everything: what kind of byte it is, is known when it is looked at.
+        full = Signal()
+        byte = Signal(BYTE)
+        is_sync = Signal(len(SYNC))
+        ready = Signal()  # whatever the receiver is at, it can take a byte
         got = Signal()
-        m.d.comb += [
-            got.eq(self.rx.valid & self.rx.ready),
-            crc.byte.eq(byte),
-        ]
+        m.d.comb += [self.rx.ready.eq(~full | ready), got.eq(full & ready), crc.byte.eq(byte)]
+        with m.If(self.rx.ready):
+            m.d.sync += [
+                full.eq(self.rx.valid),
+                byte.eq(self.rx.payload),
+                is_sync.eq(Cat(self.rx.payload == value for value in SYNC)),
+            ]
+
+        header = Signal(_Header)
+        count = Signal(range(_AFTER_SYNC + 1))
+        place = Signal(range(MAX_PAYLOAD))
+        # Bytes of the payload and its check after the next one, and whether there are none.
+        left = Signal(range(MAX_PAYLOAD + CRC_BYTES))
+        final = Signal()
 
         # What the header says, in registers, as comparisons are long. The part of it that is used
         # is there six bytes before its end, and what is waited for changes only at a frame's end.
         slot = header.seq[: self._slot_bits]
-        slot_taken = taken.bit_select(slot, 1)
-        age = Signal(8)
+        slot_taken = Signal()
+        age = Signal(8)  # how many numbers before the one waited for, less one
         new = Signal()
         duplicate = Signal()
         has_payload = Signal()
-        last = Signal.like(count)  # byte of the payload and its check
-        m.d.comb += age.eq(expected - 1 - header.seq)
+        after_first = Signal.like(left)
         m.d.sync += [
+            age.eq(expected - 1 - header.seq),
+            slot_taken.eq(taken.bit_select(slot, 1)),
             new.eq((header.op == Op.IDENTIFY) | (header.seq == expected)),
             duplicate.eq(age < history),
-            last.eq(header.length + (CRC_BYTES - 1)),
+            after_first.eq(header.length + (CRC_BYTES - 1)),
             has_payload.eq(
                 (header.op == Op.WRITE) & (header.length != 0) & (header.length <= MAX_PAYLOAD)
             ),
         ]
+        match = Signal()  # so is whether a check has passed
 
-        # Verdicts, each given for one cycle.
+        # Verdicts, each given for one cycle, in registers.
         accept = Signal()
         repeat = Signal()
         bad_crc = Signal()
         bad_sequence = Signal()
+        m.d.sync += [verdict.eq(0) for verdict in (accept, repeat, bad_crc, bad_sequence)]
 
         silence = Signal()
         with m.FSM() as fsm:
             with m.State("Hunt"):
-                m.d.comb += self.rx.ready.eq(1)
+                m.d.comb += ready.eq(1)
                 m.d.sync += count.eq(0)
-                with m.If(got & (byte == SYNC[0])):
-                    m.d.comb += crc.enable.eq(1)
+                m.d.comb += crc.prime.eq(1)
+                with m.If(got & is_sync[0]):
                     m.next = "Sync"
-                with m.Else():
-                    m.d.comb += crc.clear.eq(1)
-                    with m.If(got):
-                        m.d.sync += in_step.eq(0)
+                with m.Elif(got):
+                    m.d.sync += in_step.eq(0)
 
             with m.State("Sync"):
-                m.d.comb += self.rx.ready.eq(1)
-                with m.If(got & (byte == SYNC[1])):
-                    m.d.comb += crc.enable.eq(1)
+                m.d.comb += [ready.eq(1), crc.prime.eq(1)]
+                with m.If(got & is_sync[1]):
                     m.next = "Header"
                 with m.Elif(got):
                     m.d.sync += in_step.eq(0)
                     # The first sync byte twice: the second one may be the true one.
-                    with m.If(byte != SYNC[0]):
-                        m.d.comb += crc.clear.eq(1)
+                    with m.If(~is_sync[0]):
                         m.next = "Hunt"
                 with m.Elif(silence):
                     m.next = "Hunt"
 
             with m.State("Header"):
                 m.d.comb += [
-                    self.rx.ready.eq(1),
+                    ready.eq(1),
                     crc.enable.eq(got),
                 ]
                 with m.If(got):
@@ -179,22 +192,22 @@ class LinkReceiver(wiring.Component):
                     with m.If(count < _USED):
                         m.d.sync += header.eq(Cat(header.as_value()[BYTE:], byte))
                     with m.If(count == _AFTER_SYNC - 1):
-                        m.next = "Judge"
+                        m.next = "Weigh header"
                 with m.Elif(silence):
                     m.next = "Hunt"
 
+            with m.State("Weigh header"):
+                m.d.sync += match.eq(crc.match)
+                m.next = "Judge"
+
             with m.State("Judge"):
-                # The register is left alone while a new request waits for its slot.
-                m.d.sync += count.eq(0)
-                with m.If(~crc.match):
-                    m.d.comb += [
-                        bad_crc.eq(in_step),
-                        crc.clear.eq(1),
-                    ]
-                    m.d.sync += in_step.eq(0)
+                m.d.comb += crc.clear.eq(1)
+                m.d.sync += [place.eq(0), left.eq(after_first), final.eq(0)]
+                with m.If(~match):
+                    m.d.sync += [bad_crc.eq(in_step), in_step.eq(0)]
                     m.next = "Hunt"
+                # A new request waits for its slot.
                 with m.Elif(~(new & slot_taken)):
-                    m.d.comb += crc.clear.eq(1)
                     m.d.sync += in_step.eq(1)
                     with m.If(has_payload):
                         m.next = "Payload"
@@ -203,42 +216,47 @@ class LinkReceiver(wiring.Component):
 
             with m.State("Payload"):
                 m.d.comb += [
-                    self.rx.ready.eq(1),
+                    ready.eq(1),
                     crc.enable.eq(got),
-                    self.slot_write.eq(got & new & (count < header.length)),
                 ]
                 with m.If(got):
-                    m.d.sync += count.eq(count + 1)
-                    with m.If(count == last):
-                        m.next = "Settle"
+                    m.d.sync += [
+                        place.eq(place + 1),
+                        left.eq(left - 1),
+                        final.eq(left == 1),
+                    ]
+                    with m.If(final):
+                        m.next = "Weigh payload"
                 with m.Elif(silence):
                     m.next = "Hunt"
 
+            with m.State("Weigh payload"):
+                m.d.sync += match.eq(crc.match)
+                m.next = "Settle"
+
             with m.State("Settle"):
-                m.d.comb += crc.clear.eq(1)
                 m.next = "Hunt"
-                with m.If(has_payload & ~crc.match):
-                    m.d.comb += bad_crc.eq(1)
-                    m.d.sync += in_step.eq(0)
+                with m.If(has_payload & ~match):
+                    m.d.sync += [bad_crc.eq(1), in_step.eq(0)]
                 with m.Elif(new):
-                    m.d.comb += accept.eq(1)
+                    m.d.sync += accept.eq(1)
                 with m.Elif(~duplicate):
-                    m.d.comb += bad_sequence.eq(1)
+                    m.d.sync += bad_sequence.eq(1)
                 with m.Elif(~slot_taken):
-                    m.d.comb += repeat.eq(1)
+                    m.d.sync += repeat.eq(1)
 
         in_frame = fsm.ongoing("Sync") | fsm.ongoing("Header") | fsm.ongoing("Payload")
         idle = Signal(range(self._idle_cycles))
-        with m.If(~in_frame | got):
+        expired = Signal()
+        quiet = in_frame & ~got
+        m.d.comb += silence.eq(expired & ~got)
+        m.d.sync += expired.eq(quiet & (idle == self._idle_cycles - 2))
+        with m.If(~quiet):
             m.d.sync += idle.eq(0)
-        with m.Elif(idle == self._idle_cycles - 1):
-            m.d.comb += [
-                silence.eq(1),
-                crc.clear.eq(1),
-            ]
-            m.d.sync += in_step.eq(0)
         with m.Else():
             m.d.sync += idle.eq(idle + 1)
+        with m.If(silence):
+            m.d.sync += in_step.eq(0)
 
         with m.If(self.release):
             m.d.sync += taken.bit_select(self.release_slot, 1).eq(0)
@@ -251,33 +269,36 @@ class LinkReceiver(wiring.Component):
             with m.Elif(history != self._window):
                 m.d.sync += history.eq(history + 1)
 
-        # Verdicts are late in their cycle; counting takes one of its own.
         m.d.sync += [
-            self.crc_errors.eq(self.crc_errors + delayed(m, bad_crc, 1, "bad_crc")),
-            self.sequence_errors.eq(
-                self.sequence_errors + delayed(m, bad_sequence, 1, "bad_sequence")
-            ),
+            self.crc_errors.eq(self.crc_errors + bad_crc),
+            self.sequence_errors.eq(self.sequence_errors + bad_sequence),
         ]
-        m.d.comb += [
-            self.slot_address.eq(Cat(count[: clog2(MAX_PAYLOAD)], slot)),
+        # Only the check has fewer than its own number of bytes after the next one.
+        m.d.sync += [
+            self.slot_write.eq(
+                fsm.ongoing("Payload") & got & new & (left[clog2(CRC_BYTES) :] != 0)
+            ),
+            self.slot_address.eq(Cat(place, slot)),
             self.slot_byte.eq(byte),
         ]
 
         queued = self.requests.payload
-        with m.If(accept | repeat):
-            m.d.comb += [
-                self.requests.valid.eq(1),
-                queued.op.eq(header.op),
-                queued.seq.eq(header.seq),
-                queued.address.eq(header.address),
-                queued.length.eq(header.length),
-                queued.duplicate.eq(repeat),
-            ]
-        with m.Elif(bad_crc | bad_sequence):
-            m.d.comb += [
-                self.requests.valid.eq(self.nak_room),
+        bad = bad_crc | bad_sequence
+        m.d.sync += [
+            self.requests.valid.eq(accept | repeat | (bad & self.nak_room)),
+            queued.op.eq(header.op),
+            queued.seq.eq(header.seq),
+            queued.address.eq(header.address),
+            queued.length.eq(header.length),
+            queued.duplicate.eq(repeat),
+            queued.reason.eq(0),
+        ]
+        with m.If(bad):
+            m.d.sync += [
                 queued.op.eq(Op.NAK),
                 queued.seq.eq(expected),
+                queued.address.eq(0),
+                queued.length.eq(0),
                 queued.reason.eq(Mux(bad_crc, Status.BAD_CRC, Status.BAD_SEQUENCE)),
             ]
         return m

@@ -1,6 +1,6 @@
 """Frames and sends responses."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,7 +10,6 @@ from drawbar.hw.link_frames import BYTE, Response
 
 _CHECKED_HEADER = HEADER_BYTES - CRC_BYTES
 _SYNC = Const(int.from_bytes(SYNC, "little"), len(SYNC) * BYTE)
-_CHECK_LAST = CRC_BYTES - 1
 
 
 class LinkTransmitter(wiring.Component):
@@ -40,17 +39,25 @@ class LinkTransmitter(wiring.Component):
 
         header = Signal(_CHECKED_HEADER * BYTE)
         length = Signal.like(self.response.payload.length)
-        count = Signal.like(length)
-        last = Signal.like(length)
-        m.d.sync += last.eq(length - 1)
+        # What follows from the length, in registers; a header takes longer.
+        before_last = Signal.like(length)
+        single, empty = Signal(), Signal()
+        m.d.sync += [before_last.eq(length - 1), single.eq(length == 1), empty.eq(length == 0)]
+        # Bytes of the piece after the one that is sent, and whether there are none.
+        left = Signal.like(length)
+        final = Signal()
         sent = Signal()
+        in_payload = Signal()
+
+        def piece(after_first: int | Value, is_single: int | Value = 0) -> None:
+            m.d.sync += [left.eq(after_first), final.eq(is_single)]
 
         m.d.comb += [
             sent.eq(self.tx.valid & self.tx.ready),
-            crc.byte.eq(self.tx.payload),
+            crc.byte.eq(Mux(in_payload, self.payload.payload, header[:BYTE])),
         ]
         with m.If(sent):
-            m.d.sync += count.eq(count + 1)
+            m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
 
         with m.FSM():
             with m.State("Idle"):
@@ -61,8 +68,8 @@ class LinkTransmitter(wiring.Component):
                 m.d.sync += [
                     header.eq(Cat(_SYNC, self.response.payload)),
                     length.eq(self.response.payload.length),
-                    count.eq(0),
                 ]
+                piece(_CHECKED_HEADER - 1)
                 with m.If(self.response.valid):
                     m.next = "Header"
 
@@ -74,8 +81,8 @@ class LinkTransmitter(wiring.Component):
                 ]
                 with m.If(self.tx.ready):
                     m.d.sync += header.eq(header[BYTE:])
-                    with m.If(count == _CHECKED_HEADER - 1):
-                        m.d.sync += count.eq(0)
+                    with m.If(final):
+                        piece(CRC_BYTES - 1)
                         m.next = "Header check"
 
             with m.State("Header check"):
@@ -84,23 +91,24 @@ class LinkTransmitter(wiring.Component):
                     self.tx.payload.eq(crc.check),
                     crc.shift.eq(self.tx.ready),
                 ]
-                with m.If(self.tx.ready & (count == _CHECK_LAST)):
+                with m.If(self.tx.ready & final):
                     m.d.comb += crc.clear.eq(1)
-                    m.d.sync += count.eq(0)
-                    with m.If(length == 0):
+                    with m.If(empty):
                         m.next = "Idle"
                     with m.Else():
+                        piece(before_last, single)
+                        m.d.sync += in_payload.eq(1)
                         m.next = "Payload"
 
             with m.State("Payload"):
                 m.d.comb += [
                     self.tx.valid.eq(self.payload.valid),
                     self.tx.payload.eq(self.payload.payload),
-                    self.payload.ready.eq(self.tx.ready),
                     crc.enable.eq(sent),
                 ]
-                with m.If(sent & (count == last)):
-                    m.d.sync += count.eq(0)
+                with m.If(sent & final):
+                    piece(CRC_BYTES - 1)
+                    m.d.sync += in_payload.eq(0)
                     m.next = "Payload check"
 
             with m.State("Payload check"):
@@ -109,6 +117,9 @@ class LinkTransmitter(wiring.Component):
                     self.tx.payload.eq(crc.check),
                     crc.shift.eq(self.tx.ready),
                 ]
-                with m.If(self.tx.ready & (count == _CHECK_LAST)):
+                with m.If(self.tx.ready & final):
                     m.next = "Idle"
+
+        # A register of its own for the one state in which much hangs on the line.
+        m.d.comb += self.payload.ready.eq(in_payload & self.tx.ready)
         return m

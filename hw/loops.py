@@ -45,7 +45,10 @@ class LoopNest(wiring.Component):
         Of the current iteration: bit j is set while the loops 0..j are all in their last
         repetition; so the last bit is set in the very last iteration.
 
-    Latency: outputs follow ``step`` by one cycle, and ``load`` by two; until then they mean
+    ended_next:
+        ``ended`` of the next iteration, if there is a step in this cycle.
+
+    Latency: the others follow ``step`` by one cycle, and ``load`` by two; until then they mean
     nothing. Throughput: one iteration a cycle. ``load`` wins over ``step``. After the very last
     iteration the nest wraps around to the first.
     """
@@ -62,6 +65,7 @@ class LoopNest(wiring.Component):
                 "at_last": Out(levels),
                 "advance": Out(levels),
                 "ended": Out(levels),
+                "ended_next": Out(levels),
             }
         )
 
@@ -75,11 +79,15 @@ class LoopNest(wiring.Component):
             zero = zeros[j]
             # All at once, and not one level after the other.
             inner_ended = zeros[:j].all()
-            m.d.comb += [top.eq(self.counts[j]), turn.eq(self.step & inner_ended)]
+            m.d.comb += [
+                top.eq(self.counts[j]),
+                turn.eq(self.step & inner_ended),
+                self.ended_next[j].eq(zeros[: j + 1].all()),
+            ]
             with m.If(self.step):
                 m.d.sync += [
                     self.advance[j].eq(inner_ended & ~zero),
-                    self.ended[j].eq(zeros[: j + 1].all()),
+                    self.ended[j].eq(self.ended_next[j]),
                 ]
             # Which value is next does not take long to know; whether it is taken does.
             again = self.load | zero

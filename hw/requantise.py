@@ -11,10 +11,13 @@ from amaranth.lib.wiring import In, Out
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import GROUP_LANES, ROW_TO_RESULT, group_skew
 from drawbar.hw.delay import delayed
+from drawbar.hw.vendor.portable import primitives
 
 
 class AddBias(wiring.Component):
-    """``o = i + bias`` where enabled, exact: one bit wider than operands. Latency: one cycle."""
+    """``o = i + bias`` where enabled, exact: one bit wider than operands. Latency: one cycle, of
+    ``bias`` and ``enable`` two.
+    """
 
     def __init__(self, *, acc_width: int) -> None:
         self.acc_width = acc_width
@@ -29,7 +32,8 @@ class AddBias(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.sync += self.o.eq(self.i + Mux(self.enable, self.bias, 0))
+        bias = Signal(signed(self.acc_width), reset_less=True)
+        m.d.sync += [bias.eq(Mux(self.enable, self.bias, 0)), self.o.eq(self.i + bias)]
         return m
 
 
@@ -124,9 +128,9 @@ class Requantise(wiring.Component):
     Members
     -------
     i, bias:
-        Accumulators and their biases.
+        Accumulators and their biases; these come a cycle before.
     bias_enable, shift, activation:
-        Of the row, with its first lane group.
+        Of the row, with its first lane group; the first one a cycle before, as the bias.
     o:
         Activations.
     """
@@ -146,40 +150,45 @@ class Requantise(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, skew = self.config, group_skew(self.config)
-        # Each group has registers of its own: those of the group before, a cycle later.
+        config, skew, vendor = self.config, group_skew(self.config), primitives(platform)
+        # Each group has registers of its own: those of the group before, a cycle later; and each
+        # lane has its own of the shift, which chooses among so many bits.
         enable: Value = self.bias_enable
-        shift_1: Value = delayed(m, self.shift, 1, "shift", reset_less=True)
+        shift: Value = self.shift
         # A thermometer of the shift, once for all lanes of a group.
         below = Cat(self.shift > j + 1 for j in range(config.acc_width))
         below_1: Value = delayed(m, below[:], 1, "below", reset_less=True)
         relu_5: Value = delayed(m, self.activation, ROW_TO_RESULT - 1, "relu", reset_less=True)
+        shifts: list[Value] = []
         for lane in range(config.lanes):
             group = lane // GROUP_LANES
             if group and lane % GROUP_LANES == 0:
-                enable, shift_1, below_1, relu_5 = (
+                enable, shift, below_1, relu_5 = (
                     delayed(m, value, 1, f"{name}_{lane}", reset_less=True)
                     for name, value in (
                         ("enable", enable),
-                        ("shift", shift_1),
+                        ("shift", shift),
                         ("below", below_1),
                         ("relu", relu_5),
                     )
                 )
+            if lane % GROUP_LANES == 0:
+                inside = min(GROUP_LANES, config.lanes - lane)
+                shifts += vendor.copies(m, shift, inside, f"shift_{lane}_of")
             add = AddBias(acc_width=config.acc_width)
-            shift = RoundShift(acc_width=config.acc_width, shift_bits=config.shift_bits)
+            rounds = RoundShift(acc_width=config.acc_width, shift_bits=config.shift_bits)
             saturate = Saturate(acc_width=config.acc_width, data_width=config.data_width)
             m.submodules[f"add_bias_{lane}"] = add
-            m.submodules[f"round_shift_{lane}"] = shift
+            m.submodules[f"round_shift_{lane}"] = rounds
             m.submodules[f"saturate_{lane}"] = saturate
             m.d.comb += [
                 add.i.eq(self.i[lane]),
                 add.bias.eq(self.bias[lane]),
                 add.enable.eq(enable),
-                shift.i.eq(add.o),
-                shift.shift.eq(shift_1),
-                shift.below.eq(below_1),
-                saturate.i.eq(shift.o),
+                rounds.i.eq(add.o),
+                rounds.shift.eq(shifts[lane]),
+                rounds.below.eq(below_1),
+                saturate.i.eq(rounds.o),
                 saturate.relu.eq(relu_5),
                 self.o[lane].eq(
                     delayed(m, saturate.o, skew - group, f"result_{lane}", reset_less=True)

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.program import WAIT_BITS
+from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import descriptor_layout
 from drawbar.hw.interface import EngineCounters
 
@@ -48,9 +49,10 @@ class Sequencer(wiring.Component):
         To and from the drain side.
     counters:
         Of the program that runs, by cause: ``gen.cycles``. Without one, they are those of the one
-        before, but for ``idle``, which counts the cycles since its end (or since reset).
+        before, but for ``idle``, which counts the cycles since its end (or since reset). They are
+        a cycle behind.
     finished_counters:
-        Of the latest program that has ended; from the first cycle on in which it does not run.
+        Of the latest program that has ended; from the second cycle on in which it does not run.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -141,8 +143,15 @@ class Sequencer(wiring.Component):
                 m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
+        # A descriptor is wide, and it is known late that one is taken: so the issue side's follows
+        # the fetched one all the time that nobody needs it, and then stays.
+        vacant = Signal(init=1)
         with m.If(self.take):
-            m.d.sync += [self.issue_descriptor.eq(self.fetched_descriptor), queued.eq(1)]
+            m.d.sync += [queued.eq(1), vacant.eq(0)]
+        with m.Elif(self.ended):
+            m.d.sync += vacant.eq(1)
+        with m.If(vacant & ~queued):
+            m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
 
         # The drain side.
         draining = Signal()
@@ -164,19 +173,23 @@ class Sequencer(wiring.Component):
         # Whatever is none of the others is the pipeline's.
         m.d.comb += flushing.eq(self.running & ~(self.step | self.stalled | fetching))
 
-        for name, event, clear in (
-            ("cycles", self.running, self.begin),
-            ("busy", self.step, self.begin),
-            ("stall_drain", self.stalled, self.begin),
-            ("stall_fetch", fetching, self.begin),
-            ("flush", flushing, self.begin),
-            ("stages", self.written, self.begin),
-            ("idle", ~self.running, program_ends),
+        # What is counted is late in its cycle: counting takes one of its own.
+        begins_1 = delayed(m, self.begin, 1, "begins")
+        ends_1 = delayed(m, program_ends, 1, "program_ends")
+        for name, now, clear in (
+            ("cycles", self.running, begins_1),
+            ("busy", self.step, begins_1),
+            ("stall_drain", self.stalled, begins_1),
+            ("stall_fetch", fetching, begins_1),
+            ("flush", flushing, begins_1),
+            ("stages", self.written, begins_1),
+            ("idle", ~self.running, ends_1),
         ):
+            event = delayed(m, now, 1, name)
             counter = self.counters[name]
             counted = Signal.like(counter, name=f"{name}_counted")
             m.d.comb += counted.eq(counter + event)
             m.d.sync += counter.eq(Mux(clear, 0, counted))
-            with m.If(program_ends):
+            with m.If(ends_1):
                 m.d.sync += self.finished_counters[name].eq(counted)
         return m

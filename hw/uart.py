@@ -2,7 +2,7 @@
 
 from math import gcd
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
@@ -18,23 +18,39 @@ class _BitClock:
     whole cycles.
 
     At 25 MHz and 3 Mbaud a bit takes 8.33 cycles; a divisor of 8 would be off by 4 %.
+
+    Members
+    -------
+    tick:
+        A register: high in the cycle after the one in which the phase wraps.
     """
 
     def __init__(self, m: Module, *, clock_hz: int, baud: int) -> None:
         common = gcd(clock_hz, baud)
         self.modulus = clock_hz // common
         self.step = baud // common
-        self.phase = Signal(range(self.modulus))
+        most = self.modulus + 2 * self.step
+        self.phase = Signal(range(most))
         self.tick = Signal()
-        reached = Signal(range(self.modulus + self.step))
+        # Both sums at once, and not one after a comparison with the other.
+        reached = Signal(range(most + self.step))
+        wrapped = Signal(range(-self.modulus, most))
+        wraps = Signal()
         m.d.comb += [
             reached.eq(self.phase + self.step),
-            self.tick.eq(reached >= self.modulus),
+            wrapped.eq(self.phase + (self.step - self.modulus)),
+            wraps.eq(wrapped >= 0),
         ]
-        with m.If(self.tick):
-            m.d.sync += self.phase.eq(reached - self.modulus)
-        with m.Else():
-            m.d.sync += self.phase.eq(reached)
+        m.d.sync += [
+            self.phase.eq(Mux(wraps, wrapped.as_unsigned(), reached)),
+            self.tick.eq(wraps),
+        ]
+
+    def start(self, m: Module, phase: int) -> None:
+        """Hold the clock; when it is let go, the first tick comes as if ``phase`` were the phase of
+        that cycle and the tick were no register, but not in that very cycle.
+        """
+        m.d.sync += [self.phase.eq(phase + self.step), self.tick.eq(0)]
 
 
 def _check_rates(clock_hz: int, baud: int) -> None:
@@ -112,7 +128,7 @@ class UartReceiver(_AtRates):
             with m.State("Idle"):
                 # The edge lies up to a cycle before it is seen. Half a bit, less that cycle, makes
                 # the error symmetrical.
-                m.d.sync += clock.phase.eq(clock.modulus // 2 + clock.step)
+                clock.start(m, clock.modulus // 2 + clock.step)
                 with m.If(~line):
                     m.next = "Start"
 
@@ -183,7 +199,7 @@ class UartTransmitter(_AtRates):
             self.sent.ready.eq(left == 0),
         ]
         with m.If(self.sent.ready):
-            m.d.sync += clock.phase.eq(0)
+            clock.start(m, 0)
             with m.If(self.sent.valid):
                 m.d.sync += [
                     bits.eq(Cat(0, self.sent.payload, 1)),

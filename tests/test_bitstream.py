@@ -22,6 +22,7 @@ from drawbar.gen.cli.main import app
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import ArtefactError, ConfigError, FitError, TimingError, ToolError
 from drawbar.gen.fpga.boards import load_board
+from drawbar.hw.vendor import Portable
 from drawbar.sweep import sweep
 
 pytest.importorskip("amaranth_boards")
@@ -34,9 +35,10 @@ echo '{}' > netlist.json
 echo '{"design": {"num_cells_by_type": {"LUT4": 12, "TRELLIS_FF": 34}}}' > stat.json
 """
 #: A nextpnr that is 10 MHz faster with each seed, and fails as the true one does: with status 1 and
-#: all of its files written. Seed 4 cannot be placed, seed 5 takes forever.
+#: all of its files written. Seed 4 cannot be placed, seed 5 takes forever, and seed 6 is killed
+#: when it has written half of its output.
 NEXTPNR = f"""
-import json, sys, time
+import json, os, signal, sys, time
 arguments = dict(zip(sys.argv[1:], sys.argv[2:]))
 seed = int(arguments["--seed"])
 if seed == 4:
@@ -44,6 +46,10 @@ if seed == 4:
 if seed == 5:
     print("routing", flush=True)
     time.sleep(60)
+if seed == 6:
+    open("routed.config", "w").write("half of it")
+    print("legalising", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
 report = json.load(open({str(RECORDED)!r}))
 mhz = 50 + 10 * seed
 for clock in report["fmax"].values():
@@ -81,7 +87,8 @@ def text() -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    def to_verilog(component: Any, name: str) -> str:
+    def to_verilog(component: Any, name: str, platform: Any = None) -> str:
+        assert platform is None or isinstance(platform, Portable)
         component._MustUse__used = True  # or Amaranth warns of a component that nobody elaborates
         return text
 
@@ -163,6 +170,18 @@ def test_no_seed_at_all_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ToolError, match="cannot place"):
         build(tmp_path, first_seed=4)
     assert flashable(tmp_path / "out") == []
+
+
+def test_a_killed_nextpnr_is_quoted_and_leaves_nothing(tmp_path: Path) -> None:
+    build(tmp_path)
+    with pytest.raises(ToolError, match=r"nextpnr-ecp5.*killed by signal 9.*\n?legalising"):
+        build(tmp_path, first_seed=6)
+    assert flashable(tmp_path / "out") == []
+
+
+def test_the_family_says_which_router(tmp_path: Path) -> None:
+    assert build(tmp_path).router == "router1"
+    assert build(tmp_path, router="router2").router == "router2"
 
 
 def test_the_cap_stops_late_seeds(tmp_path: Path) -> None:

@@ -11,13 +11,23 @@ import torch
 from typer.testing import CliRunner
 
 import drawbar
-from drawbar.compress_suite import RECIPE, board_rows, speed_row, training_rows
+from drawbar.compress_checks import count_rows, left_out, speed_rows, svd_rows
+from drawbar.compress_suite import (
+    RECIPE,
+    STORED,
+    board_rows,
+    near_rows,
+    resnet_rows,
+    stored_rows,
+    training_rows,
+)
 from drawbar.gen.cli.main import app
 from drawbar.gen.errors import InputError
 from drawbar.sw.compress.compression import layer_specs
 from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.layers import decompose
 from drawbar.sw.compress.recipes import RECIPES, lenet_5, reference_model
+from drawbar.sw.compress.storage import LowBitModel, bits_of
 
 RECIPE_ = RECIPES[RECIPE]
 
@@ -62,8 +72,8 @@ def arm(direct: float, decomposed: float, tuned: float) -> SimpleNamespace:
     model = torch.nn.Linear(5_969, 1, bias=True)
     marks = {"direct": direct, "decomposed": decomposed, "tuned": tuned}
     return SimpleNamespace(
-        dense=SimpleNamespace(accuracy={"tuned": 98.5}),
-        admm=SimpleNamespace(accuracy=marks, model=model),
+        dense=SimpleNamespace(accuracy={"tuned": 98.5}, model=torch.nn.Linear(29_999, 5)),
+        compressed=SimpleNamespace(accuracy=marks, model=model),
         control=SimpleNamespace(accuracy={"tuned": 97.0}),
     )
 
@@ -81,14 +91,67 @@ def test_training_rows_hold_only_where_the_mean_does() -> None:
     assert [row["passed"] for row in rows] == [True, None, False, False, False, None]
 
 
-def test_a_training_step_is_timed() -> None:
-    row = speed_row(RECIPE_, steps=2)
-    assert 0.05 < row["value"] < 50
-    assert row["passed"] == (row["value"] <= 1.5)
+def test_other_rows_hold_only_where_they_do() -> None:
+    near = {row["name"].split(":")[0]: row for row in near_rows(arm(20, 96, 98.4))}  # type: ignore[arg-type]
+    assert near["LeNet-5, TT, weights of 150,000"]["passed"]  # 25.1x
+    assert near["LeNet-5, TT, ADMM, after"]["passed"]
+    assert near["LeNet-5, TT, ADMM, after"]["value"] == pytest.approx(0.1)
+    far = near_rows(arm(20, 96, 98.39))  # type: ignore[arg-type]
+    assert [row["passed"] for row in far] == [True, None, None, False, None]
+    ahead = resnet_rows((0, 1), [arm(10, 50, 97.5), arm(10, 50, 96.7)])  # type: ignore[list-item]
+    assert (ahead[-1]["value"], ahead[-1]["passed"]) == (pytest.approx(0.1), True)
+    assert not resnet_rows((0,), [arm(10, 50, 97.0)])[-1]["passed"]  # type: ignore[list-item]
+
+
+def stored(size: int, accuracy: float) -> list[dict]:  # type: ignore[type-arg]
+    made = arm(20, 96, 98)
+    made.compressed.packed = bytes(size)
+    made.compressed.bits = {"a": 3, "b": 4, "c": 4}
+    made.compressed.accuracy["stored"] = accuracy
+    return stored_rows("lenet-300-ada", made)  # type: ignore[arg-type]
+
+
+def test_bytes_and_points_of_what_is_stored() -> None:
+    rows = stored(4_577, 98.3)
+    assert [row["passed"] for row in rows] == [True, True]
+    assert rows[0]["name"] == "lenet-300-ada, file, 131x less"
+    assert rows[1]["name"].startswith("lenet-300-ada (1 tensors of 3 bits, 2 tensors of 4 bits)")
+    assert [row["passed"] for row in stored(4_578, 98.29)] == [False, False]
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_the_files_of_few_bits_are_small_enough(name: str) -> None:
+    """Bytes do not depend on training."""
+    recipe = RECIPES[name]
+    model = decompose(reference_model(recipe.model), recipe.layers)
+    _, data = LowBitModel(model, bits_of(model, recipe.bits)).baked()
+    assert len(data) <= STORED[name]
+
+
+def test_counts_are_the_published_ones() -> None:
+    rows = count_rows()
+    assert len(rows) == 9
+    assert all(row["passed"] for row in rows)
+
+
+def test_steps_and_decompositions_are_timed() -> None:
+    for row in speed_rows(RECIPE_, steps=2):
+        assert 0.05 < row["value"] < 50
+        assert row["passed"] == (row["value"] <= 1.5)
+    time, error = svd_rows(size=64, rounds=1)
+    assert time["passed"] == (time["value"] <= 1.1)
+    assert error["passed"]
+
+
+def test_a_row_without_an_oracle_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drawbar.compress_checks.find_spec", lambda _name: None)
+    (row,) = svd_rows()
+    assert (row["value"], row["passed"], row["wanted"]) == (None, None, "pip install tensorly")
 
 
 def test_the_command_shows_what_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = training_rows((0,), [arm(20, 96, 97.9)])  # type: ignore[list-item]
+    rows.append(left_out("another network", "drawbar bench --suite other"))
     monkeypatch.setattr(drawbar, "bench", lambda *_, **__: rows, raising=False)
     result = CliRunner().invoke(app, ["bench", "--suite", "compress-quick"], env={"COLUMNS": "160"})
     assert result.exit_code == 3
@@ -96,6 +159,8 @@ def test_the_command_shows_what_does_not_hold(monkeypatch: pytest.MonkeyPatch) -
     line = next(text for text in lines if text.strip().startswith("ADMM, after, mean"))
     assert line.split()[-1] == "NO"
     assert "at least 98" in line
+    line = next(text for text in lines if "another network: left out" in text)
+    assert line.split()[-4:] == ["drawbar", "bench", "--suite", "other"]
 
 
 def test_options_of_other_suites_are_refused() -> None:
@@ -103,3 +168,5 @@ def test_options_of_other_suites_are_refused() -> None:
         drawbar.bench("tie", seeds=(0,))
     with pytest.raises(InputError, match="leave engine out"):
         drawbar.bench("compress-quick", engine="large")
+    with pytest.raises(InputError, match="leave batch out"):
+        drawbar.bench("compress-resnet", batch=2)

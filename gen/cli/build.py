@@ -57,8 +57,9 @@ def build(
         str | None, typer.Option(help="Address of a Dask scheduler that places and routes.")
     ] = None,
     router: Annotated[
-        str, typer.Option(help="nextpnr's router: router2, or router1 (slower, tighter).")
-    ] = "router2",
+        str | None,
+        typer.Option(help="nextpnr's router, router1 or router2; default: the family's."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to; default: build/BOARD.")
     ] = None,

@@ -31,7 +31,8 @@ def compress(
     config: Annotated[
         Path,
         typer.Argument(
-            help="TOML file: model, data, and the tables [training], [layers.NAME], [target]."
+            help="TOML file: model, data, and the tables [training], [layers.NAME], [target], "
+            "[bits]."
         ),
     ],
     data: Annotated[
@@ -52,7 +53,7 @@ def compress(
     compress[/bold].
 
     \b
-    model = "lenet-300"            # or lenet-5
+    model = "lenet-300"            # or lenet-5, digits-mlp, resnet-20, resnet-32
     data = "mnist"
     [training]                     # dense_epochs, admm_epochs, tuning_epochs, lr, rho_first, ...
     dense_epochs = 10
@@ -61,6 +62,8 @@ def compress(
     [target]                       # instead of ranks: compression, or cycles and engine
     cycles = 2400
     engine = "small"
+    [bits]                         # weights.packed, a file of nothing but weights of few bits
+    "*" = 4
     """
     with reporting(json):
         with progress_bars() as bars:
@@ -85,10 +88,12 @@ def compress(
             )
             for layer in result.layers
         ]
-        rows.append(("all", "", "", result.dense_weights, result.weights))
+        rows.append(("all", "", "", result.dense_weights, result.weights))  # shared cores once
         for name, shape, ranks, dense, kept in rows:
             view.add_row(name, shape, ranks, exact(dense), exact(kept), f"{dense / kept:.1f}x")
         console.print(view)
         marks = ", ".join(f"{name} {value:.2f} %" for name, value in result.accuracy.items())
         console.print(f"accuracy: {marks}", soft_wrap=True)
+        if result.packed:
+            console.print(f"stored in {exact(len(result.packed))} bytes", soft_wrap=True)
         console.print(f"result: {folder}", soft_wrap=True)

@@ -70,6 +70,8 @@ class Family(ABC):
         Bits of one block RAM.
     router, packer:
         Programs, by the names of ``gen.fpga.tools``.
+    default_router:
+        Which of nextpnr's routers a build takes: router1 or router2.
     constraints_suffix, routed_name, bitstream_suffix:
         Files: pins; what place-and-route leaves; what goes into the chip.
     caveat:
@@ -90,6 +92,7 @@ class Family(ABC):
     routed_name: str
     bitstream_suffix: str
     caveat: str = ""
+    default_router: str = "router2"
 
     @abstractmethod
     def pll_limits(self, part: Part) -> PllLimits:

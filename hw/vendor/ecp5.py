@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value, signed
 
 from drawbar.gen.config import clog2
+from drawbar.gen.fpga.ecp5 import block_shape
 from drawbar.hw.vendor.portable import Portable
 
 #: Bits of a multiplier's operands, and of its product.
 OPERAND_BITS = 18
 PRODUCT_BITS = 36
-#: A block of RAM: bits of a word, and words; and its address bits, of which narrow words use all.
-SHAPES = ((18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+#: Address bits of a block of RAM, of which narrow words use all.
 ADDRESS_BITS = 14
 #: Columns of the multipliers' left ends, four in each, and their rows.
 DSP_SITES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -94,10 +94,10 @@ class Ecp5(Portable):
         write_address: Value,
         write_data: Value,
         write_enable: Value,
+        read_enable: Value | None = None,
     ) -> Value:
-        shape = next(((bits, words) for bits, words in SHAPES if depth <= words), None)
+        shape = block_shape(width, depth)
         if shape is None:
-            # Deeper than one block: how blocks are stacked is left to synthesis.
             return super().memory(
                 m,
                 name=name,
@@ -107,7 +107,9 @@ class Ecp5(Portable):
                 write_address=write_address,
                 write_data=write_data,
                 write_enable=write_enable,
+                read_enable=read_enable,
             )
+        enable = Const(1, 1) if read_enable is None else read_enable
         bits, words = shape
         # Addresses are left-aligned. Of words of 18 bits, the lowest two address bits enable the
         # writes of their halves.
@@ -139,8 +141,8 @@ class Ecp5(Portable):
                 i_WEA=write_enable,
                 i_RSTA=Const(0, 1),
                 i_CLKB=ClockSignal(),
-                i_CEB=Const(1, 1),
-                i_OCEB=Const(1, 1),
+                i_CEB=enable,
+                i_OCEB=enable,
                 i_WEB=Const(0, 1),
                 i_RSTB=Const(0, 1),
                 **{f"i_CS{port}{n}": Const(0, 1) for port in "AB" for n in range(3)},
@@ -157,22 +159,23 @@ class Ecp5(Portable):
     ) -> list[Value]:
         result: list[Value] = []
         for n in range(count):
-            copy = Signal(1, name=f"{name}_{n}")
-            m.submodules[f"{name}_{n}"] = Instance(
-                "TRELLIS_FF",
-                a_keep=1,
-                p_GSR="DISABLED",
-                p_CEMUX="1",
-                p_CLKMUX="CLK",
-                p_LSRMUX="LSR",
-                p_REGSET="SET" if init else "RESET",
-                p_SRMODE="LSR_OVER_CE",
-                i_CLK=ClockSignal(),
-                i_LSR=Const(0, 1),
-                i_CE=Const(1, 1),
-                i_DI=value,
-                o_Q=copy,
-            )
+            copy = Signal(len(value), name=f"{name}_{n}")
+            for bit in range(len(value)):
+                m.submodules[f"{name}_{n}_{bit}"] = Instance(
+                    "TRELLIS_FF",
+                    a_keep=1,
+                    p_GSR="DISABLED",
+                    p_CEMUX="1",
+                    p_CLKMUX="CLK",
+                    p_LSRMUX="LSR",
+                    p_REGSET="SET" if init >> bit & 1 else "RESET",
+                    p_SRMODE="LSR_OVER_CE",
+                    i_CLK=ClockSignal(),
+                    i_LSR=Const(0, 1),
+                    i_CE=Const(1, 1),
+                    i_DI=value[bit],
+                    o_Q=copy[bit],
+                )
             result.append(copy)
         return result
 

@@ -67,9 +67,11 @@ class Portable:
         write_address: Value,
         write_data: Value,
         write_enable: Value,
+        read_enable: Value | None = None,
     ) -> Value:
         """Data of a memory with one write and one read port. Latency: ``MEMORY_LATENCY``; a write
-        is seen by reads of the next cycle.
+        is seen by reads of the next cycle. Without ``read_enable`` in a cycle, both registers on
+        the way of a read stay as they are.
 
         What a read of a word gets that is written in the same cycle is not defined in hardware; in
         simulation it is the old word. The contents at first are 0.
@@ -86,7 +88,12 @@ class Portable:
             write.data.eq(write_data),
             write.en.eq(write_enable),
         ]
-        m.d.sync += data.eq(read.data)
+        if read_enable is None:
+            m.d.sync += data.eq(read.data)
+            return data
+        m.d.comb += read.en.eq(read_enable)
+        with m.If(read_enable):
+            m.d.sync += data.eq(read.data)
         return data
 
     def copies(

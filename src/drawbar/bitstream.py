@@ -155,7 +155,7 @@ def build(
     cap: float | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
-    router: str = synthesis.ROUTERS[0],
+    router: str | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -175,6 +175,8 @@ def build(
         So many seeds of place-and-route, counted from the first.
     cap, workers, scheduler:
         See ``drawbar.sweep.sweep``.
+    router:
+        nextpnr's: router1 or router2; default: the family's.
     out:
         Folder for bitstream, Verilog, pins, logs and reports; default: ``build/BOARD``.
 
@@ -207,7 +209,7 @@ def build(
 
     tell("Verilog", 0.0)
     name = f"drawbar_{verilog.identifier(board.name)}"
-    text, pins = _design(board, config, name)
+    text, pins = design(board, config, name)
     bitstream = folder / (name + family.bitstream_suffix)
     _empty(folder, family.bitstream_suffix)
     (folder / f"{name}.v").write_text(text)
@@ -234,7 +236,7 @@ def build(
             target_mhz=config.clock_hz / 1e6,
             constraints=pins,
             seed=seed,
-            router=router,
+            router=router or family.default_router,
         )
         for seed in range(first_seed, first_seed + seeds)
     ]
@@ -283,7 +285,7 @@ def build(
         slack_ns=timing.slack_ns,
         seeds=tuple(_seed_result(attempt) for attempt in attempts),
         seconds=seconds,
-        router=router,
+        router=best.job.router,
         artefact=None if artefact is None else artefact.name,
     )
     _write_reports(report, folder)
@@ -321,13 +323,15 @@ def _generic(board: BoardSpec, config: EngineConfig, folder: Path, started: floa
     )
 
 
-def _design(board: BoardSpec, config: EngineConfig, name: str) -> tuple[str, str]:
-    """Verilog and file of pins of a board's whole design."""
+def design(board: BoardSpec, config: EngineConfig, name: str) -> tuple[str, str]:
+    """Verilog and file of pins of a board's whole design, of the primitives of its family."""
     verilog.need_amaranth()
     from drawbar.hw.fpga_top import FpgaTop
     from drawbar.hw.pins import board_pins
+    from drawbar.hw.vendor.families import family_primitives
 
-    text = verilog.to_verilog(FpgaTop(config=config, board=board), name)
+    blocks = family_primitives(board.family, board.chip, config)
+    text = verilog.to_verilog(FpgaTop(config=config, board=board), name, blocks)
     return text, board.chip_family.constraints(board_pins(board), board.oscillator_hz)
 
 

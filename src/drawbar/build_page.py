@@ -76,6 +76,7 @@ def page(report: Any) -> str:
         ("fastest clock, nextpnr's estimate", f"{report.fmax_mhz:.2f} MHz"),
         ("what the estimate leaves out", report.caveat or "nothing known"),
         ("seed", report.seed),
+        ("router", report.router),
         ("bitstream", report.bitstream or "none"),
         ("wall time", f"{report.wall_s:.0f} s"),
         *((f"  {phase}", f"{spent:.0f} s") for phase, spent in report.seconds.items()),

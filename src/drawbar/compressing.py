@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Told (title, epochs done, epochs in all).
 Report = Callable[[str, int, int], None]
 #: Sections and entries of a configuration file.
-KEYS = {"model", "data", "target", "layers", "training"}
+KEYS = {"model", "data", "target", "layers", "training", "bits", "share"}
 TARGET_KEYS = {"compression", "cycles", "engine"}
 
 
@@ -36,18 +36,25 @@ class CompressionResult:
     model:
         The PyTorch module; ``drawbar.compile`` takes it.
     accuracy:
-        Percent of the test split: ``dense``, ``direct``, ``decomposed``, ``tuned``.
+        Percent of the test split: ``dense``, ``direct``, ``decomposed``, ``tuned``, and with bits
+        ``stored``.
     layers:
         A row for each layer with weights: name, format, modes, ranks, weights before and after
         (biases included).
     history:
         A row for each epoch.
+    bits:
+        Of each parameter in ``packed``, by name.
+    packed:
+        The bytes of a file that stores the model's weights in so many bits; empty without bits.
     """
 
     model: Any
     accuracy: dict[str, float]
     layers: list[dict[str, Any]]
     history: list[dict[str, Any]]
+    bits: dict[str, int]
+    packed: bytes
 
     @property
     def dense_weights(self) -> int:
@@ -55,10 +62,13 @@ class CompressionResult:
 
     @property
     def weights(self) -> int:
-        return sum(layer["weights"] for layer in self.layers)
+        """Numbers that are stored; those that layers share count once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
 
     def as_dict(self) -> dict[str, Any]:
+        stored = {"bits": self.bits, "bytes": len(self.packed)} if self.packed else {}
         return {
+            **stored,
             "accuracy": self.accuracy,
             "dense_weights": self.dense_weights,
             "weights": self.weights,
@@ -76,6 +86,8 @@ def compress(
     target: float | Mapping[str, Any] | None = None,
     format: str = "tt",
     method: str = "admm",
+    bits: int | Mapping[str, int] | None = None,
+    share: Sequence[str] = (),
     directory: str | Path | None = None,
     folder: str | Path | None = None,
     device: str = "cpu",
@@ -89,7 +101,7 @@ def compress(
     ---------
     model:
         A ``torch.nn.Module`` that takes ``(samples, features)``, or the name of a reference model
-        ("lenet-300", "lenet-5").
+        ("lenet-300", "lenet-5", "digits-mlp", "resnet-20", "resnet-32").
     data, directory:
         A ``Dataset``, or the name of one and the folder that holds it.
     layers:
@@ -103,6 +115,12 @@ def compress(
         Of the layers that name none.
     method:
         "admm", or "direct": decompose the trained weights as they are.
+    bits:
+        Store the weights in so many bits, 1 to 8: a number for all, or one for each pattern of
+        parameter names, the last that fits (``{"*": 4, "fc1.cores.*": 3}``). The last epochs,
+        ``storage_epochs``, train with the values that are stored.
+    share:
+        Layers of ADA-Tucker whose cores are one (SCADA-Tucker).
     folder:
         Where the result goes, and a checkpoint after each epoch: a run that was killed goes on
         there, and ends with the same bits.
@@ -129,19 +147,27 @@ def compress(
     module = _module(model, made)
     chosen = compression.named_layers(module, layers, format)
     goal, described = _target(target)
+    few = {"*": bits} if isinstance(bits, int) else dict(bits or {})
     with parallel.processes():
         found = compression.compress_model(
             module,
             lambda trained: compression.choose_specs(trained, chosen, goal),
             dataset,
             made,
+            bits=few,
+            share=share,
             config={"layers": settings_module.json_values(chosen), "target": described},
             folder=folder,
             device=device,
             progress=None if report is None else _steps(report),
         )
         result = CompressionResult(
-            found.model, found.accuracy, _layer_rows(found, module), found.history
+            found.model,
+            found.accuracy,
+            _layer_rows(found, module),
+            found.history,
+            found.bits,
+            found.packed,
         )
         if folder is not None and parallel.rank() == 0:
             write_folder(result, Path(folder), command or _call(data, method, settings))
@@ -219,7 +245,8 @@ def _layer_rows(found: Compressed, dense: Any) -> list[dict[str, Any]]:
 def write_folder(result: CompressionResult, folder: Path, command: str) -> None:
     """Write a result folder: ``weights.safetensors`` (every tensor, and each layer's structure),
     ``model.safetensors`` (for ``drawbar compile``, where the compiler can run the model),
-    ``result.json``, ``layers.txt``, ``curves.png``, and ``command.txt``.
+    ``weights.packed`` (where the weights have few bits: nothing but them), ``result.json``,
+    ``layers.txt``, ``curves.png``, and ``command.txt``.
 
     Raises
     ------
@@ -231,6 +258,9 @@ def write_folder(result: CompressionResult, folder: Path, command: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = import_module("drawbar.sw.compress.weights_file")
     weights.save_weights(result.model, folder / "weights.safetensors")
+    if result.packed:
+        storage = import_module("drawbar.sw.compress.storage")
+        storage.save_packed(result.packed, folder / f"weights{storage.SUFFIX}")
     lowering = import_module("drawbar.sw.compress.lowering")
     try:
         save_model(lowering.lower(result.model, folder.name), folder / "model.safetensors")
@@ -266,6 +296,8 @@ def layer_table(result: CompressionResult) -> str:
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
     marks = [f"{name} {value:.2f} %" for name, value in result.accuracy.items()]
+    if result.packed:
+        marks.append(f"stored in {len(result.packed):,} bytes")
     return "\n".join(line.rstrip() for line in [*lines, "", "accuracy: " + ", ".join(marks)]) + "\n"
 
 
@@ -286,8 +318,9 @@ def compress_file(
     device: str = "cpu",
     report: Report | None = None,
 ) -> tuple[CompressionResult, Path]:
-    """Compress as a TOML file says: ``model`` and ``data``, and the tables ``training`` (what
-    ``compress`` takes as settings, ``method`` among them), ``layers`` and ``target``.
+    """Compress as a TOML file says: ``model`` and ``data``, the tables ``training`` (what
+    ``compress`` takes as settings, ``method`` among them), ``layers``, ``target`` and ``bits``, and
+    ``share``.
 
     Arguments
     ---------
@@ -316,6 +349,8 @@ def compress_file(
         fields["data"],
         layers=fields.get("layers"),
         target=fields.get("target"),
+        bits=fields.get("bits"),
+        share=fields.get("share", ()),
         directory=directory,
         folder=target,
         device=device,
@@ -344,9 +379,12 @@ def _read(path: Path) -> dict[str, Any]:
     for key, kind in (("model", str), ("data", str)):
         if not isinstance(fields.get(key), kind):
             raise InputError(where, f"names its {key}", fields.get(key), f'add {key} = "..."')
-    for key in ("layers", "target", "training"):
+    for key in ("layers", "target", "training", "bits"):
         if not isinstance(fields.get(key, {}), dict):
             raise InputError(where, f"has {key} as a table", fields[key], f"write [{key}]")
+    share = fields.get("share", [])
+    if not isinstance(share, list) or not all(isinstance(name, str) for name in share):
+        raise InputError(where, "has share as a list of layers", share, 'write share = ["fc1"]')
     for name, layer in fields.get("layers", {}).items():
         if not isinstance(layer, dict):
             raise InputError(where, f"has layer {name!r} as a table", layer, "write [layers.NAME]")

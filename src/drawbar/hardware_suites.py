@@ -162,6 +162,7 @@ def _cells_engines() -> list[EngineConfig]:
         tiny.replace(name="tall", rows=8, lanes=2, work_depth=4096),
         tiny.replace(name="wide", rows=2, lanes=8, k_loops=2, column_loops=2, acc_width=36),
         load_config("ulx3s-25f"),
+        load_config("ulx3s-85f"),
         load_config("small-8bit").replace(name="square, 8 bit", core_depth=1024),
         load_config("small"),
     ]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from drawbar.compress_suite import compress_quick_suite
+from drawbar.compress_suite import compress_quick_suite, compress_resnet_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
 from drawbar.hardware_suites import area_suite, cells_suite, timing_suite
@@ -140,7 +140,13 @@ SUITES: dict[str, Suite] = {
     ),
     "compress-quick": Suite(
         compress_quick_suite,
-        "LeNet-300 on MNIST: ADMM, its control, and the quantised network on an 8 x 8 engine",
+        "LeNets on MNIST in TT and in few bits; one of them on an 8 x 8 engine; counts and speed",
+        "checks",
+        ("data", "folder", "seeds"),
+    ),
+    "compress-resnet": Suite(
+        compress_resnet_suite,
+        "ResNet-20 on CIFAR-10, short: ADMM and its control",
         "checks",
         ("data", "folder", "seeds"),
     ),

@@ -103,7 +103,8 @@ class Admm:
                     )
                 u, before = self.u[name], self.z[name]
                 u *= self.rho / rho  # U is 0 before the first update
-                after = self.projections[name](weight + u).to(weight)
+                # In the weight's layout: sums are the same bits again after a load.
+                after = torch.empty_like(weight).copy_(self.projections[name](weight + u))
                 parallel.same([after])
                 u += weight - after
                 self.z[name] = after
@@ -134,8 +135,9 @@ class Admm:
     def load_state(self, state: Mapping[str, torch.Tensor], rho: float) -> None:
         """What ``state`` gave, in place."""
         for name, weight in self.weights.items():
-            self.z[name] = state[f"z.{name}"].to(weight)
-            self.u[name] = state[f"u.{name}"].to(weight)
+            with torch.no_grad():
+                self.z[name] = torch.empty_like(weight).copy_(state[f"z.{name}"])
+                self.u[name] = torch.empty_like(weight).copy_(state[f"u.{name}"])
         self.rho = rho
 
 

@@ -60,8 +60,8 @@ class Compressed:
         was not measured), and under ADMM rho and each layer's residuals.
     accuracy:
         On the test split, in percent: ``dense`` (as trained), ``direct`` (its weights decomposed
-        as they are), ``decomposed`` (before fine-tuning), ``tuned``, and ``stored`` (with the values
-        of ``packed``).
+        as they are), ``decomposed`` (before fine-tuning), ``tuned``, and ``stored`` (with the
+        values of ``packed``).
     bits:
         Of each parameter in ``packed``, by name; empty where nothing was asked.
     packed:
@@ -316,6 +316,7 @@ class _Run:
         done = self.epoch * steps
         rate = settings.rate(phase)
         schedule = Cosine(self.optimiser, rate, settings.epochs(phase) * steps, done=done)
+        late = PHASES[PHASES.index(settings.augment_from) :]
         with seeded(settings.seed, PHASES.index(phase), self.epoch, device=self.inputs.device):
             row["loss"] = train_epoch(
                 self.model,
@@ -326,7 +327,7 @@ class _Run:
                 schedule,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
-                augment=self.augment,
+                augment=self.augment if phase in late else None,
                 penalty=None if self.admm is None else self.admm.penalty,
                 first_step=done,
             )
@@ -394,9 +395,13 @@ class _Run:
         self._prepare(self.phase)
         assert self.optimiser is not None
         state: dict[int, dict[str, torch.Tensor]] = {}
+        parameters = list(self.model.parameters())
         for name, value in part("optimiser").items():
             number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = value
+            like = parameters[int(number)]
+            # The optimiser steps memory, element by element: its tensors must lie as the weights.
+            moved = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            state.setdefault(int(number), {})[key] = moved
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state, "param_groups": groups})
         if self.admm is not None:

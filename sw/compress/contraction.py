@@ -205,7 +205,7 @@ def convolve_chain(
     -------
     ``(batch, outputs, height', width')``, or None where a step is no such convolution.
     """
-    batch, channels, height, width = x.shape
+    batch, _, height, width = x.shape
     if prod(spec.modes_in) != spec.inputs or prod(spec.modes_out) != spec.outputs:
         return None
     samples = 1 << max(batch * height * width, 1).bit_length()

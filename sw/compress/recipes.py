@@ -145,19 +145,27 @@ def run_recipe(
     dataset: Dataset,
     *,
     seed: int = 0,
+    dense: Compressed | None = None,
     folder: str | Path | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Arms:
     """Train a recipe's model, compress it, and do so again without ADMM.
 
-    ``folder`` keeps the checkpoints of each of these runs.
+    Arguments
+    ---------
+    dense:
+        What another recipe has trained of the same model in the same way and with the same seed:
+        then it is not trained again.
+    folder:
+        Keeps the checkpoints of each of these runs.
     """
     settings = replace(recipe.settings, seed=seed)
     if recipe.samples is not None:
         dataset = dataset.subset(recipe.samples, seed)
     later = settings.epochs("admm") + settings.tuning_epochs
-    total = settings.dense_epochs + (2 if recipe.control else 1) * (later + settings.storage_epochs)
+    total = 0 if dense is not None else settings.dense_epochs
+    total += (2 if recipe.control else 1) * (later + settings.storage_epochs)
     done = 0
 
     def run(
@@ -186,8 +194,9 @@ def run_recipe(
         done += sum(chosen.epochs(phase) for phase in (PHASES if few else PHASES[:-1]))
         return found
 
-    fresh = reference_model(recipe.model, seed)
-    dense = run("dense", fresh, {}, method="direct", tuning_epochs=0, storage_epochs=0)
+    if dense is None:
+        fresh = reference_model(recipe.model, seed)
+        dense = run("dense", fresh, {}, method="direct", tuning_epochs=0, storage_epochs=0)
     compressed = run(settings.method, dense.model, recipe.layers, dense_epochs=0)
     control = None
     if recipe.control:
@@ -219,10 +228,22 @@ def resnet_layers(depth: int, ranks: Mapping[int, int]) -> dict[str, dict[str, A
     }
 
 
+#: The cores of the decomposed network are trained end to end, and the dense network teaches them.
+FEW_BITS = Settings(
+    method="direct",
+    dense_epochs=10,
+    tuning_epochs=15,
+    storage_epochs=15,
+    tuning_lr=5e-3,
+    storage_lr=3e-3,
+    distillation=0.5,
+    threads=1,
+)
+
 RECIPES = {
     # 266,610 weights to 5,970, 44.7x: TT rank 6 on fc1 and fc2. Many modes have that count. These
     # take 2,302 cycles on an 8 x 8 engine, fc3 dense, and the first two and the last two modes of
-    # the input are the rows and the columns of pixels.
+    # the input are the rows and the columns of pixels. Fine-tuning sees images moved by a pixel.
     "lenet-300-tt": Recipe(
         model="lenet-300",
         data="mnist",
@@ -248,6 +269,8 @@ RECIPES = {
             tuning_lr=1e-2,
             rho_first=1e-3,
             rho_last=1e-1,
+            shift=1,
+            augment_from="tuning",
             threads=1,
         ),
     ),
@@ -292,16 +315,7 @@ RECIPES = {
         },
         bits={"*": 4},
         control=False,
-        settings=Settings(
-            method="direct",
-            dense_epochs=10,
-            tuning_epochs=15,
-            storage_epochs=15,
-            tuning_lr=5e-3,
-            storage_lr=3e-3,
-            distillation=0.5,
-            threads=1,
-        ),
+        settings=FEW_BITS,
     ),
     # 1,724,320 bytes to at most 2,495, 691x.
     "lenet-5-ada": Recipe(
@@ -314,16 +328,7 @@ RECIPES = {
         },
         bits={"*": 4, "fc1.cores.*": 3},
         control=False,
-        settings=Settings(
-            method="direct",
-            dense_epochs=10,
-            tuning_epochs=10,
-            storage_epochs=15,
-            tuning_lr=5e-3,
-            storage_lr=3e-3,
-            distillation=0.5,
-            threads=1,
-        ),
+        settings=FEW_BITS,
     ),
     # 269,722 weights to 39,448, 6.8x, on a schedule for a CPU: a sixth of the images, few epochs.
     "resnet-20-tt-short": Recipe(

@@ -35,9 +35,9 @@ class Settings:
         Decoupled from the gradient (AdamW).
     noise:
         Standard deviation of what is added to the inputs in training.
-    shift, mirror:
+    shift, mirror, augment_from:
         Pixels by which images are moved at most, in either direction, and the chance that they are
-        mirrored left to right; see ``augment.Augmentation``.
+        mirrored left to right (see ``augment.Augmentation``), from this phase on.
     measure_every:
         The test split is measured after every so many epochs; 0: only where ``accuracy`` needs it.
     label_smoothing, distillation, temperature:
@@ -69,6 +69,7 @@ class Settings:
     noise: float = 0.0
     shift: int = 0
     mirror: float = 0.0
+    augment_from: str = PHASES[0]
     measure_every: int = 1
     label_smoothing: float = 0.0
     distillation: float = 0.0
@@ -80,6 +81,13 @@ class Settings:
         if self.method not in METHODS:
             raise InputError(
                 "compression, method", f"is one of {', '.join(METHODS)}", self.method, "use one"
+            )
+        if self.augment_from not in PHASES:
+            raise InputError(
+                "compression, augment_from",
+                f"is one of {', '.join(PHASES)}",
+                self.augment_from,
+                "use one",
             )
         least = {"batch_size": 1, "admm_epochs": 1 if self.method == "admm" else 0}
         epochs = [f"{phase}_epochs" for phase in PHASES]

@@ -1,14 +1,14 @@
 """Weights stored in a few bits: training that knows it, and a file that holds nothing else.
 
-A tensor of ``b`` bits has ``2**b`` values, the odd multiples of half a step from ``-(2**b - 1) / 2``
-to ``(2**b - 1) / 2`` steps: symmetric, and no value is wasted on a second zero. Its step is a power
-of two to the eighth of an integer, a byte in the file. Steps are trained with the weights (Esser et
-al. 2020, learned step size quantisation); roundings pass gradients on.
+A tensor of ``b`` bits has ``2**b`` values, the odd multiples of half a step from
+``-(2**b - 1) / 2`` to ``(2**b - 1) / 2`` steps: symmetric, and no value is wasted on a second zero.
+Its step is a power of two to the eighth of an integer, a byte in the file. Steps are trained with
+the weights (Esser et al. 2020, learned step size quantisation); roundings pass gradients on.
 
 The file: ``DBW1``; the CRC-32 (little-endian) of the names and shapes of all tensors and of what
 follows; two bytes for each tensor, its bits and its step; the codes of all tensors, first bit
-highest, without gaps; then what is stored as it is. The structure is the model's own: a file is read
-into a model that has it, as with a ``state_dict``.
+highest, without gaps; then what is stored as it is. The structure is the model's own: a file is
+read into a model that has it, as with a ``state_dict``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import cos, isfinite, pi
@@ -222,19 +223,22 @@ def seeded(*numbers: int, device: torch.device | None = None) -> Iterator[None]:
         yield
 
 
-def timed_step(batch_size: int, like: nn.Module) -> Callable[[nn.Module], None]:
-    """A function that does one training step of a model, without changing its weights: forward and
-    backward on random data of ``like``'s first layer's inputs.
+def timed_step(batch_size: int, model: nn.Module, *, optimise: bool = True) -> Callable[[], None]:
+    """A function that does one training step of a copy of a model: forward and backward on random
+    data of its first layer's inputs, and Adam if ``optimise``.
     """
-    first = next(module for module in like.modules() if isinstance(module, nn.Linear))
-    last = [module for module in like.modules() if isinstance(module, nn.Linear)][-1]
+    model = copy.deepcopy(model).train()
+    linear = [m for m in model.modules() if hasattr(m, "in_features")]
     with seeded(0):
-        batch = torch.rand(batch_size, first.in_features)
-        classes = torch.randint(last.out_features, (batch_size,))
+        batch = torch.rand(batch_size, linear[0].in_features)  # type: ignore[call-overload]
+        classes = torch.randint(linear[-1].out_features, (batch_size,))  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(model.parameters(), fused=True)
 
-    def step(model: nn.Module) -> None:
-        model.zero_grad()
+    def step() -> None:
+        optimiser.zero_grad()
         nn.functional.cross_entropy(model(batch), classes).backward()
+        if optimise:
+            optimiser.step()
 
     return step
 

@@ -15,6 +15,7 @@ from drawbar.gen.cli.main import app
 from drawbar.gen.errors import ArtefactError, InputError, NetworkError
 from drawbar.sw.compress.data import load_dataset
 from drawbar.sw.compress.recipes import reference_model
+from drawbar.sw.compress.storage import load_packed
 from drawbar.sw.compress.train import accuracy
 from drawbar.sw.compress.weights_file import load_weights
 
@@ -106,6 +107,59 @@ def test_file_to_folder_to_engine(config: Path) -> None:
     assert "settings.tuning_epochs: 4, now 3" in json.loads(refused.stdout)["value"]
 
 
+FEW_BITS = """
+model = "digits-mlp"
+data = "digits"
+share = ["fc1", "fc2"]
+
+[training]
+method = "direct"
+dense_epochs = 4
+tuning_epochs = 4
+storage_epochs = 4
+batch_size = 32
+tuning_lr = 1e-2
+storage_lr = 5e-3
+threads = 1
+
+[layers.fc1]
+format = "ada_tucker"
+ranks = [6, 6, 6, 6]
+
+[layers.fc2]
+format = "ada_tucker"
+ranks = [6, 6, 6, 6]
+
+[bits]
+"*" = 4
+"fc3.*" = 5
+"""
+
+
+def test_few_bits_and_one_core_for_two_layers(config: Path) -> None:
+    config.write_text(FEW_BITS)
+    done = RUNNER.invoke(app, ["compress", str(config), "--json"])
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    folder = config.with_suffix("")
+    # One core of 6**4; factors 16, 16, 8, 8 and 16, 16, 16, 16, by 6; fc3; biases.
+    few, more = 6**4 + 6 * (16 * 6 + 8 * 2) + 256 + 256, 256 * 10 + 10
+    assert said["weights"] == few + more
+    tensors = 1 + 8 + 2 + 2
+    assert said["bytes"] == 8 + 2 * tensors + -(-(4 * few + 5 * more) // 8)
+    path = folder / "weights.packed"
+    assert path.stat().st_size == said["bytes"]
+    assert f"stored in {said['bytes']:,} bytes" in (folder / "layers.txt").read_text()
+    assert said["bits"]["fc3.weight"] == 5
+    assert said["accuracy"]["stored"] > 85
+    loaded = load_weights(reference_model("digits-mlp"), folder / "weights.safetensors")
+    data = load_dataset("digits")
+    for module in (loaded, load_packed(loaded, path)):
+        assert accuracy(module, data.test_x, data.test_y) == said["accuracy"]["stored"]
+    table = RUNNER.invoke(app, ["compress", str(config)])
+    assert f"stored in {said['bytes']:,} bytes" in table.stdout
+
+
 def test_a_module_of_ones_own() -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(64, 48), torch.nn.ReLU(), torch.nn.Linear(48, 10))
@@ -126,11 +180,13 @@ def test_a_module_of_ones_own() -> None:
         (('model = "digits-mlp"', 'model = "alexnet"'), "is one of lenet-300, lenet-5, digits-mlp"),
         (('data = "digits"', ""), "names its data; found None"),
         (('data = "digits"', 'data = "digitz"'), "is one of digits, mnist"),
-        (("[target]", "[goal]"), "has only data, layers, model, target, training; found goal"),
+        (("[target]", "[goal]"), "has only bits, data, layers, model, share, target, training;"),
         (("cycles = 1500", "cycle = 1500"), "has only compression, cycles, engine; found cycle"),
         (("cycles = 1500", "cycles = 15"), "takes at most 15 cycles on engine 'small'"),
         (("[layers.fc1]", "[layers.fc9]"), "layer 'fc9': is in the model"),
         (("dense_epochs = 5", "epochs = 3"), "compression, epochs: is a setting"),
+        (("[target]", "[bits]\nfc9 = 4\n[target]"), "have bits for names of the model; found fc9"),
+        (('data = "digits"', 'data = "digits"\nshare = "fc1"'), "has share as a list"),
         (("batch_size = 32", "batch_size = ["), "is valid TOML"),
     ],
 )  # fmt: skip

@@ -118,12 +118,12 @@ def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int) -> None:
 
 def test_by_hand() -> None:
     config = EngineConfig(rows=4)
-    # One tile: 3 steps, and then the pipeline of 23 (8 lanes are two groups) and 2 rows.
+    # One tile: 3 steps, and then the pipeline of 24 (8 lanes are two groups) and 2 rows.
     one = tiling(2, 3, 1, config)
-    assert (one.issue, one.emptying) == (3, 25)
+    assert (one.issue, one.emptying) == (3, 26)
     # Tiles of 4, 1, 4, 1 rows with one step each: the second and the fourth wait 3 cycles.
     two = tiling(5, 1, 2, config)
-    assert (two.busy, two.issue, two.emptying) == (4, 10, 24)
+    assert (two.busy, two.issue, two.emptying) == (4, 10, 25)
 
 
 @pytest.mark.parametrize("seed", range(60))

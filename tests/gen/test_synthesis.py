@@ -135,6 +135,7 @@ def test_pins_and_packing(tools: Path) -> None:
         ("board.engine.acc_0_1_SB_DFFESR_Q_31_DFFLC", "board.engine.acc_0_1"),
         ("board.engine.acc_0_1_DFFRE_Q", "board.engine.acc_0_1"),
         ("board.engine.acc_0_1_ALU_SUM_3", "board.engine.acc_0_1"),
+        ("a.executor._TRELLIS_FF_Q_3", "a.executor"),
         ("plain", "plain"),
     ],
 )

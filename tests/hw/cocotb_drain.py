@@ -43,8 +43,9 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
             if (row := rows.get(now - 1)) is not None:
                 assert drain.get("bias_address") == row.bias_address, now
             assert drain.get("turn") == (now + 1 - STEP_TO_ROW in rows), now
-            if now - STEP_TO_ROW in rows:
+            if now + 1 - STEP_TO_ROW in rows:
                 assert drain.get("bias_enable") == (stage.bias_base is not None), now
+            if now - STEP_TO_ROW in rows:
                 assert drain.get("shift") == stage.shift, now
                 assert drain.get("activation") == ACTIVATION_CODES[stage.activation], now
             if now + 1 - to_result in rows:

@@ -59,12 +59,16 @@ async def add_bias_is_exact(dut, width: int) -> None:
         pairs += [(rng.randint(least, most), rng.randint(least, most)) for _ in range(200)]
     cases, expected = [], []
     mask = (1 << width) - 1
+    before = 0  # the accumulator comes a cycle after its bias
     for i, bias in pairs:
         for enable in (1, 0):
-            cases.append({"i": i & mask, "bias": bias & mask, "enable": enable})
+            cases.append({"i": before & mask, "bias": bias & mask, "enable": enable})
             expected.append(int(add_bias(np.array(i), np.array(bias) if enable else None)))
             assert expected[-1] == i + bias * enable
-    await compare(await unit(dut, f"bias_{width}"), cases, expected, 1, width + 1)
+            before = i
+    cases.append({"i": before & mask})
+    expected.append(before)
+    await compare(await unit(dut, f"bias_{width}"), cases, expected, 2, width + 1)
 
 
 def half_to_even(value: int, shift: int) -> int:
@@ -143,11 +147,12 @@ async def requantise_rows(dut, name: str) -> None:
     requantise = await unit(dut, name)
     rng = random.Random(name)
     skew = group_skew(config)
-    latency = ROW_TO_RESULT + skew
+    latency = ROW_TO_RESULT + skew + 1
     clipped = 0
     due = []
-    # What the lanes get of the rows of this cycle and those before.
-    given: list[tuple[list[int], list[int]]] = [([0] * lanes, [0] * lanes)] * (skew + 1)
+    # What the lanes get of the rows of the next cycle, whose biases come now, and those before.
+    given: list[tuple[list[int], list[int]]] = [([0] * lanes, [0] * lanes)] * (skew + 2)
+    now = (0, 0)
     shifts = [*range(acc + 1)] * 12
     rng.shuffle(shifts)
     for n, shift in enumerate(shifts):
@@ -162,14 +167,16 @@ async def requantise_rows(dut, name: str) -> None:
         final = saturate(result, width, "relu" if relu else "none")
         clipped += int((final != result).sum())
         due.append(final.tolist())
-        late = [given[lane // GROUP_LANES] for lane in range(lanes)]
+        late = [given[lane // GROUP_LANES + 1] for lane in range(lanes)]
+        biased = [given[lane // GROUP_LANES] for lane in range(lanes)]
         requantise.set(
             bias_enable=enable,
-            shift=shift,
-            activation=relu,
+            shift=now[0],
+            activation=now[1],
             i=pack([row[0][lane] for lane, row in enumerate(late)], acc),
-            bias=pack([row[1][lane] for lane, row in enumerate(late)], acc),
+            bias=pack([row[1][lane] for lane, row in enumerate(biased)], acc),
         )
+        now = (shift, relu)
         await requantise.tick()
     assert clipped > 50
 

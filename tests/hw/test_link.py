@@ -221,17 +221,18 @@ def test_latency_and_throughput() -> None:
         return first, last - first + 1
 
     async def host(ctx):
-        assert await cycles_of(ctx, request(Op.STATUS, 0)) == (8, 16 + 40 + 4)
+        assert await cycles_of(ctx, request(Op.STATUS, 0)) == (13, 16 + 40 + 4)
         # Two bytes of payload for each item, and an item every three cycles.
         first, length = await cycles_of(ctx, request(Op.READ, 1, address_of(Space.WORK, 0), 512))
-        assert first == 9
+        assert first == 14
         assert length <= 16 + 256 * 3 + 4
         first, length = await cycles_of(ctx, request(Op.READ, 2, address_of(Space.BIAS, 0), 512))
-        assert (first, length) == (9, 16 + 512 + 4)
+        # Eight bytes for each item, and a cycle in between.
+        assert (first, length) == (14, 16 + 512 + 63 + 4)
         frame = write(3, Space.WORK, 0, bytes(512))
-        assert await cycles_of(ctx, frame) == (10 + 512, 16)
-        assert await cycles_of(ctx, request(Op.RUN, 4)) == (9, 16)
-        assert await cycles_of(ctx, request(Op.WAIT, 5)) == (9, 16 + 40 + 4)
+        assert await cycles_of(ctx, frame) == (16 + 512, 16)
+        assert await cycles_of(ctx, request(Op.RUN, 4)) == (14, 16)
+        assert await cycles_of(ctx, request(Op.WAIT, 5)) == (14, 16 + 40 + 4)
 
     bench.run(host, cycles=8000)
 

@@ -164,6 +164,39 @@ def test_a_killed_run_goes_on_to_the_same_bits(epochs: int, tmp_path: Path) -> N
     assert resumed.specs == whole.specs
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 5])
+def test_a_killed_run_of_another_memory_layout(epochs: int, tmp_path: Path) -> None:
+    """Convolutions with channels innermost: a checkpoint has them outermost."""
+    torch.manual_seed(5)
+    network = nn.Sequential()
+    network.add_module("image", nn.Unflatten(1, (1, 4, 4)))
+    network.add_module("conv1", nn.Conv2d(1, 6, 2))
+    network.add_module("relu", nn.ReLU())
+    network.add_module("conv2", nn.Conv2d(6, 8, 2))
+    network.add_module("flatten", nn.Flatten())
+    network.add_module("fc", nn.Linear(32, 4))
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def train(**options: object) -> Compressed:
+        return compress_model(
+            network,
+            lambda dense: {"conv2": layer_spec(dense.get_submodule("conv2"), "conv2", **ranks)},
+            dataset(),
+            replace(SETTINGS, shift=1),
+            **options,  # type: ignore[arg-type]
+        )
+
+    ranks = {"modes_out": (8,), "modes_in": (6,), "max_rank": 2, "layout": "out_kernel_in"}
+
+    def kill(done: int, _total: int, _text: str) -> None:
+        if done == epochs:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(folder=tmp_path, progress=kill)
+    assert same(train(folder=tmp_path), train())
+
+
 def test_the_seed_decides_and_the_random_state_stays() -> None:
     torch.manual_seed(99)
     before = torch.get_rng_state()
@@ -233,6 +266,10 @@ def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> No
         ({"label_smoothing": 1.0}, "label_smoothing: is at least 0 and less than 1"),
         ({"distillation": 1.5}, "distillation: is 0 to 1"),
         ({"temperature": 0.0}, "temperature: is more than 0"),
+        ({"storage_lr": 0.0}, "storage_lr: is more than 0"),
+        ({"shift": -1}, "shift: is at least 0"),
+        ({"mirror": 1.1}, "mirror: is 0 to 1"),
+        ({"augment_from": "later"}, "augment_from: is one of dense, admm, tuning"),
     ],
 )
 def test_bad_settings(change: dict, match: str) -> None:
@@ -327,9 +364,10 @@ def test_layers_share_a_core_from_the_decomposition_on(tmp_path: Path) -> None:
     found = shared(tmp_path)
     first, second = (found.model.get_submodule(n).cores[0] for n in ("fc1", "fc2"))  # type: ignore[index]
     assert first is second
-    assert sum(p.numel() for p in found.model.parameters()) == sum(
-        spec.parameters for spec in found.specs.values()
-    ) - first.numel() + 24 + 16
+    assert (
+        sum(p.numel() for p in found.model.parameters())
+        == sum(spec.parameters for spec in found.specs.values()) - first.numel() + 24 + 16
+    )
     assert shared(tmp_path).packed == found.packed  # from the last checkpoint
     with pytest.raises(NetworkError, match=r"'fc2': has a Tucker core"):
         compress_model(
@@ -339,6 +377,17 @@ def test_layers_share_a_core_from_the_decomposition_on(tmp_path: Path) -> None:
             STORED,
             share=("fc1", "fc2"),
         )
+
+
+def test_images_are_moved_from_a_phase_on() -> None:
+    moved = {
+        phase: run(replace(SETTINGS, shift=1, mirror=0.5, augment_from=phase)).history
+        for phase in ("dense", "tuning", "storage")
+    }
+    still = run().history
+    assert moved["storage"] == still
+    assert [a == b for a, b in zip(moved["tuning"], still, strict=True)] == [True] * 5 + [False] * 2
+    assert not any(a == b for a, b in zip(moved["dense"], still, strict=True))
 
 
 def test_accuracy_between_the_phases_can_be_left_out() -> None:

@@ -129,3 +129,38 @@ def test_a_training_step_of_lenet_300() -> None:
             times.append(time.process_time() - start)
     usual = [sorted(times)[len(times) // 2] for _, _, times in runs]
     assert usual[1] <= 1.5 * usual[0]
+
+
+@pytest.mark.parametrize(
+    ("format", "asked", "chained"),
+    [
+        ("tt", {"layout": "out_kernel_in", "modes_out": (12,), "modes_in": (8,)}, True),
+        ("tucker", {}, True),
+        ("svd", {}, True),
+        # Merged, the cores of a side are one convolution of 1 x 1.
+        ("tt", {"layout": "out_kernel_in", "modes_out": (3, 4), "modes_in": (2, 4)}, True),
+        # A rank that all cores have stays in between, and pairs of modes do too.
+        ("cp", {}, False),
+        ("tt", {"layout": "garipov", "modes_out": (3, 4), "modes_in": (2, 4)}, False),
+    ],
+)
+def test_a_chain_of_whole_convolutions(format: str, asked: dict[str, Any], chained: bool) -> None:
+    """What takes the short way gives the same, in the layout of its input."""
+    torch.manual_seed(4)
+    dense = nn.Conv2d(8, 12, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)).double()
+    layer = decompose(nn.Sequential(dense), {"0": {"format": format, "max_rank": 3, **asked}})[0]  # type: ignore[index]
+    x = torch.randn(4, 8, 9, 7, dtype=torch.float64)
+    x = x.contiguous(memory_format=torch.channels_last)
+    cores = list(layer.cores)
+    geometry: dict[str, Any] = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2)}
+    found = contraction.convolve_chain(x, cores, layer.spec, **geometry)
+    assert (found is not None) == chained
+    wanted = nn.functional.conv2d(x, layer.reconstruct(), dense.bias, **geometry)
+    torch.testing.assert_close(layer(x), wanted)
+    if found is not None:
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        general, space = contraction.contract(
+            x.transpose(0, 1).reshape(8, -1), cores, layer.spec, space=(9, 7), **geometry
+        )
+        assert space == found.shape[2:]
+        torch.testing.assert_close(found.transpose(0, 1).reshape(12, -1), general)

@@ -297,7 +297,8 @@ def test_a_subset_has_all_classes_alike_and_keeps_the_test_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "image"), [(784, (1, 28, 28)), (3072, (3, 32, 32)), (64, (1, 8, 8)), (12, (3, 2, 2))]
+    ("features", "image"),
+    [(784, (1, 28, 28)), (3072, (3, 32, 32)), (64, (1, 8, 8)), (12, (3, 2, 2))],
 )
 def test_the_shape_of_images(features: int, image: tuple[int, int, int]) -> None:
     x, y = np.zeros((2, features), np.float32), np.zeros(2, np.int64)
