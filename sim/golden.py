@@ -153,13 +153,18 @@ class GoldenEngine:
 
 
 def run_artefact(
-    artefact: Artefact, x: np.ndarray, *, progress: Callable[[int, int], None] | None = None
+    artefact: Artefact,
+    x: np.ndarray,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    observe: Callable[[int, np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """Integers ``(samples, inputs)`` to integers ``(samples, outputs)``, many samples at a time, in
     the artefact's first buffer. Where it has states, sequences ``(samples, steps, inputs)`` to the
     outputs of their last steps.
 
-    ``progress(done, total)`` counts samples.
+    ``progress(done, total)`` counts samples. ``observe(stage, work)`` sees the work memories
+    ``(runs, elements)`` after each stage.
     """
     config, batch = artefact.config, artefact.batch
     stages = decode(artefact.program[artefact.buffers[0].address :], config)
@@ -175,8 +180,10 @@ def run_artefact(
         work = np.zeros((runs, config.work_elements), np.int32)
         for now in padded.swapaxes(0, 1):
             work[:, write] = now.reshape(runs, batch, -1)
-            for stage in stages:
+            for number, stage in enumerate(stages):
                 run_stage(stage, config, artefact.cores, artefact.biases, work)
+                if observe:
+                    observe(number, work)
         outputs[start : start + step] = work[:, read].reshape(runs * batch, -1)[: len(samples)]
         if progress:
             progress(min(start + step, len(x)), len(x))

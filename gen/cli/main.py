@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import drawbar
-from drawbar.gen.cli import bench, build, compress, demo, doctor, explain, fuzz, models
+from drawbar.gen.cli import bench, build, compress, demo, doctor, explain, fuzz, models, trace
 
 app = typer.Typer(
     name="drawbar",
@@ -45,6 +45,7 @@ demo.register(app)
 compress.register(app)
 models.register(app)
 explain.register(app)
+trace.register(app)
 bench.register(app)
 build.register(app)
 fuzz.register(app)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from drawbar.suites import SUITES
     from drawbar.suites import run_suite as bench
     from drawbar.sw.driver import Device
+    from drawbar.trace_plot import plot_trace
+    from drawbar.tracing import Trace, trace
 
 __version__ = "0.1.0"
 
@@ -41,6 +43,7 @@ __all__ = [
     "EngineConfig",
     "Mismatch",
     "Model",
+    "Trace",
     "bench",
     "build",
     "check_plot",
@@ -59,11 +62,13 @@ __all__ = [
     "plot_explanation",
     "plot_pareto",
     "plot_stages",
+    "plot_trace",
     "program",
     "replay_case",
     "run_demo",
     "run_fuzz",
     "tool_report",
+    "trace",
 ]
 
 #: Name: the module that defines it, and its name there.
@@ -78,6 +83,7 @@ _PLACES = {
     "EngineConfig": ("drawbar.gen.config", "EngineConfig"),
     "Mismatch": ("drawbar.fuzz", "Mismatch"),
     "Model": ("drawbar.gen.network", "Model"),
+    "Trace": ("drawbar.tracing", "Trace"),
     "bench": ("drawbar.suites", "run_suite"),
     "build": ("drawbar.bitstream", "build"),
     "check_plot": ("drawbar.plots", "check_plot"),
@@ -96,11 +102,13 @@ _PLACES = {
     "plot_explanation": ("drawbar.plots", "plot_explanation"),
     "plot_pareto": ("drawbar.plots", "plot_pareto"),
     "plot_stages": ("drawbar.plots", "plot_stages"),
+    "plot_trace": ("drawbar.trace_plot", "plot_trace"),
     "program": ("drawbar.boards", "program"),
     "replay_case": ("drawbar.fuzz", "replay_case"),
     "run_demo": ("drawbar.demo", "run_demo"),
     "run_fuzz": ("drawbar.fuzz", "run_fuzz"),
     "tool_report": ("drawbar.sim.tools", "tool_report"),
+    "trace": ("drawbar.tracing", "trace"),
 }
 
 

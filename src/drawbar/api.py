@@ -39,7 +39,7 @@ def _load_onnx(path: str | Path) -> Model:
     return import_module("drawbar.sw.onnx").load_onnx(path)
 
 
-def _as_model(model: Any, name: str | None, input_shape: Sequence[int] | None = None) -> Model:
+def as_model(model: Any, name: str | None, input_shape: Sequence[int] | None = None) -> Model:
     """A ``Model`` from whatever the user has: one, a model file, an ONNX file, or a PyTorch
     module.
     """
@@ -95,7 +95,7 @@ def plan(
         is short, and by how many bytes.
     """
     return plan_model(
-        _as_model(model, name, input_shape),
+        as_model(model, name, input_shape),
         load_config(engine),
         batch=batch,
         minimise=minimise,

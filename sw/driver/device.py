@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact
+from drawbar.gen.artefact import Artefact, TensorLayout
 from drawbar.gen.config import PRESETS
+from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
+from drawbar.gen.program import decode
 from drawbar.gen.protocol import Counters, Identity
+from drawbar.sw.driver.ending import ending_after
 from drawbar.sw.driver.images import Image, memory_images
 from drawbar.sw.driver.link import Link, LinkStatistics, Progress
 from drawbar.sw.driver.stream import Places, RunStream
@@ -199,6 +202,27 @@ class Device:
         as ``run``.
         """
         return self._run(self._checked(x), progress)
+
+    def run_until(
+        self,
+        x: np.ndarray,
+        stage: int,
+        output: TensorLayout,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """As ``run_integers``, but the program ends after its stage of this number, and a tensor of
+        any layout is read. The artefact is loaded and whole again afterwards.
+        """
+        whole = self._need()
+        artefact = whole.artefact
+        with ending_after(self.link, artefact, stage) as words:
+            stages = decode(words, artefact.config)
+            buffer = replace(artefact.buffers[0], output=output)
+            cycles = sum(c.total for c in program_cycles(stages, artefact.config))
+            self._loaded = Places(replace(artefact, buffers=(buffer,), cycles=cycles))
+            y = self._run(self._checked(x), progress)
+        self._loaded = whole
+        return y
 
     def verify(self) -> VerifyReport:
         """Run the loaded artefact's self-test on this device, every vector in every buffer, and

@@ -14,9 +14,10 @@ import numpy as np
 
 from drawbar.gen.cycles import Cycles, program_cycles, stage_tiling
 from drawbar.gen.errors import InputError
-from drawbar.gen.program import decode, descriptor_words, end_after
-from drawbar.gen.protocol import Counters, Space
+from drawbar.gen.program import decode
+from drawbar.gen.protocol import Counters
 from drawbar.sw.driver.device import Device
+from drawbar.sw.driver.ending import ending_after
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,8 @@ def profile(
     result = []
     before = Cycles()
     for number, stage in enumerate(stages):
-        words = end_after(program, number, config)
-        size = descriptor_words(config)
-        piece = words[number * size : (number + 1) * size]
-        whole = program[number * size : (number + 1) * size]
-        device.link.write(Space.PROGRAM, number * size, piece.tobytes(), 4)
-        try:
+        with ending_after(device.link, artefact, number):
             counters = device.link.run(0)
-        finally:
-            device.link.write(Space.PROGRAM, number * size, whole.tobytes(), 4)
         # Each run also empties the pipeline at its end, which the whole program does only once.
         emptying = Cycles(flush=stage_tiling(stage, config).emptying)
         now = _cycles(counters) - emptying

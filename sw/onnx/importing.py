@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from math import frexp
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from drawbar.gen.errors import NetworkError
-from drawbar.gen.formats.convolution import sum_network
-from drawbar.gen.network import Model, Quantised
-from drawbar.sw.compress.lowered import Graph, Value
+from drawbar.gen.network import Model
 from drawbar.sw.compress.lowered_parts import Node
-from drawbar.sw.onnx.reading import OnnxModel, OnnxNode, evaluate, read_onnx
+from drawbar.sw.onnx.operands import (
+    Constant,
+    Handler,
+    Import,
+    OnnxCall,
+    Operand,
+    copied,
+    is_power,
+    pin,
+    rescaled,
+)
+from drawbar.sw.onnx.operators import OPERATORS
+from drawbar.sw.onnx.quantised import QUANTISED
+from drawbar.sw.onnx.reading import OnnxNode, evaluate, read_onnx
+from drawbar.sw.onnx.shapes import SHAPES
 
-
-@dataclass(frozen=True)
-class Operand:
-    """A tensor of the ONNX graph, as a tensor of the graph of layers: ``unit * (value - zero)``.
-
-    Members
-    -------
-    dtype:
-        Its type in ONNX.
-    """
-
-    value: Value
-    dtype: np.dtype
-    unit: float = 1.0
-    zero: int = 0
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A tensor that no input changes; ``exact`` where it is integers, of any scale."""
-
-    values: np.ndarray
-    exact: bool
+HANDLERS: dict[str, Handler] = {**OPERATORS, **QUANTISED, **SHAPES}
 
 
 def load_onnx(path: str | Path) -> Model:
     """A model of an ONNX file as contraction networks in float64; layers have the nodes' names.
 
     A float file becomes what the same model in PyTorch becomes. A quantised one keeps its integers:
-    compiled for an engine of its width it gives the file's outputs, to the last bit.
+    compiled for an engine of its width it gives the file's outputs to the last bit, where its
+    weights and biases are integers, too, and averages are over 2, 4, 8 ... numbers.
 
     Raises
     ------
@@ -60,266 +46,69 @@ def load_onnx(path: str | Path) -> Model:
         sizes that are not known or do not agree, weights that are not finite, or a scale that is no
         power of two.
     """
-    # Only here: the operators need the classes of this module.
-    from drawbar.sw.onnx.operators import OPERATORS
-    from drawbar.sw.onnx.quantised import QUANTISED
-    from drawbar.sw.onnx.shapes import SHAPES
-
-    return Import(read_onnx(path), {**OPERATORS, **QUANTISED, **SHAPES}).model()
+    return _model(Import(read_onnx(path)))
 
 
-class Import:
-    """Goes through the nodes, which a file has in an order of evaluation.
+def _model(done: Import) -> Model:
+    """Goes through the nodes, which a file has in an order of evaluation."""
+    for node in done.file.nodes:
+        if node.kind == "Shape" and node.inputs[0] in done.operands:
+            shape = (done.file.input.batch or 1, *(done.operands[node.inputs[0]].value.shape or ()))
+            cut = slice(node.attributes.get("start"), node.attributes.get("end"))
+            done.constants[node.outputs[0]] = Constant(np.array(shape[cut], np.int64), True)
+            continue
+        known = all(not name or name in done.constants for name in node.inputs)
+        if known and not node.kind.startswith("Random"):
+            done.constants[node.outputs[0]] = _constant(done, node)
+            continue
+        operand = _node(done, node)
+        done.operands[node.outputs[0]] = operand
+        done.graph.users(operand.value, done.uses[node.outputs[0]])
+    name = done.file.output.name
+    where = f"model {done.file.name!r}, output {name!r}"
+    result = done.operands.get(name)
+    if result is None:
+        raise NetworkError(where, "depends on the input", "a constant", "mend the model")
+    node = Node(done.graph, where, "output")
+    if result.zero:
+        raise node.refuse("has zero point 0", result.zero, "use a symmetric quantisation")
+    value = rescaled(done, node, result)
+    if result.dtype.kind in "iu" and value.tensor not in done.graph.quantised:
+        value = pin(done, node, Operand(value, result.dtype), 1.0, result.dtype).value
+    if not done.graph.layers:
+        value = copied(node, value, 1.0)
+    done.graph.finish(value)
+    return done.graph.model()
 
-    Members
-    -------
-    handlers:
-        What makes layers of each operator.
-    constants, operands:
-        The tensors of the file so far, by name.
-    exact:
-        Layers whose weights are integers.
+
+def _constant(done: Import, node: OnnxNode) -> Constant:
+    """A node of constants; what a quantised weight becomes is exact while its scale is a power
+    of two.
     """
-
-    def __init__(self, file: OnnxModel, handlers: Mapping[str, Handler]) -> None:
-        self.file = file
-        self.handlers = handlers
-        self.graph = Graph(file.name, file.input.shape)
-        self.constants = {
-            name: Constant(values, values.dtype.kind in "iu")
-            for name, values in file.constants.items()
-        }
-        self.operands = {file.input.name: Operand(self.graph.input(), file.input.dtype)}
-        self.exact: set[int] = set()
-        self.uses = Counter(name for node in file.nodes for name in node.inputs)
-        self.uses[file.output.name] += 1
-        self.graph.users(self.graph.input(), self.uses[file.input.name])
-        if file.input.dtype.kind in "iu":
-            low, high = limits(file.input.dtype)
-            self.graph.quantised[0] = Quantised(0, low, high)
-
-    @property
-    def reads_input_once(self) -> bool:
-        return self.uses[self.file.input.name] == 1
-
-    def model(self) -> Model:
-        """The whole model."""
-        for node in self.file.nodes:
-            if node.kind == "Shape" and node.inputs[0] in self.operands:
-                shape = (self.file.input.batch or 1, *self._shape(node.inputs[0]))
-                cut = slice(node.attributes.get("start"), node.attributes.get("end"))
-                self.constants[node.outputs[0]] = Constant(np.array(shape[cut], np.int64), True)
-                continue
-            if all(not name or name in self.constants for name in node.inputs):
-                self.constants[node.outputs[0]] = self._constant(node)
-                continue
-            operand = self._node(node)
-            self.operands[node.outputs[0]] = operand
-            self.graph.users(operand.value, self.uses[node.outputs[0]])
-        name = self.file.output.name
-        where = f"model {self.file.name!r}, output {name!r}"
-        result = self.operands.get(name)
-        if result is None:
-            raise NetworkError(where, "depends on the input", "a constant", "mend the model")
-        node = Node(self.graph, where, "output")
-        if result.zero:
-            raise node.refuse("has zero point 0", result.zero, "use a symmetric quantisation")
-        value = rescaled(self, node, result)
-        if result.dtype.kind in "iu" and value.tensor not in self.graph.quantised:
-            value = pin(self, node, Operand(value, result.dtype), 1.0, result.dtype).value
-        if not self.graph.layers:
-            value = _copy(node, value, 1.0)
-        self.graph.finish(value)
-        return self.graph.model()
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        return self.operands[name].value.shape or ()
-
-    def _constant(self, node: OnnxNode) -> Constant:
-        """A node of constants; what a quantised weight becomes is exact while its scale is a power
-        of two.
-        """
-        given = [self.constants.get(name) for name in node.inputs]
-        values = evaluate(node, [None if c is None else c.values for c in given], self.file.opsets)
-        if node.kind == "DequantizeLinear":
-            assert given[1] is not None
-            return Constant(values, bool(is_power(given[1].values).all()))
-        moved = node.kind in ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
-        exact = moved and given[0] is not None and given[0].exact
-        return Constant(values, exact or values.dtype.kind in "iu")
-
-    def _node(self, node: OnnxNode) -> Operand:
-        handle = self.handlers.get(node.kind)
-        if handle is None:
-            raise NetworkError(
-                node.where,
-                f"has a supported operator ({', '.join(sorted(self.handlers))})",
-                node.kind,
-                "replace it, or take it out of what is compiled",
-            )
-        call = OnnxCall(self.graph, node.where, node.name or node.outputs[0], node, self)
-        for extra in node.outputs[1:]:
-            if self.uses[extra]:
-                raise call.refuse(
-                    "is used by its first output alone", f"output {extra!r}", "use the first"
-                )
-        return handle(call)
+    given = [done.constants.get(name) for name in node.inputs]
+    values = evaluate(node, [None if c is None else c.values for c in given], done.file.opsets)
+    if node.kind == "DequantizeLinear":
+        assert given[1] is not None
+        return Constant(values, bool(is_power(given[1].values).all()))
+    moved = node.kind in ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten")
+    exact = moved and given[0] is not None and given[0].exact
+    return Constant(values, exact or values.dtype.kind in "iu")
 
 
-@dataclass(frozen=True)
-class OnnxCall(Node):
-    """A node with what it is given."""
-
-    node: OnnxNode
-    importing: Import
-
-    def operand(self, position: int) -> Operand:
-        """An input that depends on the model's."""
-        name = self.node.inputs[position]
-        found = self.importing.operands.get(name)
-        if found is None:
-            raise self.refuse(
-                f"has an input {position} that depends on the model's input",
-                f"{name!r}, a constant",
-                "exchange the inputs, or compute it beforehand",
-            )
-        return found
-
-    def plain(self, position: int) -> Operand:
-        """An input whose zero point is 0."""
-        found = self.operand(position)
-        if found.zero:
-            raise self.refuse(
-                "has inputs whose zero point is 0 (others are for products and convolutions)",
-                found.zero,
-                "use a symmetric quantisation",
-            )
-        return found
-
-    def given(self, position: int) -> bool:
-        return position < len(self.node.inputs) and bool(self.node.inputs[position])
-
-    def constant(self, position: int, what: str) -> Constant:
-        """A constant input."""
-        name = self.node.inputs[position]
-        found = self.importing.constants.get(name)
-        if found is None:
-            raise self.refuse(
-                f"has a constant {what}",
-                f"{name!r}, which depends on the model's input",
-                "store it as an initialiser",
-            )
-        return found
-
-    def numbers(self, position: int, what: str) -> np.ndarray:
-        """A constant input in float64: finite."""
-        values = np.asarray(self.constant(position, what).values, np.float64)
-        if not np.isfinite(values).all():
-            raise self.refuse(
-                f"has a {what} of finite numbers ({self.node.inputs[position]!r})",
-                "NaN or infinity",
-                "retrain or mend the weights",
-            )
-        return values
-
-    def attribute(self, name: str, default: Any = None) -> Any:
-        return self.node.attributes.get(name, default)
-
-    def parameter(self, name: str, position: int, default: Any = None) -> Any:
-        """What is an attribute in older versions of an operator, and an input in newer ones."""
-        if name in self.node.attributes:
-            return self.node.attributes[name]
-        if not self.given(position):
-            return default
-        return self.constant(position, name).values.tolist()
-
-
-#: What an operator becomes.
-Handler = Callable[[OnnxCall], Operand]
-
-
-def is_power(values: Any) -> np.ndarray:
-    """Which of some numbers are powers of two."""
-    found = np.asarray(values, np.float64)
-    return np.array([v > 0 and np.isfinite(v) and frexp(v)[0] == 0.5 for v in found.reshape(-1)])
-
-
-def limits(dtype: np.dtype) -> tuple[int, int]:
-    """Least and greatest integer of a type."""
-    found = np.iinfo(dtype)
-    return int(found.min), int(found.max)
-
-
-def bits_of(node: Node, factor: float, what: str) -> int:
-    """The exponent of a power of two."""
-    if not is_power(factor).all():
-        raise node.refuse(
-            f"has {what} that is a power of two",
-            f"{factor:.9g}",
-            "quantise with scales that are powers of two, or compile the float model",
+def _node(done: Import, node: OnnxNode) -> Operand:
+    handle = HANDLERS.get(node.kind)
+    if handle is None:
+        raise NetworkError(
+            node.where,
+            f"has a supported operator ({', '.join(sorted(HANDLERS))})",
+            node.kind,
+            "replace it, or take it out of what is compiled",
         )
-    return frexp(factor)[1] - 1
-
-
-def pin(importing: Import, node: Node, operand: Operand, scale: float, dtype: np.dtype) -> Operand:
-    """An operand as integers ``operand / scale``, of a type; rounded and clipped by the layer that
-    makes it, or by a copy.
-    """
-    graph, value = importing.graph, operand.value
-    low, high = limits(dtype)
-    bits = bits_of(node, operand.unit / scale, "a scale")
-    made = Operand(value, dtype, operand.unit / scale)
-    wanted = Quantised(bits, low, high, value.tensor - 1 in importing.exact)
-    known = graph.quantised.get(value.tensor)
-    if known is not None and (known.fraction_bits, known.low, known.high) == (bits, low, high):
-        return made
-    own = graph.producer(value) is not None
-    if value.tensor == 0:
-        own = graph.used.get(0, 1) == 1 and not value.steps
-    kept = value.tensor > 0 and graph.layers[value.tensor - 1].keeps_scale
-    # A maximum, or a part, is as fine as what it is of.
-    if kept and own and _held(graph, value.tensor) == {(bits, low, high)}:
-        return made
-    if known is not None or kept or not own:
-        value = _copy(node, value, 1.0)
-        wanted = replace(wanted, exact=True)
-    graph.quantised[value.tensor] = wanted
-    return replace(made, value=value)
-
-
-def _held(graph: Graph, tensor: int) -> set[tuple[int, int, int] | None]:
-    """How the tensors are represented whose scale a tensor keeps."""
-    if tensor and graph.layers[tensor - 1].keeps_scale:
-        sources = {source.tensor for source in graph.sources[tensor - 1]}
-        return {held for source in sources for held in _held(graph, source)}
-    known = graph.quantised.get(tensor)
-    return {None if known is None else (known.fraction_bits, known.low, known.high)}
-
-
-def rescaled(importing: Import, node: Node, operand: Operand) -> Value:
-    """An operand as a tensor of its own values."""
-    graph, value, unit = importing.graph, operand.value, operand.unit
-    if unit == 1.0:
-        return value
-    known = graph.quantised.get(value.tensor)
-    number = graph.producer(value)
-    moved = None
-    if known is not None:
-        moved = replace(known, fraction_bits=known.fraction_bits - bits_of(node, unit, "a scale"))
-    if number is not None and not graph.layers[number].keeps_scale:
-        layer = graph.layers[number]
-        first, *others = layer.cores
-        bias = None if layer.bias is None else layer.bias * unit
-        cores = (replace(first, values=first.values * unit), *others)
-        graph.layers[number] = replace(layer, cores=cores, bias=bias)
-    else:
-        value = _copy(node, value, unit)
-    if moved is not None:
-        graph.quantised[value.tensor] = moved
-    return value
-
-
-def _copy(node: Node, value: Value, factor: float) -> Value:
-    assert value.shape is not None
-    copy = sum_network(f"{node.name}.copy", value.shape, (factor,), format="copy")
-    return node.graph.add(copy, [value], value.shape)
+    name = node.name if done.names[node.name] == 1 else node.outputs[0]
+    call = OnnxCall(done.graph, node.where, name or node.outputs[0], node, done)
+    for extra in node.outputs[1:]:
+        if done.uses[extra]:
+            raise call.refuse(
+                "is used by its first output alone", f"output {extra!r}", "use the first"
+            )
+    return handle(call)

@@ -15,13 +15,14 @@ from drawbar.sw.compress.lowered import Value
 from drawbar.sw.compress.lowered_parts import (
     Pair,
     add,
+    affine,
     average_image,
     average_pool,
     convolution,
     linear,
     max_pool,
 )
-from drawbar.sw.onnx.importing import Handler, OnnxCall, Operand
+from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand, is_power
 
 FLOAT = np.dtype(np.float32)
 
@@ -55,7 +56,7 @@ def product(
         bias = shift if bias is None else bias + shift
     network = dense_network(call.name, weight * operand.unit, bias=bias)
     result = linear(call, value, network)
-    if exact:
+    if exact and is_power(operand.unit).all():
         call.importing.exact.add(result.tensor - 1)
     return result
 
@@ -135,7 +136,7 @@ def convolve(
         return replace(network, bias=whole, bias_over=None)
 
     result = convolution(call, value, weight.shape[1], make)
-    if exact:
+    if exact and is_power(operand.unit).all():
         call.importing.exact.add(result.tensor - 1)
     return result
 
@@ -193,17 +194,15 @@ def _spread(call: OnnxCall, values: np.ndarray, shape: Sequence[int]) -> np.ndar
 
 
 def _affine(call: OnnxCall, operand: Operand, factor: np.ndarray, offset: np.ndarray) -> Operand:
-    """Each channel times a factor, plus an offset: in the layer before."""
-    graph, before = call.graph, graph_layer(call, operand)
-    value = graph.scale(operand.value, factor, offset / operand.unit, call.where)
-    if before is not None and not (factor == 1).all():
-        call.importing.exact.discard(before)
+    """Each channel times a factor, plus an offset."""
+    given, offset = operand.value, offset / operand.unit
+    if given.shape is not None and len(given.shape) == 3:
+        value = affine(call, given, factor, offset)
+    else:
+        value = call.graph.scale(given, factor, offset, call.where)
+    if (factor != 1).any():
+        call.importing.exact.discard(value.tensor - 1)
     return Operand(value, FLOAT, operand.unit)
-
-
-def graph_layer(call: OnnxCall, operand: Operand) -> int | None:
-    """The layer that makes an operand and that nobody else reads."""
-    return call.graph.producer(operand.value)
 
 
 def _constant_side(call: OnnxCall) -> tuple[int, int] | None:
@@ -217,7 +216,10 @@ def _sum(call: OnnxCall, sign: float) -> Operand:
     if sides is None:
         first, second = call.plain(0), call.plain(1)
         weights = (first.unit, sign * second.unit)
-        return Operand(add(call, [first.value, second.value], weights), FLOAT)
+        value = add(call, [first.value, second.value], weights)
+        if is_power(np.abs(weights)).all():
+            call.importing.exact.add(value.tensor - 1)
+        return Operand(value, FLOAT)
     operand = call.plain(sides[0])
     shape = operand.value.shape or (0,)
     offset = _spread(call, call.numbers(sides[1], "operand"), shape)

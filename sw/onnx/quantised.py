@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from drawbar.sw.compress.lowered import Value
-from drawbar.sw.onnx.importing import Handler, OnnxCall, Operand, bits_of, is_power, pin
+from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand, bits_of, is_power, pin
 from drawbar.sw.onnx.operators import FLOAT, convolve, product
 
 INT32 = np.dtype(np.int32)

@@ -7,7 +7,7 @@ from math import prod
 
 from drawbar.sw.compress.lowered import Value
 from drawbar.sw.compress.lowered_parts import add, flattened, pad_channels
-from drawbar.sw.onnx.importing import Handler, OnnxCall, Operand
+from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand
 
 
 def _flatten(call: OnnxCall) -> Operand:
@@ -21,7 +21,7 @@ def _flatten(call: OnnxCall) -> Operand:
 
 def _reshape(call: OnnxCall) -> Operand:
     operand = call.operand(0)
-    shape = operand.value.shape or ()
+    shape: tuple[int, ...] = operand.value.shape or ()
     sizes = [int(n) for n in call.parameter("shape", 1, ())]
     batch, *own = sizes or [0]
     if not call.attribute("allowzero", 0):
@@ -56,7 +56,7 @@ def _squeeze(call: OnnxCall) -> Operand:
 
 def _concat(call: OnnxCall) -> Operand:
     operands = [call.plain(n) for n in range(len(call.node.inputs))]
-    shapes = [operand.value.shape or () for operand in operands]
+    shapes: list[tuple[int, ...]] = [operand.value.shape or () for operand in operands]
     images = all(len(shape) == 3 and shape[1:] == shapes[0][1:] for shape in shapes)
     if call.attribute("axis") not in (1, -3) or not images:
         raise call.refuse(

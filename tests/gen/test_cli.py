@@ -27,6 +27,7 @@ COMMANDS = [
     "build",
     "program",
     "boards",
+    "trace",
 ]
 
 

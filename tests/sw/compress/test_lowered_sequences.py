@@ -117,6 +117,8 @@ def test_sequences_that_do_not_fit() -> None:
         device.load(artefact)
         with pytest.raises(InputError, match="steps"):
             device.run_integers(np.zeros((1, STEPS + 1, INPUTS), np.int64))
+    with pytest.raises(InputError, match="without states"):
+        drawbar.trace(model, ENGINE, data=x)
     with pytest.raises(InputError, match=r"\(sequences, steps, 12\)"):
         drawbar.compile(model, ENGINE, calibration=x[0])
 

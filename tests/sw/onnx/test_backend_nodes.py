@@ -183,6 +183,70 @@ def two_layers(rng: np.random.Generator) -> tuple[onnx.ModelProto, np.ndarray]:
     return model, rng.integers(-128, 128, size=(5, 2, 6, 6)).astype(np.int8)
 
 
+def dequantised(rng: np.random.Generator) -> tuple[onnx.ModelProto, np.ndarray]:
+    """A float model between QuantizeLinear and DequantizeLinear, with a residual sum of two scales;
+    real inputs and outputs.
+    """
+    eight, four = np.float32(2**-3), np.float32(2**-2)
+    constants = {
+        "z": np.int8(0),
+        "s": eight,
+        "t": four,
+        "k": np.float32(2**-7),
+        "i": rng.integers(-100, 100, size=(3, 2, 3, 3)).astype(np.int8),
+        "b": rng.integers(-200, 200, size=3).astype(np.int32),
+        "bs": np.float32(2**-10),
+        "j": rng.integers(-100, 100, size=(3, 3, 1, 1)).astype(np.int8),
+        "v": rng.integers(-100, 100, size=(12, 4)).astype(np.int8),
+    }
+    nodes = [
+        node("QuantizeLinear", "x s z", "x8"),
+        node("DequantizeLinear", "x8 s z", "xr"),
+        node("DequantizeLinear", "i k", "ir"),
+        node("DequantizeLinear", "b bs", "br"),
+        node("Conv", "xr ir br", "a", pads=[1, 1, 1, 1]),
+        node("Relu", "a", "ar"),
+        node("QuantizeLinear", "ar s z", "a8"),
+        node("DequantizeLinear", "a8 s z", "c"),
+        node("DequantizeLinear", "j k", "jr"),
+        node("Conv", "c jr", "d"),
+        node("QuantizeLinear", "d t z", "d8"),
+        node("DequantizeLinear", "d8 t z", "e"),
+        node("Add", "e c", "f"),
+        node("Relu", "f", "g"),
+        node("QuantizeLinear", "g t z", "g8"),
+        node("DequantizeLinear", "g8 t z", "h"),
+        node("AveragePool", "h", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("QuantizeLinear", "p s z", "p8"),
+        node("DequantizeLinear", "p8 s z", "q"),
+        node("Flatten", "q", "r"),
+        node("DequantizeLinear", "v k", "vr"),
+        node("MatMul", "r vr", "l"),
+        node("QuantizeLinear", "l t z", "l8"),
+        node("DequantizeLinear", "l8 t z", "y"),
+    ]
+    model = make(nodes, constants, input=(("n", 2, 4, 4), np.float32))
+    return model, (6 * rng.normal(size=(12, 2, 4, 4))).astype(np.float32)
+
+
+@pytest.mark.parametrize("board", [False, True])
+def test_quantised_and_dequantised(board: bool, tmp_path: Path) -> None:
+    model, x = dequantised(np.random.default_rng(4))
+    y = expected(model, x)
+    assert len(np.unique(y)) > 20
+    path, rows = saved(model, tmp_path), x.reshape(len(x), -1)
+    # The scales are the file's, whatever the calibration.
+    artefact = drawbar.compile(path, NARROW, calibration=rows / 100)
+    assert (artefact.input.fraction_bits, artefact.output.fraction_bits) == (3, 2)
+    assert np.array_equal(drawbar.golden(artefact, rows), y)
+    if board:
+        with drawbar.open("sim") as device:
+            device.load(artefact)
+            assert np.array_equal(device.run(rows), y)
+    # Each of its layers is what the file says, so none adds noise, but for its rounding.
+    assert all(known is not None for known in load_onnx(path).quantised)
+
+
 CASES = [
     (qlinear_matmul, True),
     (qlinear_matmul_by_column, False),

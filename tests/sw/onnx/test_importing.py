@@ -104,6 +104,29 @@ CASES: dict[str, tuple[Sequence[int | str], list[onnx.NodeProto], dict[str, Any]
             "v": np.abs(values(4)),
         },
     ),
+    "normalised input, norm of a sum": (
+        IMAGE,
+        [
+            node("Sub", "x m", "a"),
+            node("Div", "a d", "b"),
+            node("Conv", "b w", "c"),
+            node("Relu", "c", "e"),
+            node("Conv", "b v", "f"),
+            node("Add", "e f", "g"),
+            node("BatchNormalization", "g s t u q", "h"),
+            node("Relu", "h", "y"),
+        ],
+        {
+            "m": values(3, 1, 1),
+            "d": np.float32(2.5),
+            "w": values(4, 3, 3, 3),
+            "v": values(4, 3, 3, 3),
+            "s": values(4),
+            "t": values(4),
+            "u": values(4),
+            "q": np.abs(values(4)),
+        },
+    ),
     "residual": (
         IMAGE,
         [
@@ -231,8 +254,16 @@ def test_computes_what_the_reference_computes(name: str, tmp_path: Path) -> None
     np.testing.assert_allclose(found, y, rtol=0, atol=1e-5 * np.abs(y).max())
 
 
+NORMS = "normalised input, norm of a sum"
 #: Cases that are also run on the golden model, as quantised programs.
-GOLDEN = ("Conv, more zeros on one side", "Conv, SAME_UPPER", "Concat", "residual", "Slice, Pad")
+GOLDEN = (
+    "Conv, more zeros on one side",
+    "Conv, SAME_UPPER",
+    "Concat",
+    "residual",
+    "Slice, Pad",
+    NORMS,
+)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
