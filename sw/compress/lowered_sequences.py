@@ -61,7 +61,8 @@ def lower_cell(
         tuple(replace(source, tensor=source.tensor + h) for source in own) for own in head.sources
     )
     layers = (*layers, *head.layers)
-    shapes = [(inputs.inputs,), *((layer.outputs,) for layer in layers)]
+    shapes: list[tuple[int, ...]] = [(layer.outputs,) for layer in layers]
+    shapes.insert(0, (inputs.inputs,))
     if kind == "lstm" and len(states.input) == 2:
         # The first digit of h is columns of the state's map: lanes run across the rows.
         shapes[h] = states.modes_in
@@ -82,7 +83,7 @@ def _lstm(
         _gates(replace(inputs, bias=bias), LSTM, hidden),
         _gates(replace(states, bias=None), LSTM, hidden),
         knots_network(f"{name}.gates.knots", table, 4 * hidden, sources=2),
-        lookup_network(f"{name}.gates", table, hidden, [scale for _, (_, *scale) in LSTM]),
+        lookup_network(f"{name}.gates", table, hidden, [(a, b) for _, (_, a, b) in LSTM]),
         product_network(f"{name}.c", hidden, 2),
         knots_network(f"{name}.tanh.knots", table, hidden),
         lookup_network(f"{name}.tanh", table, hidden),
@@ -115,7 +116,7 @@ def _gru(
         _gates(replace(inputs, bias=bias), GRU, hidden),
         _gates(replace(states, bias=apart), GRU, hidden),
         knots_network(f"{name}.gates.knots", table, 3 * hidden, sources=2),
-        lookup_network(f"{name}.gates", table, hidden, [scale for _, (_, *scale) in GRU[:3]]),
+        lookup_network(f"{name}.gates", table, hidden, [(a, b) for _, (_, a, b) in GRU[:3]]),
         product_network(f"{name}.reset", hidden, 1),
         knots_network(f"{name}.n.knots", table, hidden, sources=2),
         lookup_network(f"{name}.n", table, hidden),
@@ -141,9 +142,7 @@ def _part(tensor: int, number: int, hidden: int) -> Source:
     return Source(tensor, (number * hidden,), (1,))
 
 
-def _maps(
-    cell: nn.Module, name: str
-) -> tuple[str, ContractionNetwork, ContractionNetwork, int]:
+def _maps(cell: nn.Module, name: str) -> tuple[str, ContractionNetwork, ContractionNetwork, int]:
     """The kind, the maps from input and from state to gates, and the units."""
     where = f"cells {name!r}"
     if isinstance(cell, FactorisedRNN):

@@ -55,6 +55,7 @@ def spoken_digits(seed: int = 0) -> SequenceClassifier:
             )
             maps.append(get_format(spec.format).layer(spec, bias=True))
         cell = FactorisedRNN("lstm", *maps, batch_first=True)
+        assert cell.input_map.bias is not None
         with torch.no_grad():
             # What is remembered at first stays for a while.
             cell.input_map.bias[64:128] = 1.0

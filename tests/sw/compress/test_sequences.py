@@ -58,7 +58,7 @@ def test_a_killed_run_ends_with_the_same_bits(dataset: Dataset, tmp_path: Path) 
     assert torch.equal(weights(resumed), weights(whole))
     assert not torch.equal(weights(whole), weights(spoken_digits()))
     assert accuracy(whole, dataset.test_x, dataset.test_y) > 90
-    with pytest.raises(ArtefactError, match="lr: 0.01, now 0.02"):
+    with pytest.raises(ArtefactError, match=r"lr: 0\.01, now 0\.02"):
         train_spoken_digits(dataset, Training(epochs=3, batch_size=16, lr=2e-2), folder=tmp_path)
 
 
