@@ -66,7 +66,7 @@ def test_accumulators_that_could_overflow() -> None:
     x = np.random.default_rng(2).standard_normal((40, 5))
     narrow = CONFIG.replace(data_width=8, acc_width=20)
     plan = plan_model(model(*[(2 * n, 2 * n + 1) for n in range(32)]), narrow)
-    with pytest.raises(FitError, match="32 pairs.*raise acc_width"):
+    with pytest.raises(FitError, match=r"32 pairs.*raise acc_width"):
         quantise(plan, x)
 
 
