@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 
-from drawbar.gen.network import ContractionNetwork, Core, Model, Window
+from drawbar.gen.network import ContractionNetwork, Core, Model
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def rename(
         indices = expand(core.indices)
         cores.append(Core(indices, core.values.reshape([sizes[i] for i in indices])))
     windows = {
-        name: Window(
-            tuple((t, stride) for term, stride in window.terms for t, _ in names[term]),
-            window.before,
+        name: replace(
+            window,
+            terms=tuple((t, stride) for term, stride in window.terms for t, _ in names[term]),
         )
         for index, window in network.windows.items()
         for name, _ in names[index]

@@ -50,6 +50,21 @@ class EngineConfig:
     k_loops, row_loops, column_loops:
         Nesting depth of the address generators: reduction, result rows, and columns besides the
         lane tiles.
+    count_bits:
+        Bits of a loop's counter: it repeats at most ``2**count_bits`` times.
+    stages_held:
+        Stages whose descriptors the engine holds in registers. 3: one issues, one drains, the next
+        one waits, and stages overlap. 1: the next one is fetched when the one before has left the
+        array, which costs each stage the cycles of a fetch and saves the registers of two.
+    work_blocks:
+        0: work memory is dual-port. Else it is made of so many blocks of equal size with a single
+        port: one access a cycle each. A stage then keeps what it reads and what it writes in
+        different blocks, and nothing may overlap: ``stages_held`` is 1.
+    tile_gap:
+        Cycles without a step behind each tile, 0 or 1. With 1, accumulators may lie inside
+        multiplier blocks that cannot be read and cleared in one cycle.
+    counter_bits:
+        Bits of the engine's cycle counters.
     products:
         1: the engine also multiplies tensors that live in work memory, element by element, as gates
         need it; 0: it does not.
@@ -71,6 +86,11 @@ class EngineConfig:
     k_loops: int = 3
     row_loops: int = 3
     column_loops: int = 3
+    count_bits: int = 16
+    stages_held: int = 3
+    work_blocks: int = 0
+    tile_gap: int = 0
+    counter_bits: int = 32
     products: int = 0
     link_window: int = 4
     clock_hz: int = 48_000_000
@@ -85,7 +105,8 @@ class EngineConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
-            if value < 1 and field.name != "products":
+            optional = ("work_blocks", "tile_gap", "products")
+            if value < 1 and field.name not in optional:
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
         for field_name in ("lanes", "link_window"):
             value = getattr(self, field_name)
@@ -98,7 +119,7 @@ class EngineConfig:
         for field_name, least, most in (
             ("rows", 1, 64),
             ("lanes", 1, 64),
-            ("acc_width", 2 * self.data_width + 4, 53),
+            ("acc_width", 2 * self.data_width, 53),
             ("core_depth", 2, 1 << 20),
             ("work_depth", 2, 1 << 20),
             ("bias_depth", 2, 1 << 20),
@@ -106,6 +127,10 @@ class EngineConfig:
             ("k_loops", 1, 4),
             ("row_loops", 1, 4),
             ("column_loops", 1, 6),
+            ("count_bits", 4, 16),
+            ("work_blocks", 0, 64),
+            ("tile_gap", 0, 1),
+            ("counter_bits", 16, 32),
             ("products", 0, 1),
             ("link_window", 2, 32),
         ):
@@ -117,6 +142,44 @@ class EngineConfig:
                     value,
                     f"move {field_name} into that range",
                 )
+        if self.stages_held not in (1, 3):
+            self._reject("stages_held", "is 1 or 3", self.stages_held, "use 3, or 1 to save area")
+        if self.stages_held == 1 and self.work_address_bits + self.bias_address_bits > 32:
+            self._reject(
+                "stages_held",
+                "is 1 only where addresses of work and bias memory fit 32 bits together",
+                f"{self.work_address_bits} and {self.bias_address_bits} bits",
+                "use stages_held = 3, or smaller memories",
+            )
+        if self.work_blocks:
+            if self.stages_held != 1:
+                self._reject(
+                    "work_blocks",
+                    "has single-port blocks only where stages do not overlap",
+                    self.work_blocks,
+                    "use stages_held = 1, or work_blocks = 0 for dual-port memory",
+                )
+            if self.lanes != 1:
+                self._reject(
+                    "work_blocks",
+                    "has single-port blocks only with one lane",
+                    self.work_blocks,
+                    "use lanes = 1, or work_blocks = 0 for dual-port memory",
+                )
+            if self.work_depth % self.work_blocks:
+                self._reject(
+                    "work_blocks",
+                    f"divides work_depth, {self.work_depth}",
+                    self.work_blocks,
+                    "use a number that divides it",
+                )
+        if self.products and self.tile_gap:
+            self._reject(
+                "products",
+                "is 1 only without a gap behind tiles",
+                self.products,
+                "use products = 0, or tile_gap = 0",
+            )
         if self.clock_hz < 4 * self.baud:
             self._reject(
                 "baud",
@@ -164,6 +227,11 @@ class EngineConfig:
     def work_address_bits(self) -> int:
         """Bits of an element address in work memory."""
         return self.work_row_bits + self.lane_bits
+
+    @property
+    def work_block(self) -> int:
+        """Elements of a single-port block of work memory; all of it where it is dual-port."""
+        return self.work_elements // max(1, self.work_blocks)
 
     @property
     def core_address_bits(self) -> int:
@@ -267,7 +335,7 @@ _SIXTEEN_BIT = (
         core_depth=1024,
         work_depth=4096,
         bias_depth=256,
-        clock_hz=60_000_000,
+        clock_hz=150_000_000,
     ),
     EngineConfig(
         name="ulx3s-45f",
@@ -280,23 +348,37 @@ _SIXTEEN_BIT = (
     ),
     EngineConfig(
         name="icebreaker",
+        # The multipliers, three quarters of the block RAM, and the single-port RAM of a UP5K.
         rows=8,
         lanes=1,
         core_depth=512,
-        work_depth=1024,
-        bias_depth=64,
+        work_depth=65536,
+        bias_depth=256,
         program_depth=512,
-        acc_width=36,
+        acc_width=32,
+        k_loops=1,
+        row_loops=2,
+        column_loops=2,
+        count_bits=10,
+        stages_held=1,
+        work_blocks=4,
+        tile_gap=1,
+        counter_bits=20,
         link_window=2,
-        clock_hz=24_000_000,
+        clock_hz=40_500_000,
     ),
     EngineConfig(
         name="tang-nano-9k",
-        rows=4,
-        lanes=2,
+        # Its flip-flops are what is scarce: two copies of a descriptor would be a sixth of them.
+        rows=8,
+        lanes=1,
         core_depth=1024,
-        work_depth=2048,
+        work_depth=4096,
         bias_depth=256,
+        count_bits=12,
+        stages_held=1,
+        counter_bits=24,
+        link_window=2,
         clock_hz=40_500_000,
         baud=2_000_000,
     ),

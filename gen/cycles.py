@@ -7,7 +7,9 @@ free when that next tile ends: so it ends ``max(K, n)`` cycles after its predece
 Stages overlap. When the last step of a stage is issued, the next one is latched if its descriptor
 is here; it waits for as long as its program says (``gen.schedule`` sees to it that every word is
 written before it is read), loads its address generators, and issues, while the stage before still
-drains. Its first tile leaves the drain side the time to change stages::
+drains. Its first tile leaves the drain side the time to change stages. (An engine that holds one
+stage overlaps nothing: it fetches a descriptor when the last row of the stage before is on its way
+to the requantisers.) ::
 
     stage s    ... steps of the last tile | drain of the last tile | ............ written
     stage s+1                     turn|latch| wait | load | step step ...... first tile ends
@@ -41,6 +43,9 @@ BANK_READ = 4
 #: its results, of the first lane group.
 ARRAY_TO_ROW = 5
 ROW_TO_RESULT = 6
+#: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
+#: addressed and read, and comes a cycle before it.
+STEP_TO_ROW = 1 + BANK_READ + 1
 #: Lanes of a lane group. Each group works a cycle behind the one before, so that what all lanes
 #: share reaches them one group after the other.
 GROUP_LANES = 4
@@ -48,6 +53,9 @@ GROUP_LANES = 4
 #: memory is read for it.
 ISSUE_TO_ARRAY = ISSUE_TO_ADDRESS + WORK_READ
 ISSUE_TO_READ = ISSUE_TO_ADDRESS + WORK_ACCESS
+#: Cycles from the last step of a stage to the one at whose end its descriptor may change, besides
+#: one for each row of its last tile.
+STEP_TO_FREE = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW
 #: Cycles from the last step of a stage to the first one in which the next can be latched.
 STEP_TO_LATCH = 1
 #: Cycles from the latch of a stage to its first step, besides its wait.
@@ -129,6 +137,8 @@ class Tiling:
     -------
     emptying:
         Cycles from the last step to the write of the last row.
+    gap:
+        Cycles without a step behind each tile.
     group:
         Cycles from one group to the next.
     """
@@ -139,10 +149,15 @@ class Tiling:
     lane_tiles: int
     rows: int
     emptying: int
+    gap: int = 0
 
     @property
     def group(self) -> int:
-        return (self.row_tiles - 1) * max(self.k, self.rows) + max(self.k, self.rows_last)
+        return (self.row_tiles - 1) * self.apart(self.rows) + self.apart(self.rows_last)
+
+    def apart(self, rows: int) -> int:
+        """Cycles from the last step of a tile of so many rows to that of the next tile."""
+        return max(self.k + self.gap, rows)
 
     @property
     def busy(self) -> int:
@@ -151,7 +166,7 @@ class Tiling:
     @property
     def issue(self) -> int:
         """Cycles from the first step to the last one, both included, if nothing else waits."""
-        return self.k + self.lane_tiles * self.group - max(self.k, self.rows_last)
+        return self.k + self.lane_tiles * self.group - self.apart(self.rows_last)
 
 
 def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
@@ -159,7 +174,7 @@ def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
     row_tiles = -(-rows // config.rows)
     rows_last = rows - (row_tiles - 1) * config.rows
     emptying = issue_to_write(config) + rows_last
-    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying)
+    return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying, config.tile_gap)
 
 
 def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
@@ -219,7 +234,8 @@ def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles
             cycles += Cycles(flush=tiles.emptying)
         result.append(cycles)
         last_step, turn = end, end + STEP_TO_LATCH
-        fetched = latch + fetch_cycles(config)
+        follow = latch if config.stages_held > 1 else end + STEP_TO_FREE + tiles.rows_last
+        fetched = follow + fetch_cycles(config)
         earliest_end = end + tiles.rows_last + HANDOVER
         written_before, written = written, end + tiles.emptying
     return result

@@ -169,7 +169,7 @@ def plan_graph(
     FitError:
         the model does not fit the engine; the error says which memory is short.
     """
-    model = with_copies(model)
+    model = with_copies(model, config.lanes)
     placed = places(model, config, batch)
     segments = _segments(model, placed, config, batch)
     searches = [

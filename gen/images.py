@@ -12,7 +12,7 @@ somebody reads them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -21,8 +21,8 @@ import numpy as np
 from drawbar.gen.align import refine, refined, rename
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.layout import Layout
-from drawbar.gen.network import ContractionNetwork, Model, Source, Window
-from drawbar.gen.order import BATCH
+from drawbar.gen.network import ContractionNetwork, Core, Model, Source, Window
+from drawbar.gen.order import ANY_GROUP, BATCH
 from drawbar.gen.phases import flattens
 from drawbar.gen.stage import padded_stride
 
@@ -371,12 +371,25 @@ def _one_run(
         terms += [(t, stride * step) for t, step in window.terms if t not in made]
     joined = Window(tuple(terms))
     kept = {}
+    cores = layer.cores
     if name != result:
         sizes[name] = joined.span(sizes)
         kept = {name: joined}
+        if _both(cores, terms[1:], sizes):
+            # In two steps: a core that has both taps may leave the columns' one as an index, and
+            # a core of ones then moves along it.
+            columns = terms[2]
+            shifted = f"{result}.{columns[0]}"
+            last = Window((terms[0], columns), late=True)
+            spans = {**sizes, shifted: last.span(sizes)}
+            kept = {name: Window(((shifted, 1), terms[1])), shifted: last}
+            del sizes[name]
+            sizes |= {name: joined.span(spans), shifted: spans[shifted]}
+            cores = (*cores, Core((columns[0],), np.ones(sizes[columns[0]])))
     layer = replace(
         layer,
         sizes=sizes,
+        cores=cores,
         input=(*layer.input[:-2], name),
         output=(*layer.output[:-2], result),
         windows=kept,
@@ -384,6 +397,14 @@ def _one_run(
     strides = {**{i: s for i, s in strides.items() if i not in pair}, name: 1}
     out = {**{i: s for i, s in out.items() if i not in made}, result: 1}
     return layer, strides, out
+
+
+def _both(cores: Sequence[Core], taps: Sequence[tuple[str, int]], sizes: Mapping[str, int]) -> bool:
+    """Whether there are two taps of more than one position, both in one core alone."""
+    own = [[n for n, core in enumerate(cores) if tap in core.indices] for tap, _ in taps]
+    if len(taps) != 2 or min(sizes[tap] for tap, _ in taps) < 2 or len(cores) >= ANY_GROUP:
+        return False
+    return own[0] == own[1] and len(own[0]) == 1
 
 
 def border_runs(place: Place) -> list[tuple[int, list[tuple[int, int]]]]:

@@ -43,11 +43,15 @@ class Window:
     """Where an input index is read: at ``sum of stride * index`` over the terms, less ``before``.
     What lies outside the tensor is zero.
 
-    A term is an index of the output, or a tap: an index of cores.
+    A term is an index of the output, or a tap: an index of cores; or another windowed index.
+
+    A window opens with the first core that has one of its taps. A ``late`` one opens with the last:
+    before that, its taps are indices like all others.
     """
 
     terms: tuple[tuple[str, int], ...]
     before: int = 0
+    late: bool = False
 
     def span(self, sizes: Mapping[str, int]) -> int:
         """Positions from the first to the last that is read."""

@@ -105,17 +105,22 @@ class OrderSearch:
         self._core_masks = [sum(self._bits[i] for i in indices) for indices in self.cores]
         borders = {*network.input, *network.output, *network.taps}
         self._border = sum(self._bits[i] for i in borders)
-        # A window opens with the first core that has one of its taps, or with the first of all.
+        # A window opens with the first core that has one of its taps, or with the first of all; a
+        # late one with the last. Those that read others come after them.
         self._windows = {
             self._bits[index]: (
                 sum(self._bits[i] for i, _ in window.terms),
                 self._users(i for i, _ in window.terms if i not in network.output) or self.all,
+                window.late,
             )
             for index, window in network.windows.items()
         }
+        late = {i for w in network.windows.values() if w.late for i, _ in w.terms}
         self._terms = 0
-        for terms, _ in self._windows.values():
-            self._terms |= terms
+        for window in network.windows.values():
+            for index, _ in window.terms:
+                if index not in late or index in network.output:
+                    self._terms |= self._bits[index]
         self._masks: dict[int, int] = {0: 0}
         self._live: dict[int, int] = {}
         self._sizes = {0: 1, **{bit: self.sizes[i] for i, bit in self._bits.items()}}
@@ -132,7 +137,11 @@ class OrderSearch:
 
     def _open(self, absorbed: int) -> int:
         """Input indices whose windows are open, as a bit mask."""
-        return sum(bit for bit, (_, users) in self._windows.items() if users & absorbed)
+        found = 0
+        for bit, (_, users, late) in self._windows.items():
+            if users & absorbed == users if late else users & absorbed:
+                found |= bit
+        return found
 
     def live(self, absorbed: int) -> int:
         """Indices of the live tensor, as a bit mask."""
@@ -146,7 +155,9 @@ class OrderSearch:
                 through |= self._windows[window][0] if window & opened else 0
             for index, bit in self._bits.items():
                 if bit in self._windows:
-                    mask |= bit & ~opened
+                    # From the start, or since the window that it is a term of is open.
+                    there = through if bit & self._terms else bit
+                    mask |= bit & ~opened & there
                     continue
                 users = self.users.get(index, 0)
                 # Made by its first user, or there from the start; gone with its last, or to stay.

@@ -4,7 +4,8 @@ without.
 Lanes lie 1 mod lanes apart, so they cannot run along an axis of which every second element is read.
 Along such an axis an image is first copied into its *phases*: position ``stride * a + b`` of the
 padded image becomes position a of an image b. The convolution then has the taps (a, b), and
-moves by one; taps that the kernel does not have are zero.
+moves by one; taps that the kernel does not have are zero. Rows need that only where lanes are to
+run along whole channels: else they go on in steps, as a loop, and no tap is empty.
 """
 
 from __future__ import annotations
@@ -33,7 +34,22 @@ def _steps(layer: ContractionNetwork) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def with_copies(model: Model) -> Model:
+def _phased_rows(layer: ContractionNetwork, steps: tuple[int, int], lanes: int) -> bool:
+    """Whether phases of rows, too, take fewer cycles: lanes along channels, for more taps."""
+    height, width = (layer.sizes[i] for i in layer.output[-2:])
+    taps = []
+    for index, step in zip(layer.input[-2:], steps, strict=True):
+        window = layer.windows.get(index, Window(()))
+        spread = [(layer.sizes[t], s) for t, s in window.terms if t not in layer.output]
+        plain = prod(count for count, _ in spread)
+        taps.append((plain, max([1, *(((n - 1) * s // step + 1) * step for n, s in spread)])))
+    (rows, phased_rows), (_, columns) = taps
+    run = (height - 1) * (width + columns // steps[1] - 1) + width
+    along_rows = rows * columns * height * -(-width // lanes)
+    return phased_rows * columns * -(-run // lanes) < along_rows
+
+
+def with_copies(model: Model, lanes: int) -> Model:
     """The same model, with the copies that layers need in front of them: into phases for a
     convolution that has a stride, and into a contiguous tensor where an image is read as a vector
     whose modes run across rows, and others read it as an image.
@@ -59,7 +75,8 @@ def with_copies(model: Model) -> Model:
         shape = model.shapes[tensor]
         steps = _steps(layer)
         if steps != (1, 1):
-            copy, layer = _split(layer, steps, shape)
+            rows = _phased_rows(layer, steps, lanes)
+            copy, layer = _split(layer, steps, shape, (rows, True))
             add(copy, own, (prod(copy.modes_out[:-2]), *copy.modes_out[-2:]))
             quantised.append(None)
             own = (Source(len(layers)),)
@@ -87,9 +104,14 @@ def flattens(model: Model, number: int) -> bool:
 
 
 def _split(
-    layer: ContractionNetwork, steps: tuple[int, int], shape: tuple[int, ...]
+    layer: ContractionNetwork,
+    steps: tuple[int, int],
+    shape: tuple[int, ...],
+    phased: tuple[bool, bool],
 ) -> tuple[ContractionNetwork, ContractionNetwork]:
-    """The copy into phases, and the convolution of what it leaves."""
+    """The copy into phases, along the axes that are ``phased``, and the convolution of what it
+    leaves.
+    """
     pair = layer.input[-2:]
     sizes = dict(layer.sizes)
     cores = list(layer.cores)
@@ -97,8 +119,17 @@ def _split(
     phases: list[tuple[str, int]] = []
     heights: list[tuple[str, int]] = []
     copies: dict[str, Window] = {}
-    for index, step in zip(pair, steps, strict=True):
+    for index, step, wanted in zip(pair, steps, phased, strict=True):
         window = layer.windows.get(index, Window(((index, 1),)))
+        if not wanted:
+            # As it was, with the zeros around it.
+            place = f"{index}.place"
+            sizes[place] = window.span(sizes)
+            windows[place] = Window(window.terms)
+            heights.append((place, sizes[place]))
+            copies[index] = Window(((place, 1),), window.before)
+            del sizes[index]
+            continue
         result = next(t for t, _ in window.terms if t in layer.output)
         taps = [(t, s) for t, s in window.terms if t not in layer.output]
         phase, place = f"{index}.phase", f"{index}.place"

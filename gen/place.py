@@ -33,6 +33,10 @@ from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Loop, Stage
 
 
+class NoPlaces(FitError):
+    """The tensors fit work memory, but not its single-port blocks."""
+
+
 class NoBuffers(FitError):
     """Two buffers do not fit."""
 
@@ -78,8 +82,17 @@ def place(
     """
     if bases is None:
         sizes_of = [tensor.size for tensor in tensors]
-        turns = _bases(sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements)
-        assert turns is not None
+        turns = _bases(
+            sizes_of, _neighbours(stages), {0: 0}, (), config.work_elements, config.work_block
+        )
+        if turns is None:
+            # Without blocks there is always room: the search counts elements.
+            raise NoPlaces(
+                f"model {model.name!r}, batch {batch}",
+                f"keeps what a stage reads and writes in different blocks of {config.work_block}",
+                f"no places for {len(sizes_of)} tensors of up to {max(sizes_of)} elements",
+                "raise work_depth, or use smaller ranks or dual-port memory (work_blocks = 0)",
+            )
         stages, bases = addressed(stages, turns), (turns,)
     stages = tuple(stages)
     count = len(bases) * sum(planned.step.slices for planned in stages)
@@ -201,6 +214,8 @@ def arrange(
     """
     count, end = len(tensors), len(stages)
     sizes = [tensor.size for tensor in tensors]
+    # Which tensor each place is for.
+    whose = list(range(count))
     first, last = [end] * count, [-1] * count
     for number, planned in enumerate(stages):
         for tensor in (*planned.reads, planned.writes):
@@ -214,6 +229,7 @@ def arrange(
         for tensor in outer:
             first[tensor], last[tensor] = -1, end
             sizes.append(sizes[tensor])
+            whose.append(tensor)
             first.append(-1)
             last.append(end)
     tied = ties(stages, tensors)
@@ -228,15 +244,20 @@ def arrange(
         sorted(alone, key=lambda n: (-sizes[n], n)),
         sorted(alone, key=lambda n: (first[n] - last[n], n)),
     ]
+    # What a stage reads and what it writes have no block of single-port memory in common.
+    block = config.work_block if config.work_blocks else 1
+    apart = {frozenset((t, planned.writes)) for planned in stages for t in planned.reads}
+
+    def span(base: int, m: int, n: int) -> tuple[int, int]:
+        unit = block if frozenset((whose[m], whose[n])) in apart else 1
+        return base // unit * unit, -(-(base + sizes[m]) // unit) * unit
+
     found = []
     for order in orders:
         bases: dict[int, int] = {}
         for n in order:
-            taken = sorted(
-                (bases[m], bases[m] + sizes[m])
-                for m in bases
-                if first[m] <= last[n] and first[n] <= last[m]
-            )
+            live = [m for m in bases if first[m] <= last[n] and first[n] <= last[m]]
+            taken = sorted(span(bases[m], m, n) for m in live)
             free = 0
             for low, high in taken:
                 if low - free >= sizes[n]:
@@ -268,13 +289,18 @@ def least_double(plan: Plan) -> int:
     sizes = [tensor.size for tensor in plan.tensors]
     # What lies between two pairs of inputs and outputs is never more than the peak.
     low, high = plan.work_peak, plan.work_peak + 2 * (sizes[0] + sizes[-1])
+    unit = 1
+    if plan.config.work_blocks:
+        # Whole blocks; each tensor may have some of its own.
+        unit = plan.config.work_block
+        low, high = -(-low // unit), -(-high // unit) + 2 * len(sizes)
     while low < high:
         middle = (low + high) // 2
-        if _double_bases(plan, middle) is None:
+        if _double_bases(plan, middle * unit) is None:
             low = middle + 1
         else:
             high = middle
-    return high
+    return high * unit
 
 
 def double(plan: Plan) -> Plan:
@@ -344,7 +370,8 @@ def _double_bases(plan: Plan, elements: int) -> tuple[int, ...] | None:
         own = [(fixed[n], fixed[n] + sizes[n]) for n in (0, end)]
         if min(others)[0] < 0 or min(own)[0] < 0 or not _apart([*others, *own]):
             continue
-        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements)
+        block = plan.config.work_block if plan.config.work_blocks else elements
+        found = _bases(sizes, _neighbours(plan.stages), fixed, others, elements, block)
         if found is not None:
             return found
     return None
@@ -380,8 +407,10 @@ def _bases(
     fixed: Mapping[int, int],
     reserved: Sequence[tuple[int, int]],
     elements: int,
+    block: int,
 ) -> tuple[int, ...] | None:
-    """Element address of each tensor, such that those that are live together lie apart.
+    """Element address of each tensor, such that those that are live together lie apart, and what a
+    stage reads and writes in different blocks of so many elements, if there is more than one.
 
     Tensors take turns at the ends of what is free; where that is not enough, every other end is
     tried.
@@ -400,6 +429,18 @@ def _bases(
     )
     hopeless: set[tuple[int, ...]] = set()
 
+    def span(n: int, base: int, beside: int) -> tuple[int, int]:
+        """Where ``beside`` may not lie: next to it in the chain, in no block that it touches."""
+        if block >= elements or abs(n - beside) != 1:
+            return base, base + sizes[n]
+        return base // block * block, -(-(base + sizes[n]) // block) * block
+
+    if any(
+        n + 1 in fixed and not _apart([span(n, base, n + 1), span(n + 1, fixed[n + 1], n)])
+        for n, base in fixed.items()
+    ):
+        return None
+
     def go(done: int, placed: dict[int, int]) -> dict[int, int] | None:
         if done == len(order):
             return placed
@@ -408,7 +449,7 @@ def _bases(
         if state in hopeless:
             return None
         tensor = order[done]
-        taken = [(placed[n], placed[n] + sizes[n]) for n in neighbours[tensor] if n in placed]
+        taken = [span(n, placed[n], tensor) for n in neighbours[tensor] if n in placed]
         before = placed[min(neighbours[tensor])]
         for base in _ends(sizes[tensor], [*reserved, *taken], elements, before):
             found = go(done + 1, {**placed, tensor: base})

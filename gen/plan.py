@@ -25,7 +25,7 @@ from drawbar.gen.fit import NoLayout, NoRoom, share_core, shortages
 from drawbar.gen.graph import plan_graph
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
-from drawbar.gen.place import NoBuffers, double, least_double
+from drawbar.gen.place import NoBuffers, NoPlaces, double, least_double
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.search import GOALS, RESCUE_ORDERS, Planner, layer_searches
@@ -172,19 +172,31 @@ def _fastest_that_fits(
     for goal in GOALS:
         try:
             return Planner(model, config, batch, goal, searches=searches).plan()
-        except NoLayout as error:
+        except (NoLayout, NoPlaces) as error:
             missing = error
         except NoRoom as error:
             missing = error
             break
     assert missing is not None
-    for goal in GOALS[:2]:
+    for limit, goal in product(_limits(config), GOALS[:2]):
         with suppress(FitError):
-            planner = Planner(model, config, batch, goal, slicing=True, searches=searches)
+            planner = Planner(
+                model, config, batch, goal, slicing=True, work_limit=limit, searches=searches
+            )
             return planner.plan()
     if isinstance(missing, NoLayout):
         missing = _explained(missing, model, config, batch)
     raise _with_slices(missing, config, searches)
+
+
+def _limits(config: EngineConfig) -> list[int]:
+    """Elements of work memory to plan within. Of single-port blocks some stay empty, so less and
+    less.
+    """
+    whole = config.work_elements
+    if not config.work_blocks:
+        return [whole]
+    return [whole * eighths // 8 for eighths in range(8, 2, -1)]
 
 
 def _with_slices(
@@ -218,7 +230,7 @@ def _least_memory(
 ) -> Plan | None:
     """The plan of the least work memory that is nearly as fast as any; None where none fits."""
     try:
-        roomy = config.replace(work_depth=1 << 20)
+        roomy = config.replace(work_depth=1 << 20, work_blocks=0)
         fastest = _fastest(model, roomy, batch, searches)
     except FitError:
         # Not for work memory; the fastest plan's search will say why.
@@ -265,6 +277,7 @@ def _explained(missing: NoLayout, model: Model, config: EngineConfig, batch: int
     # Memories and loops as large as they come; core memory is not what is short.
     roomy = config.replace(
         work_depth=1 << 20,
+        work_blocks=0,
         bias_depth=1 << 20,
         program_depth=1 << 16,
         k_loops=4,

@@ -103,9 +103,7 @@ def product_stage(
     )
 
 
-def ties(
-    stages: Sequence[PlannedStage], tensors: Sequence[Layout]
-) -> dict[int, tuple[int, int]]:
+def ties(stages: Sequence[PlannedStage], tensors: Sequence[Layout]) -> dict[int, tuple[int, int]]:
     """For each tied tensor, which one it follows, and how far behind that's start it begins.
 
     Raises

@@ -9,6 +9,11 @@ Address generators move by *deltas*: when loop j advances, every loop inside it 
 the address changes by ``stride[j] - sum of (count - 1) * stride`` over the loops inside. One adder
 for each stream serves any nesting.
 
+Where the engine holds one stage, the deltas follow the rest of the descriptor as tables, a word for
+each loop of the issue side (``x``), then a word for each loop of the drain side (``y`` and
+``bias``), each table's last word being its stream's base: so the engine writes them to small
+memories as they come, and needs no registers for them.
+
 The core needs no deltas: its vectors lie in the order in which they are used. When a column loop or
 the lane tile advances, the address goes on if that loop is shared, and back to where the current
 core matrix begins if not.
@@ -25,7 +30,6 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ArtefactError
 from drawbar.gen.stage import Loop, Stage, check_stage, lane_skew
 
-COUNT_BITS = 16
 #: Bits of a stage's wait for the words of the stage before.
 WAIT_BITS = 8
 ACTIVATION_CODES = {"none": 0, "relu": 1}
@@ -41,34 +45,70 @@ def drain_levels(config: EngineConfig) -> int:
     return config.row_loops + 1 + config.column_loops
 
 
-def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
-    """Names and widths of a descriptor's fields, least significant first. Counts are stored minus
-    one; bit j of ``shared`` is for column loop j, innermost first.
+def head_fields(config: EngineConfig) -> list[tuple[str, int]]:
+    """Names and widths of the fields of a descriptor that the engine holds in registers, least
+    significant first. Counts are stored minus one; bit j of ``shared`` is for column loop j,
+    innermost first.
     """
     address = config.work_address_bits
-    skew = config.work_row_bits
-    fields: list[tuple[str, int]] = [
-        ("last", 1),
-        ("activation", 1),
-        ("bias_enable", 1),
-        ("wait", WAIT_BITS),
-        ("shift", config.shift_bits),
-        ("rows_last", max(1, config.row_bits)),
-        ("lanes_last", max(1, config.lane_bits)),
-        ("shared", config.column_loops),
-        *([("products", 1)] if config.products else []),
-        ("core_base", config.core_address_bits),
-        ("x_base", address),
-        ("x_skew", skew),
-        ("y_base", address),
-        ("y_skew", skew),
-        ("bias_base", config.bias_address_bits),
+    overlap, skewed = config.stages_held > 1, config.lanes > 1
+    some = [
+        ("last", 1, True),
+        ("activation", 1, True),
+        ("bias_enable", 1, True),
+        # Where stages do not overlap, none waits for another.
+        ("wait", WAIT_BITS, overlap),
+        ("shift", config.shift_bits, True),
+        ("rows_last", max(1, config.row_bits), True),
+        ("lanes_last", max(1, config.lane_bits), True),
+        ("shared", config.column_loops, True),
+        ("products", 1, bool(config.products)),
+        ("core_base", config.core_address_bits, True),
+        ("x_base", address, overlap),
+        ("x_skew", config.work_row_bits, skewed),
+        ("y_base", address, overlap),
+        ("y_skew", config.work_row_bits, skewed),
+        ("bias_base", config.bias_address_bits, overlap),
     ]
-    fields += [(f"issue_count_{j}", COUNT_BITS) for j in range(issue_levels(config))]
-    fields += [(f"drain_count_{j}", COUNT_BITS) for j in range(drain_levels(config))]
-    fields += [(f"x_delta_{j}", address) for j in range(issue_levels(config))]
-    fields += [(f"y_delta_{j}", address) for j in range(drain_levels(config))]
-    fields += [(f"bias_delta_{j}", config.bias_address_bits) for j in range(drain_levels(config))]
+    fields = [(name, width) for name, width, there in some if there]
+    fields += [(f"issue_count_{j}", config.count_bits) for j in range(issue_levels(config))]
+    fields += [(f"drain_count_{j}", config.count_bits) for j in range(drain_levels(config))]
+    if overlap:
+        fields += [(f"x_delta_{j}", address) for j in range(issue_levels(config))]
+        fields += [(f"y_delta_{j}", address) for j in range(drain_levels(config))]
+        fields += [
+            (f"bias_delta_{j}", config.bias_address_bits) for j in range(drain_levels(config))
+        ]
+    return fields
+
+
+def head_words(config: EngineConfig) -> int:
+    """32-bit words of a descriptor before its tables."""
+    return -(-sum(width for _, width in head_fields(config)) // 32)
+
+
+def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
+    """Names and widths of all of a descriptor's fields, least significant first; what nothing is in
+    is called ``unused_N``.
+    """
+    fields = head_fields(config)
+    if config.stages_held > 1:
+        return fields
+
+    def pad(used: int) -> None:
+        if used % 32:
+            fields.append((f"unused_{len(fields)}", -used % 32))
+
+    address, bias = config.work_address_bits, config.bias_address_bits
+    pad(sum(width for _, width in fields))
+    rows = [f"delta_{j}" for j in range(issue_levels(config))] + ["base"]
+    for row in rows:
+        fields.append((f"x_{row}", address))
+        pad(address)
+    rows = [f"delta_{j}" for j in range(drain_levels(config))] + ["base"]
+    for row in rows:
+        fields += [(f"y_{row}", address), (f"bias_{row}", bias)]
+        pad(address + bias)
     return fields
 
 
@@ -147,7 +187,7 @@ def encode(stages: Sequence[Stage], config: EngineConfig) -> np.ndarray:
         packed = 0
         offset = 0
         for name, width in descriptor_fields(config):
-            packed |= (values[name] & ((1 << width) - 1)) << offset
+            packed |= (values.get(name, 0) & ((1 << width) - 1)) << offset
             offset += width
         words += [(packed >> (32 * i)) & 0xFFFFFFFF for i in range(descriptor_words(config))]
     return np.array(words, np.uint32)
@@ -236,8 +276,8 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         row_loops=tuple(rows),
         column_loops=tuple(columns(j) for j in reversed(range(config.column_loops))),
         lane_count=(lane_tiles - 1) * config.lanes + values["lanes_last"] + 1,
-        lane_x=stride(values["x_skew"]),
-        lane_y=stride(values["y_skew"]) if config.lanes > 1 else y[row_count],
+        lane_x=stride(values.get("x_skew", 0)),
+        lane_y=stride(values.get("y_skew", 0)) if config.lanes > 1 else y[row_count],
         lane_bias=b[row_count],
         x_base=values["x_base"],
         y_base=values["y_base"],
@@ -245,7 +285,7 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         bias_base=values["bias_base"] if values["bias_enable"] else None,
         products=bool(values.get("products", 0)),
         shift=values["shift"],
-        wait=values["wait"],
+        wait=values.get("wait", 0),
         activation=next(
             name for name, code in ACTIVATION_CODES.items() if code == values["activation"]
         ),

@@ -6,6 +6,9 @@ other, and the later stage waits just until no word is read before it is written
 stage goes through its columns within one core matrix is free, and decides how soon its successor
 finds its words: the orders with the shortest waits are chosen.
 
+On an engine that holds one stage none waits: the fetch of the next one takes longer than the way of
+the last result to memory.
+
 Only neighbours need this: a stage is not latched before all results of the stage before the last
 are written (``gen.cycles``), and results are written long after the operands of the same region
 have been read.
@@ -66,7 +69,8 @@ def read_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndarr
     step = np.arange(stage.k)[None, :]
     # A group's first tile starts after the last tile of the group before, and its last step waits
     # for that tile's drain.
-    start = np.where(group > 0, group * tiles.group + tiles.k - max(tiles.k, tiles.rows_last), 0)
+    first = tiles.k + tiles.gap - tiles.apart(tiles.rows_last)
+    start = np.where(group > 0, group * tiles.group + first, 0)
     times = np.where(step < tiles.k - 1, start + step, tiles.k - 1 + group * tiles.group)
     addresses = stage.x_base + _columns(stage, "x")[:, None] + _spread(stage.k_loops, "x")[None, :]
     return addresses.reshape(-1), np.broadcast_to(times, addresses.shape).reshape(-1)
@@ -77,7 +81,7 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
     tiles = stage_tiling(stage, config)
     group = _groups(stage, config)[:, None]
     row_tile, row = np.divmod(np.arange(stage.rows), config.rows)
-    ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * max(tiles.k, tiles.rows)
+    ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * tiles.apart(tiles.rows)
     times = ends - (tiles.issue - 1) + issue_to_write(config) + 1 + row[None, :]
     addresses = (
         stage.y_base + _columns(stage, "y")[:, None] + _spread(stage.row_loops, "y")[None, :]
@@ -87,6 +91,8 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
 
 def least_wait(before: Stage, after: Stage, config: EngineConfig) -> int:
     """Cycles that ``after`` must wait so that it reads no word before ``before`` has written it."""
+    if config.stages_held == 1:
+        return 0
     (first_written, last_written), (first_read, last_read) = before.span("y"), after.span("x")
     if last_written < first_read or last_read < first_written:
         # Plain without a look at each word.
@@ -129,6 +135,8 @@ def schedule(
     The stages with their waits, and for each the order of its column loops (positions in what was
     given).
     """
+    if config.stages_held == 1:
+        return list(stages), [tuple(range(len(stage.column_loops))) for stage in stages]
     orders = [_orders(stage) for stage in stages]
     # Shortest path over the orders of one stage after another: (sum of waits, orders, waits).
     best: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = [

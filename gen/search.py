@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -21,17 +22,18 @@ from drawbar.gen.layout import (
 )
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH, Order, OrderSearch, Step
-from drawbar.gen.place import place
+from drawbar.gen.place import NoPlaces, place
 from drawbar.gen.planned import Plan, PlannedStage, chained
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.slicing import (
     ENDLESS,
     group_room,
     order_stages,
+    phased_orders,
     sliced_orders,
     stage_cycles,
 )
-from drawbar.gen.stage import Loop, Stage, fuse
+from drawbar.gen.stage import Loop, Stage, fuse, repeats_fit
 
 #: Partial plans kept after each stage; orders tried for each layer, and tried before giving up.
 BEAM = 16
@@ -177,6 +179,8 @@ class Planner:
         ):
             return None
         lane_count = prod(self.sizes[i] for i in partial.block)
+        if not repeats_fit((*k_loops, *row_loops, *column_loops), lane_count, config):
+            return None
         biases = 0
         # Where all lanes have the same bias, one vector is for all of their tiles.
         lane_biased = any(i in biased for i in partial.block)
@@ -252,7 +256,8 @@ class Planner:
         strides = dict(layout.strides)
         for index in step.opened:
             for term, stride in self.networks[layer].windows[index].terms:
-                strides[term] = stride * layout.strides[index]
+                # A tap that is an index of the tensor itself moves along both.
+                strides[term] = layout.strides.get(term, 0) + stride * strides[index]
         return replace(layout, strides=strides)
 
     def through_block(self, block: Block, step: Step, layer: int) -> Block:
@@ -261,9 +266,9 @@ class Planner:
             index: term
             for index in step.opened
             for term, stride in self.networks[layer].windows[index].terms
-            if stride == 1 and term in step.columns
+            if stride == 1 and (term in step.columns or term in step.opened)
         }
-        return tuple(names.get(i, i) for i in block)
+        return tuple(names.get(names.get(i, i), names.get(i, i)) for i in block)
 
     # -- search ------------------------------------------------------------------------------------
 
@@ -275,10 +280,17 @@ class Planner:
         starts_layer = before is None or before.layer != layer
         pinned = self.given(layer, "input") if starts_layer else None
         # What windows read is named by the tensor's own indices.
-        terms = {term: index for index in step.opened for term, _ in network.windows[index].terms}
+        terms: dict[str, str] = {}
+        for index in step.opened:
+            for term, _ in network.windows[index].terms:
+                terms[term] = terms.get(index, index)
         # A chain of slices begins with a whole tensor.
-        tensor = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
-        tensor = tuple(dict.fromkeys(terms.get(i, i) for i in tensor))
+        names = (*(step.sliced if step.first else ()), *step.shared, *step.columns, *step.k)
+        live: Block = ()
+        if before is not None and not starts_layer:
+            live = (*before.step.rows, *before.step.shared, *before.step.columns)
+        found = ((terms.get(i, i), *([i] if i in terms and i in live else ())) for i in names)
+        tensor = tuple(dict.fromkeys(name for pair in found for name in pair))
         written: Block | None = None if before is None else before.block
         seen = None if written is None else self.through_block(written, step, layer)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
@@ -366,33 +378,7 @@ class Planner:
     ) -> Iterator[tuple[int, Order]]:
         if self.slicing:
             return sliced_orders(search, core_limit, self.work_limit, most_stages)
-        return self.with_copies(search, search.orders(core_limit, self.work_limit))
-
-    def with_copies(
-        self, search: OrderSearch, orders: Iterator[tuple[int, Order]]
-    ) -> Iterator[tuple[int, Order]]:
-        """The orders, and copies also as one stage for each phase, which takes fewer loops."""
-        windows = search.network.windows
-        for bound, order in orders:
-            yield bound, order
-            step = order[0]
-            phases = tuple(
-                term
-                for index in step.opened
-                for term, _ in windows[index].terms[1:]
-                if term in step.columns
-            )
-            if len(order) == 1 and phases:
-                columns = tuple(i for i in step.columns if i not in phases)
-                slices = search.size(phases)
-                yield (
-                    bound,
-                    (
-                        step._replace(
-                            columns=columns, sliced=phases, slices=slices, first=True, last=True
-                        ),
-                    ),
-                )
+        return phased_orders(search, search.orders(core_limit, self.work_limit))
 
     def plan(self) -> Plan:
         config = self.config
@@ -401,25 +387,31 @@ class Planner:
         check_room(self.model, config, self.batch, self.searches, room)
         fronts = [search.prices(room) for search in self.searches]
         bound_total, shares = share_core(fronts, config.core_depth)
-        best = self.search(shares)
-        return place(
-            self.model,
-            config,
-            self.batch,
-            self.networks,
-            stages=chained(best.done),
-            tensors=best.tensors,
-            bound=bound_total,
-            proven=best.cycles == bound_total,
-            work_peak=best.peak,
-            core_vectors=best.core,
-            bias_vectors=best.bias,
-        )
+        # All but the last one may find no places in blocks of work memory.
+        for left, best in reversed(list(enumerate(reversed(self.ranked(shares))))):
+            with suppress(*[NoPlaces] * min(left, 1)):
+                return place(
+                    *(self.model, config, self.batch, self.networks),
+                    stages=chained(best.done),
+                    tensors=best.tensors,
+                    bound=bound_total,
+                    proven=best.cycles == bound_total,
+                    work_peak=best.peak,
+                    core_vectors=best.core,
+                    bias_vectors=best.bias,
+                )
+        raise AssertionError
 
     def search(
         self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
     ) -> _Partial:
-        """The best plan of the layers, all its stages closed.
+        """The first of ``ranked``."""
+        return self.ranked(shares, later=later, core=core, bias=bias)[0]
+
+    def ranked(
+        self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
+    ) -> list[_Partial]:
+        """The best plans of the layers, all their stages closed, the fastest one first.
 
         Arguments
         ---------
@@ -474,7 +466,7 @@ class Planner:
         final = [closed for p in frontier for closed in self.finish(p)]
         if not final:
             raise no_layout(self.networks[-1], config, self.batch, RESCUE_ORDERS)
-        return min(final, key=lambda p: p.rank("cycles"))
+        return sorted(final, key=lambda p: p.rank("cycles"))
 
     def finish(self, partial: _Partial) -> Iterator[_Partial]:
         """Close the last stage of the last layer."""

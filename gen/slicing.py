@@ -155,3 +155,30 @@ def sliced_orders(
     while heap:
         total, _, _, found = heapq.heappop(heap)
         yield total, found
+
+
+def phased_orders(
+    search: OrderSearch, orders: Iterator[tuple[int, Order]]
+) -> Iterator[tuple[int, Order]]:
+    """The orders, and copies also as one stage for each phase, which takes fewer loops."""
+    windows = search.network.windows
+    for bound, order in orders:
+        yield bound, order
+        step = order[0]
+        phases = tuple(
+            term
+            for index in step.opened
+            for term, _ in windows[index].terms[1:]
+            if term in step.columns
+        )
+        if len(order) == 1 and phases:
+            columns = tuple(i for i in step.columns if i not in phases)
+            slices = search.size(phases)
+            yield (
+                bound,
+                (
+                    step._replace(
+                        columns=columns, sliced=phases, slices=slices, first=True, last=True
+                    ),
+                ),
+            )

@@ -198,6 +198,12 @@ def padded_stride(config: EngineConfig, least: int) -> int:
     return max(0, -(-(least - 1) // config.lanes)) * config.lanes + 1
 
 
+def repeats_fit(loops: Iterable[Loop], lane_count: int, config: EngineConfig) -> bool:
+    """Whether the engine's counters are wide enough for these loops and this lane run."""
+    most = max((*(loop.count for loop in loops), -(-lane_count // config.lanes)))
+    return most <= 1 << config.count_bits
+
+
 def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
     """Reject a stage that the engine cannot run. ``where`` names it in the error."""
 
@@ -205,6 +211,7 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         if not ok:
             raise FitError(where, rule, value, fix)
 
+    repeats = 1 << config.count_bits
     for name, loops in (
         ("k", stage.k_loops),
         ("row", stage.row_loops),
@@ -218,10 +225,10 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             f"raise {name}_loops of the engine",
         )
         need(
-            all(0 < loop.count <= 1 << 16 for loop in loops),
-            "loops 1..65536 times",
+            all(0 < loop.count <= repeats for loop in loops),
+            f"loops 1..{repeats} times",
             loops,
-            "use smaller modes",
+            "use smaller modes, or raise count_bits of the engine",
         )
     inside = [loop.shared for loop in (*stage.k_loops, *stage.row_loops)]
     outside = [loop.shared for loop in stage.column_loops if loop.count > 1]
@@ -231,9 +238,15 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         stage.column_loops,
         "move the shared loops outwards",
     )
+    lanes = min(1 << 16, repeats * config.lanes)
     need(
-        0 < stage.lane_count <= 1 << 16, "has 1..65536 lanes", stage.lane_count, "use smaller modes"
+        0 < stage.lane_count <= lanes,
+        f"has 1..{lanes} lanes",
+        stage.lane_count,
+        "use smaller modes, or raise count_bits of the engine",
     )
+    tiles = stage.row_tiles(config)
+    need(tiles <= repeats, f"has at most {repeats} row tiles", tiles, "use smaller modes")
     for name in ("lane_x", "lane_y"):
         stride = getattr(stage, name)
         need(
@@ -298,7 +311,19 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         f"reads {spans['x']}, writes {spans['y']}",
         "place them apart",
     )
-    need(0 <= stage.wait < 256, "waits 0..255 cycles", stage.wait, "reorder its loops")
+    if config.work_blocks:
+        blocks = {
+            side: range(first // config.work_block, end // config.work_block + 1)
+            for side, (first, end) in spans.items()
+        }
+        need(
+            not set(blocks["x"]) & set(blocks["y"]),
+            f"reads and writes different blocks of {config.work_block} work elements",
+            f"reads {spans['x']}, writes {spans['y']}",
+            "place them apart",
+        )
+    longest = 255 if config.stages_held > 1 else 0
+    need(0 <= stage.wait <= longest, f"waits 0..{longest} cycles", stage.wait, "reorder its loops")
     need(
         0 <= stage.shift <= config.acc_width,
         f"shifts by 0..{config.acc_width}",

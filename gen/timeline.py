@@ -44,9 +44,11 @@ HEADER_SETTLE = 4
 TAKE_TO_ACT = 4
 ACT_TO_ITEM = 3
 #: Cycles from the fetch of a line of work memory to the first byte of an item in it, and the least
-#: from one item of a line to the next.
+#: from one item of a line to the next; and from the last byte of an item to the first one of the
+#: next, if that was there before.
 FETCH_TO_BYTE = WORK_READ + 4
 ITEM_TO_ITEM = 3
+END_TO_NEXT = 2
 #: A run starts this many cycles after the executor acts on its RUN, if nothing runs.
 ACT_TO_START = 2
 #: Runs after which they repeat, and the last ones of them that are averaged: both buffers alike.
@@ -74,14 +76,19 @@ class Slots:
             rows = np.full(tiles.row_tiles, tiles.rows)
             rows[-1] = tiles.rows_last
             rows = np.tile(rows, tiles.lane_tiles)
-            between = np.maximum(tiles.k, rows[:-1])
+            between = np.maximum(tiles.k + tiles.gap, rows[:-1])
             ends = first_step + issue - 1 - np.append(np.cumsum(between[::-1])[::-1], 0)
-            steps = np.append(first_step, ends[:-1] + 1)[:, None] + np.arange(tiles.k - 1)
+            steps = np.append(first_step, ends[:-1] + 1 + tiles.gap)[:, None] + np.arange(
+                tiles.k - 1
+            )
             # A write takes the memory's address when its way there begins.
             to_write = issue_to_write(config) + 1 - WORK_ACCESS
             reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True
             for row in range(tiles.rows):
                 writing[ends[rows > row] + to_write + row] = True
+        if config.work_blocks:
+            # A block has a single port: the host has the cycles in which neither is taken.
+            reading = writing = reading | writing
         self.reading = _Free(reading)
         self.writing = _Free(writing)
 
@@ -257,13 +264,13 @@ class Timeline:
             there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
             if size * self.rate.byte_out >= ITEM_TO_ITEM:
                 # Each item is there when the line takes it, and leaves room for the next.
-                ask = max(there, end + 1) + (count - 1) * ITEM_TO_ITEM
+                ask = max(there, end + END_TO_NEXT) + (count - 1) * ITEM_TO_ITEM
                 end = self._bytes(count * size, there)
                 if count > 1:
-                    ask = max(ask, end - size * self.rate.byte_out + 2)
+                    ask = max(ask, end - size * self.rate.byte_out + END_TO_NEXT)
             else:
                 for _ in range(count):
-                    ask = max(there, end + 1)
+                    ask = max(there, end + END_TO_NEXT)
                     end = self._bytes(size, ask)
                     there = ask + ITEM_TO_ITEM
             item += count

@@ -47,6 +47,9 @@ class MacArray(wiring.Component):
         One row of accumulators: row 0 from ``gen.cycles.ARRAY_TO_ROW`` cycles after the tile's last
         step, one row further two cycles after each ``turn``; undefined when all rows have turned.
 
+    With ``config.tile_gap`` no step follows a tile's last one at once: the accumulators add the
+    product a cycle sooner, and are read and cleared in the gap.
+
     Throughput: one step a cycle. A tile overwrites what is left of the one before, so its last step
     comes at least as many cycles after that one's as that one has rows to drain. There is no
     back-pressure: the issue side keeps that distance. Accumulation is exact modulo
@@ -73,12 +76,12 @@ class MacArray(wiring.Component):
         vendor = primitives(platform)
         rows, lanes = self.config.rows, self.config.lanes
         core: list[Value] = [self.core[r] for r in range(rows)]
-        # One cycle less than the products and a register behind them take, for the copies.
-        ahead = PRODUCT_LATENCY
-        step = delayed(m, self.valid, ahead, "step")
+        # One cycle less than the products and the register behind them take, for the copies. With
+        # a gap there is no such register.
+        step = delayed(m, self.valid, PRODUCT_LATENCY - self.config.tile_gap, "step")
         # A reset looks like the end of a tile, so that it clears the accumulators.
         ends: Value = Signal(init=1)
-        m.d.sync += ends.eq(delayed(m, self.valid & self.last, ahead - 1, "ends"))
+        m.d.sync += ends.eq(delayed(m, self.valid & self.last, PRODUCT_LATENCY - 1, "ends"))
         turn: Value = self.turn
         hold: Value = self.hold
         factors: Value = self.factors
@@ -95,54 +98,47 @@ class MacArray(wiring.Component):
                 hold = delayed(m, hold, 1, f"hold_{first}")
                 factors = delayed(m, factors, 1, f"factors_{first}")
             live = [delayed(m, self.live[c], group, f"live_{c}", reset_less=True) for c in inside]
-            made = self._products(m, vendor, inside, core, live, hold, factors)
-            # Multipliers have their places, far from some adders: a register is on the way.
-            products = [
-                [
-                    delayed(m, product, 1, f"product_{r}_{c}", reset_less=True).as_signed()
-                    for c, product in zip(inside, of_row, strict=True)
-                ]
-                for r, of_row in enumerate(made)
-            ]
-            self._accumulate(m, vendor, inside, products, step, ends, turn)
+            own = None
+            if self.config.products:
+                own = self._factors(m, inside, core[0], live, hold, factors)
+            self._accumulate(m, vendor, inside, core, live, own, step, ends, turn)
         return m
 
-    def _products(
+    def _factors(
         self,
         m: Module,
-        vendor: Portable,
         lanes: range,
-        core: list[Value],
+        core: Value,
         live: list[Value],
         hold: Value,
         factors: Value,
-    ) -> list[list[Value]]:
-        """Products of a lane group; row 0 may have an operand of its own in each lane."""
-        if not self.config.products:
-            return vendor.products(m, core, live, first_lane=lanes[0])
-        first_row = []
+    ) -> list[Value]:
+        """What row 0 multiplies each lane of a group with: the core, or what the lane holds."""
+        found: list[Value] = []
         for c, value in zip(lanes, live, strict=True):
             held = Signal(signed(self.config.data_width), name=f"held_{c}", reset_less=True)
             with m.If(hold):
                 m.d.sync += held.eq(value)
             operand = Signal.like(held, name=f"operand_{c}")
-            m.d.comb += operand.eq(Mux(factors, held, core[0]))
-            ((product,),) = vendor.products(m, [operand], [value], first_lane=c)
-            first_row.append(product)
-        others = vendor.products(m, core[1:], live, first_lane=lanes[0], first_row=1)
-        return [first_row, *others]
+            m.d.comb += operand.eq(Mux(factors, held, core))
+            found.append(operand)
+        return found
 
     def _accumulate(
         self,
         m: Module,
         vendor: Portable,
         lanes: range,
-        products: list[list[Value]],
+        core: list[Value],
+        live: list[Value],
+        own: list[Value] | None,
         step: Value,
         ends: Value,
         turn: Value,
     ) -> None:
-        """Accumulators and drain registers of a lane group; control is one cycle ahead."""
+        """Accumulators and drain registers of a lane group; control is one cycle ahead. ``own`` is
+        what row 0 has in place of its core element, lane by lane.
+        """
         rows, shape, first = self.config.rows, signed(self.config.acc_width), lanes[0]
         # A tile's last sum goes to the drain registers and clears the accumulators: so a step needs
         # no multiplexer in front of its adder.
@@ -150,17 +146,68 @@ class MacArray(wiring.Component):
         clears = vendor.copies(m, ends, rows, f"clears_{first}", init=1)
         loads = vendor.copies(m, ends, rows, f"loads_{first}")
         moves = vendor.copies(m, ends | turn, rows, f"moves_{first}")
+        if self.config.tile_gap:
+            sums = self._gap_sums(m, vendor, lanes, core, live, adds, clears)
+        else:
+            sums = self._sums(m, vendor, lanes, core, live, own, adds, clears)
         for c in lanes:
             drain = [Signal(shape, name=f"drain_{r}_{c}", reset_less=True) for r in range(rows)]
             for r in range(rows):
-                acc = Signal(shape, name=f"acc_{r}_{c}", reset_less=True)
-                total = Signal(shape, name=f"sum_{r}_{c}")
-                m.d.comb += total.eq(acc + products[r][c - first])
-                with m.If(clears[r]):
-                    m.d.sync += acc.eq(0)
-                with m.Elif(adds[r]):
-                    m.d.sync += acc.eq(total)
+                total = sums[r][c - first]
                 with m.If(moves[r]):
                     after = drain[r + 1] if r + 1 < rows else total
                     m.d.sync += drain[r].eq(Mux(loads[r], total, after))
             m.d.comb += self.row[c].eq(drain[0])
+
+    def _sums(
+        self,
+        m: Module,
+        vendor: Portable,
+        lanes: range,
+        core: list[Value],
+        live: list[Value],
+        own: list[Value] | None,
+        adds: list[Value],
+        clears: list[Value],
+    ) -> list[list[Value]]:
+        """The accumulators of a lane group with the present product added, ``[row][lane]``."""
+        shape = signed(self.config.acc_width)
+        if own is None:
+            products = vendor.products(m, core, live, first_lane=lanes[0])
+        else:
+            first_row = [
+                vendor.products(m, [factor], [value], first_lane=c)[0][0]
+                for c, factor, value in zip(lanes, own, live, strict=True)
+            ]
+            others = vendor.products(m, core[1:], live, first_lane=lanes[0], first_row=1)
+            products = [first_row, *others]
+        sums: list[list[Value]] = []
+        for r, of_row in enumerate(products):
+            sums.append([])
+            for c, product in zip(lanes, of_row, strict=True):
+                # Multipliers have their places, far from some adders: a register is on the way.
+                late = delayed(m, product, 1, f"product_{r}_{c}", reset_less=True).as_signed()
+                acc = Signal(shape, name=f"acc_{r}_{c}", reset_less=True)
+                total = Signal(shape, name=f"sum_{r}_{c}")
+                m.d.comb += total.eq(acc + late)
+                with m.If(clears[r]):
+                    m.d.sync += acc.eq(0)
+                with m.Elif(adds[r]):
+                    m.d.sync += acc.eq(total)
+                sums[r].append(total)
+        return sums
+
+    def _gap_sums(
+        self,
+        m: Module,
+        vendor: Portable,
+        lanes: range,
+        core: list[Value],
+        live: list[Value],
+        adds: list[Value],
+        clears: list[Value],
+    ) -> list[list[Value]]:
+        """The accumulators of a lane group, ``[row][lane]``."""
+        return vendor.accumulators(
+            m, core, live, adds, clears, first_lane=lanes[0], acc_width=self.config.acc_width
+        )

@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import C, Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from drawbar.gen.config import EngineConfig
+from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.cycles import BANK_READ
-from drawbar.gen.program import descriptor_fields, descriptor_words
+from drawbar.gen.program import (
+    descriptor_words,
+    drain_levels,
+    head_fields,
+    head_words,
+    issue_levels,
+)
+from drawbar.hw.interface import ROW_BITS, TableWrite
 from drawbar.hw.loops import AddressGenerator
+from drawbar.hw.tables import TableAddressGenerator
 
 
 def descriptor_layout(config: EngineConfig) -> data.StructLayout:
-    """The record that ``gen.program`` encodes."""
-    return data.StructLayout(dict(descriptor_fields(config)))
+    """The part of the record of ``gen.program`` that is held in registers."""
+    return data.StructLayout(dict(head_fields(config)))
 
 
-def stream_deltas(
-    m: Module, generator: AddressGenerator, descriptor: data.View, stream: str
-) -> None:
-    """Wire the deltas of one stream of a descriptor to its address generator."""
-    m.d.comb += [
-        generator.deltas[j].eq(descriptor[f"{stream}_delta_{j}"]) for j in range(generator.levels)
-    ]
+def address_generator(
+    m: Module,
+    config: EngineConfig,
+    name: str,
+    levels: int,
+    address_bits: int,
+    stream: str,
+    descriptor: data.View,
+    table: data.View,
+    first_bit: int = 0,
+) -> AddressGenerator | TableAddressGenerator:
+    """The address generator of one stream of a stage, with its base and its deltas: from the
+    descriptor, or out of a table whose words have them from ``first_bit`` on.
+    """
+    if config.stages_held == 1:
+        generator = TableAddressGenerator(levels=levels, address_bits=address_bits)
+        m.d.comb += [
+            generator.write.eq(table.valid),
+            generator.row.eq(table.row),
+            generator.word.eq(table.word[first_bit:]),
+        ]
+    else:
+        generator = AddressGenerator(levels=levels, address_bits=address_bits)
+        m.d.comb += generator.base.eq(descriptor[f"{stream}_base"])
+        m.d.comb += [
+            generator.deltas[j].eq(descriptor[f"{stream}_delta_{j}"]) for j in range(levels)
+        ]
+    m.submodules[name] = generator
+    return generator
 
 
 class DescriptorFetch(wiring.Component):
-    """Reads one descriptor after another from program memory, one ahead of the stage that runs.
+    """Reads one descriptor after another from program memory, one ahead of the stage that runs; or,
+    on an engine that holds one stage, when its registers are ``free``.
 
     Members
     -------
@@ -38,11 +69,16 @@ class DescriptorFetch(wiring.Component):
     take:
         Takes it, while it is ``valid``; the fetch of the next one in memory begins, unless this one
         ends its program.
+    free:
+        Only if ``config.stages_held`` is 1: the descriptor stays when it is taken, and may change
+        from the next cycle on; that is when the fetch begins.
+    issue_table, drain_table:
+        Only if ``config.stages_held`` is 1: the words of the tables, as they come.
     address, word:
         Read port of program memory; ``word`` comes ``gen.cycles.BANK_READ`` cycles after
         ``address``.
 
-    Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start`` or ``take``.
+    Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start``, and ``take`` or ``free``.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -54,6 +90,9 @@ class DescriptorFetch(wiring.Component):
                 "valid": Out(1),
                 "descriptor": Out(descriptor_layout(config)),
                 "take": In(1),
+                "free": In(1),
+                "issue_table": Out(TableWrite),
+                "drain_table": Out(TableWrite),
                 "address": Out(config.program_address_bits),
                 "word": In(32),
             }
@@ -65,21 +104,20 @@ class DescriptorFetch(wiring.Component):
         to_ask = Signal(range(words + 1))
         to_get = Signal(range(words + 1))
         asked = Signal(BANK_READ)
-        buffer = Signal(32 * words)
-        m.d.comb += self.descriptor.as_value().eq(buffer)
-
         m.d.sync += asked.eq(Cat(to_ask != 0, asked[:-1]))
         with m.If(to_ask != 0):
             m.d.sync += [self.address.eq(self.address + 1), to_ask.eq(to_ask - 1)]
-        with m.If(asked[-1]):
-            m.d.sync += [
-                buffer.eq(Cat(buffer[32:], self.word)),
-                to_get.eq(to_get - 1),
-                self.valid.eq(to_get == 1),
-            ]
+        come = asked[-1]
+        with m.If(come):
+            m.d.sync += [to_get.eq(to_get - 1), self.valid.eq(to_get == 1)]
+        if self.config.stages_held > 1:
+            self._keep(m, come)
+        else:
+            self._distribute(m, come)
         # A cycle of its own, as it is known late who takes the descriptor before.
         fetch = Signal()
-        m.d.sync += fetch.eq(self.take & ~self.descriptor.last)
+        follow = self.take if self.config.stages_held > 1 else self.free
+        m.d.sync += fetch.eq(follow & ~self.descriptor.last)
         with m.If(fetch):
             m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.take):
@@ -93,3 +131,42 @@ class DescriptorFetch(wiring.Component):
                 asked.eq(0),
             ]
         return m
+
+    def _keep(self, m: Module, come: Value) -> None:
+        """All words side by side."""
+        buffer = Signal(32 * descriptor_words(self.config))
+        m.d.comb += self.descriptor.as_value().eq(buffer)
+        with m.If(come):
+            m.d.sync += buffer.eq(Cat(buffer[32:], self.word))
+
+    def _distribute(self, m: Module, come: Value) -> None:
+        """The first words to registers, the others to the tables of the two sides."""
+        config = self.config
+        ends = [head_words(config), issue_levels(config) + 1, drain_levels(config) + 1]
+        head, of_issue, of_drain = (Signal(name=n) for n in ("head", "of_issue", "of_drain"))
+        row = Signal(max(ROW_BITS, clog2(ends[0])))
+        heads = Signal(32 * ends[0])
+        m.d.comb += self.descriptor.as_value().eq(heads)
+        m.d.comb += head.eq(~of_issue & ~of_drain)
+        for n in range(ends[0]):
+            with m.If(come & head & (row == n)):
+                m.d.sync += heads.word_select(C(n, 8), 32).eq(self.word)
+        for table, valid in ((self.issue_table, of_issue), (self.drain_table, of_drain)):
+            m.d.comb += [
+                table.valid.eq(come & valid),
+                table.row.eq(row),
+                table.word.eq(self.word),
+            ]
+        with m.If(come):
+            m.d.sync += row.eq(row + 1)
+            for present, end, following in (
+                (head, ends[0], of_issue),
+                (of_issue, ends[1], of_drain),
+                (of_drain, ends[2], None),
+            ):
+                with m.If(present & (row == end - 1)):
+                    m.d.sync += [row.eq(0), of_issue.eq(0), of_drain.eq(0)]
+                    if following is not None:
+                        m.d.sync += following.eq(1)
+        with m.If(self.start):
+            m.d.sync += [row.eq(0), of_issue.eq(0), of_drain.eq(0)]

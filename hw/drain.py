@@ -11,21 +11,20 @@ from amaranth.lib.wiring import In, Out
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import (
     ARRAY_TO_ROW,
-    BANK_READ,
     ISSUE_TO_ARRAY,
     LATCH_BEFORE_WRITE,
     ROW_TO_RESULT,
+    STEP_TO_ROW,
     WORK_ACCESS,
     group_skew,
 )
 from drawbar.gen.program import drain_levels
 from drawbar.hw.delay import delayed
-from drawbar.hw.descriptor import descriptor_layout, stream_deltas
-from drawbar.hw.loops import AddressGenerator, LoopNest
+from drawbar.hw.descriptor import address_generator, descriptor_layout
+from drawbar.hw.interface import TableWrite
+from drawbar.hw.loops import LoopNest
+from drawbar.hw.vendor.portable import primitives
 
-#: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
-#: addressed and read, and comes a cycle before it.
-STEP_TO_ROW = 1 + BANK_READ + 1
 #: Cycles from the issue of a tile's last step to the begin of its drain.
 ISSUE_TO_DRAIN = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW - 1
 
@@ -49,6 +48,8 @@ class Drain(wiring.Component):
         The stage; constant from ``load`` until its ``free``, in that cycle included. ``load`` comes
         at the earliest in the cycle after the ``free`` of the stage before, and at the latest in
         that before the stage's first ``begin``.
+    table:
+        Only if ``config.stages_held`` is 1: words of the stage's table, before its ``load``.
     begin, row_tile_last:
         A tile's rows are stepped through from the next cycle on: all rows of the array, or those of
         the last row tile. Each ``begin`` comes at least as many cycles after the one before as that
@@ -79,6 +80,7 @@ class Drain(wiring.Component):
         super().__init__(
             {
                 "descriptor": In(descriptor_layout(config)),
+                "table": In(TableWrite),
                 "load": In(1),
                 "begin": In(1),
                 "row_tile_last": In(1),
@@ -102,12 +104,12 @@ class Drain(wiring.Component):
         config, descriptor = self.config, self.descriptor
         levels = drain_levels(config)
 
-        m.submodules.nest = nest = LoopNest(levels=levels)
-        m.submodules.bias = bias = AddressGenerator(
-            levels=levels, address_bits=config.bias_address_bits
-        )
-        m.submodules.result = result = AddressGenerator(
-            levels=levels, address_bits=config.work_address_bits
+        m.submodules.nest = nest = LoopNest(levels=levels, count_bits=config.count_bits)
+        result_bits = config.work_address_bits
+        streams = descriptor, self.table
+        result = address_generator(m, config, "result", levels, result_bits, "y", *streams)
+        bias = address_generator(
+            m, config, "bias", levels, config.bias_address_bits, "bias", *streams, result_bits
         )
 
         step, next_step, nest_step = (Signal(name=n) for n in ("step", "next_step", "nest_step"))
@@ -122,9 +124,6 @@ class Drain(wiring.Component):
         m.d.comb += [nest.load.eq(self.load), nest.step.eq(nest_step)]
         m.d.comb += [nest.counts[j].eq(descriptor[f"drain_count_{j}"]) for j in range(levels)]
         m.d.comb += [bias.load.eq(self.load), result.load.eq(self.load)]
-        m.d.comb += [bias.base.eq(descriptor.bias_base), result.base.eq(descriptor.y_base)]
-        stream_deltas(m, bias, descriptor, "bias")
-        stream_deltas(m, result, descriptor, "y")
 
         to_result = step_to_result(config)
         m.d.comb += [
@@ -135,7 +134,7 @@ class Drain(wiring.Component):
             result.advance.eq(nest.advance),
             self.turn.eq(delayed(m, step, STEP_TO_ROW - 1, "row_step")),
             self.result_address.eq(
-                delayed(m, result.address, to_result - 1, "result_address", reset_less=True)
+                primitives(platform).delay_line(m, result.address, to_result - 1, "result_address")
             ),
         ]
         # The descriptor may change long before the row arrives, so its share travels along.
@@ -146,9 +145,10 @@ class Drain(wiring.Component):
         ):
             travelled = delayed(m, descriptor[name], cycles, name, reset_less=True)
             m.d.comb += getattr(self, name).eq(travelled)
-        m.d.comb += self.result_skew.eq(
-            delayed(m, descriptor.y_skew, to_result - 1, "result_skew", reset_less=True)
-        )
+        if config.lanes > 1:
+            m.d.comb += self.result_skew.eq(
+                delayed(m, descriptor.y_skew, to_result - 1, "result_skew", reset_less=True)
+            )
 
         # Valid lanes: all of them, or those of a ragged last lane tile. Made a cycle early, to be a
         # register.

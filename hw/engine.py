@@ -27,6 +27,7 @@ from drawbar.hw.issue import Issue
 from drawbar.hw.memory import BankedMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
 from drawbar.hw.sequencer import Sequencer
+from drawbar.hw.work_blocks import BlockedWorkMemory
 
 
 class Engine(wiring.Component):
@@ -37,6 +38,7 @@ class Engine(wiring.Component):
     - writes of program, core and bias memory are done at once, as the engine never writes there;
     - a write of work memory waits for a cycle without a result;
     - a read of work memory waits for a cycle without a step's address, and brings all lanes;
+    - where work memory has single-port blocks, both wait for a cycle with neither;
     - the other memories can be read only while no program runs.
 
     All that waits ends, as every program does. While a program runs, what it reads may not be
@@ -82,7 +84,8 @@ class Engine(wiring.Component):
             width=config.acc_width,
             groups=group_skew(config) + 1,
         )
-        m.submodules.work = work = WorkMemory(config=config)
+        work = (BlockedWorkMemory if config.work_blocks else WorkMemory)(config=config)
+        m.submodules.work = work
         m.submodules.sequencer = sequencer = Sequencer(config=config)
         m.submodules.fetch = fetch = DescriptorFetch(config=config)
         m.submodules.issue = issue = Issue(config=config)
@@ -100,6 +103,9 @@ class Engine(wiring.Component):
             sequencer.fetched.eq(fetch.valid),
             sequencer.fetched_descriptor.eq(fetch.descriptor),
             fetch.take.eq(sequencer.take),
+            fetch.free.eq(drain.free),
+            issue.table.eq(fetch.issue_table),
+            drain.table.eq(fetch.drain_table),
             issue.descriptor.eq(sequencer.issue_descriptor),
             issue.load.eq(sequencer.issue_load),
             sequencer.step.eq(issue.step),
@@ -131,9 +137,10 @@ class Engine(wiring.Component):
             requantise.bias_enable.eq(drain.bias_enable),
             requantise.shift.eq(drain.shift),
             requantise.activation.eq(drain.activation),
-            work.read_skew.eq(issue.descriptor.x_skew),
             work.write_skew.eq(drain.result_skew),
         ]
+        if config.lanes > 1:
+            m.d.comb += work.read_skew.eq(issue.descriptor.x_skew)
 
         if config.products:
             factors = issue.step & issue.descriptor.products
@@ -189,14 +196,19 @@ class Engine(wiring.Component):
         addressed = delayed(m, issue.step, ISSUE_TO_ADDRESS, "addressed")
         result = drain.result_mask[0]  # every row has a first lane
         to_work = host.space == Space.WORK
+        # A single-port block takes no read of the engine's beside a write of the host's, nor the
+        # other way round.
+        beside = bool(config.work_blocks)
+        read_slot = ~addressed & ~result if beside else ~addressed
+        write_slot = ~result & ~addressed if beside else ~result
         row = Cat(Const(0, config.lane_bits), host.address[config.lane_bits :])
         m.d.comb += [
-            reader.slot_free.eq(~addressed),
+            reader.slot_free.eq(read_slot),
             work.read_plain.eq(~addressed),
             work.read_start.eq(Mux(addressed, issue.live_address, row)),
-            host.write_ready.eq(~(to_work & result)),
+            host.write_ready.eq(~to_work | write_slot),
             work.write_start.eq(Mux(result, drain.result_address, host.address)),
-            work.write_mask.eq(Mux(result, drain.result_mask, host.write & to_work)),
+            work.write_mask.eq(Mux(result, drain.result_mask, host.write & to_work & write_slot)),
             work.write_data.eq(requantise.o),
         ]
         with m.If(~result):

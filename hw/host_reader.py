@@ -14,7 +14,11 @@ from drawbar.hw.delay import delayed
 
 
 def _choice(m: Module, items: Sequence[Value], number: Value, name: str) -> Value:
-    """``items[number]``, two cycles later: four at a time, and then among those."""
+    """``items[number]``, two cycles later: four at a time, and then among those. One that is alone
+    stays, and comes at once.
+    """
+    if len(items) == 1:
+        return items[0]
     fours = [
         delayed(m, Array(items[n : n + 4])[number[:2]], 1, f"{name}_{n}", reset_less=True)
         for n in range(0, len(items), 4)
@@ -87,7 +91,7 @@ class HostReader(wiring.Component):
         of_work = self.space == Space.WORK
 
         # A choice among many, in two cycles, ahead of the one among the spaces: the address stays.
-        program = delayed(m, self.program, 2, "program", reset_less=True)
+        program = self.program
         core = _choice(m, [self.core[n] for n in range(config.rows)], row, "core")
         bias = _choice(m, [self.bias[n] for n in range(config.lanes)], lane, "bias")
 

@@ -4,6 +4,9 @@
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+#: Bits of a row's number: the greatest nest has 12 levels, and a base.
+ROW_BITS = 4
+
 
 class HostSignature(wiring.Signature):
     """The link's access to the engine, one item at a time; the link is the initiator.
@@ -61,3 +64,13 @@ class EngineCounters(data.Struct):
     flush: 32
     stages: 32
     idle: 32
+
+
+class TableWrite(data.Struct):
+    """A word of a descriptor on its way to a table: whether there is one, its row, and what it is.
+    Row j is the delta of loop j; the row after the last loop is the base.
+    """
+
+    valid: 1
+    row: ROW_BITS
+    word: 32

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,8 +10,9 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import BANK_READ, HANDOVER, ISSUE_TO_ARRAY
 from drawbar.gen.program import issue_levels
 from drawbar.hw.delay import delayed
-from drawbar.hw.descriptor import descriptor_layout, stream_deltas
-from drawbar.hw.loops import AddressGenerator, LoopNest
+from drawbar.hw.descriptor import address_generator, descriptor_layout
+from drawbar.hw.interface import TableWrite
+from drawbar.hw.loops import LoopNest
 
 
 class Issue(wiring.Component):
@@ -21,6 +22,8 @@ class Issue(wiring.Component):
     -------
     descriptor:
         The stage; constant from ``load`` until its ``ended``, in that cycle included.
+    table:
+        Only if ``config.stages_held`` is 1: words of the stage's table, before its ``load``.
     load:
         Start the stage; the first step is two cycles later. At the earliest two cycles after the
         ``ended`` of the stage before.
@@ -31,7 +34,8 @@ class Issue(wiring.Component):
         Only with ``config.products``: the step of a pair whose live vector is held, of a stage of
         products. Cycle 0; means nothing without ``step``.
     stalled:
-        The stage is not at its end and no step is issued, as the drain side is still in use.
+        The stage is not at its end and no step is issued, as the drain side is still in use, or for
+        the gap between tiles.
     ended:
         The stage's last step is issued in this cycle.
     live_address:
@@ -42,7 +46,7 @@ class Issue(wiring.Component):
 
     A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
     last step waits until ``n`` cycles after its own, and ``HANDOVER`` more if it is of the next
-    stage. Throughput: otherwise one step a cycle.
+    stage. Throughput: otherwise one step a cycle, but for ``config.tile_gap``.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -50,6 +54,7 @@ class Issue(wiring.Component):
         super().__init__(
             {
                 "descriptor": In(descriptor_layout(config)),
+                "table": In(TableWrite),
                 "load": In(1),
                 "step": Out(1),
                 "last": Out(1),
@@ -67,9 +72,9 @@ class Issue(wiring.Component):
         config, descriptor = self.config, self.descriptor
         levels, k_loops = issue_levels(config), config.k_loops
 
-        m.submodules.nest = nest = LoopNest(levels=levels)
-        m.submodules.live = live = AddressGenerator(
-            levels=levels, address_bits=config.work_address_bits
+        m.submodules.nest = nest = LoopNest(levels=levels, count_bits=config.count_bits)
+        live = address_generator(
+            m, config, "live", levels, config.work_address_bits, "x", descriptor, self.table
         )
 
         active = Signal()
@@ -78,17 +83,20 @@ class Issue(wiring.Component):
         blocked = Signal()  # held != 0
         # active & last & blocked, known in advance: all that steps hangs on it.
         halted = Signal()
+        gap = Signal()  # a tile has just ended
         rows = Mux(self.row_tile_last, descriptor.rows_last, config.rows - 1)
         m.d.comb += [
             self.last.eq(nest.ended[k_loops - 1]),
             self.row_tile_last.eq(nest.at_last[k_loops]),
-            self.step.eq(active & ~halted),
-            self.stalled.eq(halted),
+            self.step.eq(active & ~halted & ~gap),
+            self.stalled.eq(halted | (active & gap)),
             self.ended.eq(self.step & nest.ended[-1]),
             nest.load.eq(self.load),
             # Without a stage the nest runs on, until a load.
-            nest.step.eq(~halted),
+            nest.step.eq(~halted & ~gap),
         ]
+        if config.tile_gap:
+            m.d.sync += gap.eq(self.step & self.last)
         m.d.comb += [nest.counts[j].eq(descriptor[f"issue_count_{j}"]) for j in range(levels)]
         with m.If(loaded):
             m.d.sync += active.eq(1)
@@ -106,13 +114,17 @@ class Issue(wiring.Component):
         with m.Elif(blocked):
             m.d.sync += [held.eq(held - 1), blocked.eq(still)]
         stays = loaded | (active & ~nest.ended[-1])
+        # What comes after a tile's last step is held up by that tile, unless there is a gap.
+        after_last = Const(0) if config.tile_gap else hold
         with m.If(halted):
             m.d.sync += halted.eq(still)
+        with m.Elif(gap):
+            m.d.sync += halted.eq(active & self.last & blocked & still)
         with m.Else():
             m.d.sync += halted.eq(
                 stays
                 & nest.ended_next[k_loops - 1]
-                & Mux(active & self.last, hold, blocked & still)
+                & Mux(active & self.last, after_last, blocked & still)
             )
 
         if config.products:
@@ -126,12 +138,10 @@ class Issue(wiring.Component):
         step_1 = delayed(m, self.step, 1, "step")
         m.d.comb += [
             live.load.eq(self.load),
-            live.base.eq(descriptor.x_base),
             live.step.eq(self.step),
             live.advance.eq(nest.advance),
             self.live_address.eq(live.address),
         ]
-        stream_deltas(m, live, descriptor, "x")
 
         # A core matrix is read front to back for each column tile, and the next one follows it, so
         # the core needs no loops of its own. Its address is made beside the live one.

@@ -100,17 +100,18 @@ class Link(wiring.Component):
             executor.sequence_errors.eq(receiver.sequence_errors),
         ]
 
-        # At most `window` requests, since each holds a slot, and at most `window` NAKs, by
-        # `nak_room`. One place more, because this FIFO refuses the last one while its output
-        # register is empty.
+        # At most `window` requests, since each holds a slot, and as many NAKs, by `nak_room`; the
+        # least window is for small engines, and has one. One place more, because this FIFO refuses
+        # the last one while its output register is empty.
+        naks = window if window > 2 else 1
         m.submodules.queue = queue = SyncFIFOBuffered(
-            width=Request.as_shape().size, depth=2 * window + 1
+            width=Request.as_shape().size, depth=window + naks + 1
         )
         m.d.comb += [
             queue.w_data.eq(receiver.requests.payload),
             queue.w_en.eq(receiver.requests.valid),
             receiver.requests.ready.eq(queue.w_rdy),
-            receiver.nak_room.eq(queue.level < window),
+            receiver.nak_room.eq(queue.level < naks),
             executor.requests.payload.eq(queue.r_data),
             executor.requests.valid.eq(queue.r_rdy),
             queue.r_en.eq(executor.requests.ready),

@@ -11,8 +11,6 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from drawbar.gen.program import COUNT_BITS
-
 
 class LoopNest(wiring.Component):
     """Counters of nested loops, level 0 innermost.
@@ -23,8 +21,8 @@ class LoopNest(wiring.Component):
 
     Arguments
     ---------
-    levels:
-        Number of loops.
+    levels, count_bits:
+        Number of loops; width of their counters.
 
     Members
     -------
@@ -53,14 +51,15 @@ class LoopNest(wiring.Component):
     iteration the nest wraps around to the first.
     """
 
-    def __init__(self, *, levels: int) -> None:
+    def __init__(self, *, levels: int, count_bits: int) -> None:
         if levels < 1:
             raise ValueError(f"levels must be at least 1, not {levels!r}")
         self.levels = levels
+        self.count_bits = count_bits
         super().__init__(
             {
                 "load": In(1),
-                "counts": In(data.ArrayLayout(COUNT_BITS, levels)),
+                "counts": In(data.ArrayLayout(count_bits, levels)),
                 "step": In(1),
                 "at_last": Out(levels),
                 "advance": Out(levels),
@@ -73,8 +72,8 @@ class LoopNest(wiring.Component):
         m = Module()
         zeros = Signal(self.levels)
         for j in range(self.levels):
-            count = Signal(COUNT_BITS, name=f"count_{j}")
-            top = Signal(COUNT_BITS, name=f"top_{j}")
+            count = Signal(self.count_bits, name=f"count_{j}")
+            top = Signal(self.count_bits, name=f"top_{j}")
             turn = Signal(name=f"turn_{j}")
             zero = zeros[j]
             # All at once, and not one level after the other.

@@ -81,7 +81,8 @@ class BankedMemory(wiring.Component):
         vector a cycle.
     write_address, write_data, write_mask:
         Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
-        of the same element in the same cycle gets anything.
+        gets anything of an element that is written in the same cycle or in the three after it:
+        where the registers of a read lie is the vendor's.
     """
 
     def __init__(self, *, banks: int, depth: int, width: int, groups: int = 1) -> None:
@@ -104,13 +105,14 @@ class BankedMemory(wiring.Component):
         m = Module()
         vendor = primitives(platform)
         in_group = -(-self.banks // self.groups)
+        before = vendor.address_registers
         read = [
-            delayed(m, self.read_address[g], 1, f"read_address_{g}", reset_less=True)
+            delayed(m, self.read_address[g], 1 + before, f"read_address_{g}", reset_less=True)
             for g in range(self.groups)
         ]
-        write = delayed(m, self.write_address, 1, "write_address", reset_less=True)
-        element = delayed(m, self.write_data, 1, "write_data", reset_less=True)
-        mask = delayed(m, self.write_mask, 1, "write_mask")
+        write = delayed(m, self.write_address, 1 - before, "write_address", reset_less=True)
+        element = delayed(m, self.write_data, 1 - before, "write_data", reset_less=True)
+        mask = delayed(m, self.write_mask, 1 - before, "write_mask")
         for b in range(self.banks):
             word = vendor.memory(
                 m,
@@ -122,7 +124,8 @@ class BankedMemory(wiring.Component):
                 write_data=element,
                 write_enable=mask[b],
             )
-            m.d.comb += self.read_data[b].eq(delayed(m, word, 1, f"word_{b}", reset_less=True))
+            word = delayed(m, word, 1 - before, f"word_{b}", reset_less=True)
+            m.d.comb += self.read_data[b].eq(word)
         return m
 
 

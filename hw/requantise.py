@@ -14,6 +14,11 @@ from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import primitives
 
 
+def _more_than(number: Value, least: int) -> Value:
+    """Whether ``number`` is greater; as a truth table, as a comparison would be a carry chain."""
+    return Cat(number == n for n in range(least + 1, 1 << len(number))).any()
+
+
 class AddBias(wiring.Component):
     """``o = i + bias`` where enabled, exact: one bit wider than operands. Latency: one cycle, of
     ``bias`` and ``enable`` two.
@@ -41,8 +46,7 @@ class RoundShift(wiring.Component):
     """Arithmetic shift right with round-half-to-even: ``o = round(i / 2**shift)``. Latency: three
     cycles; throughput: one value a cycle.
 
-    ``below`` masks the bits that lie under the half, so its bit j is set for ``j + 1 < shift``.
-    Both go with ``i``.
+    ``shift`` goes with ``i``.
     """
 
     def __init__(self, *, acc_width: int, shift_bits: int) -> None:
@@ -52,7 +56,6 @@ class RoundShift(wiring.Component):
             {
                 "i": In(signed(acc_width + 1)),
                 "shift": In(shift_bits),
-                "below": In(acc_width),
                 "o": Out(signed(acc_width + 1)),
             }
         )
@@ -71,11 +74,32 @@ class RoundShift(wiring.Component):
             coarse.eq(doubled >> Cat(Const(0, fine_bits), self.shift[fine_bits:])),
             shifted.eq(coarse >> fine_1),
         ]
-        # Is anything set under the half? Eight bits at a time first.
-        under = self.i[: self.acc_width] & self.below
-        parts = Cat(under[n : n + 8].any() for n in range(0, self.acc_width, 8))
-        sticky_1 = delayed(m, parts, 1, "sticky_part", reset_less=True)
-        sticky = delayed(m, sticky_1.any(), 1, "sticky", reset_less=True)
+        # Is anything set under the half? What the first shift drops is whole bytes, what the second
+        # one drops less than one; masks are made beside the shift before.
+        bytes_1 = delayed(
+            m,
+            Cat(doubled[n : n + 8].any() for n in range(0, self.acc_width, 8)),
+            1,
+            "bytes",
+            reset_less=True,
+        )
+        whole_bytes = Value.cast(self.shift[fine_bits:])
+        dropped_1 = delayed(
+            m,
+            Cat(_more_than(whole_bytes, n) for n in range(len(bytes_1))),
+            1,
+            "dropped",
+            reset_less=True,
+        )
+        rest_1 = delayed(
+            m,
+            Cat(_more_than(self.shift[:fine_bits], n) for n in range(7)),
+            1,
+            "rest",
+            reset_less=True,
+        )
+        sticky = Signal(reset_less=True)
+        m.d.sync += sticky.eq((bytes_1 & dropped_1).any() | (coarse[:7] & rest_1).any())
         half = shifted[0]
         whole = shifted[1:].as_signed()
         m.d.sync += self.o.eq(whole + (half & (sticky | whole[0])))
@@ -155,20 +179,16 @@ class Requantise(wiring.Component):
         # lane has its own of the shift, which chooses among so many bits.
         enable: Value = self.bias_enable
         shift: Value = self.shift
-        # A thermometer of the shift, once for all lanes of a group.
-        below = Cat(self.shift > j + 1 for j in range(config.acc_width))
-        below_1: Value = delayed(m, below[:], 1, "below", reset_less=True)
         relu_5: Value = delayed(m, self.activation, ROW_TO_RESULT - 1, "relu", reset_less=True)
         shifts: list[Value] = []
         for lane in range(config.lanes):
             group = lane // GROUP_LANES
             if group and lane % GROUP_LANES == 0:
-                enable, shift, below_1, relu_5 = (
+                enable, shift, relu_5 = (
                     delayed(m, value, 1, f"{name}_{lane}", reset_less=True)
                     for name, value in (
                         ("enable", enable),
                         ("shift", shift),
-                        ("below", below_1),
                         ("relu", relu_5),
                     )
                 )
@@ -187,7 +207,6 @@ class Requantise(wiring.Component):
                 add.enable.eq(enable),
                 rounds.i.eq(add.o),
                 rounds.shift.eq(shifts[lane]),
-                rounds.below.eq(below_1),
                 saturate.i.eq(rounds.o),
                 saturate.relu.eq(relu_5),
                 self.o[lane].eq(

@@ -23,7 +23,9 @@ class Sequencer(wiring.Component):
         stage s + 1               take   queued, wait       load       first step
 
     The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
-    fetched. The drain side takes it over in the cycle of ``free``, or at once when it is idle;
+    fetched. On an engine that holds one stage (``config.stages_held``), that is after the stage
+    before has left the array, and both sides look at the descriptor where it was fetched. The drain
+    side takes it over in the cycle of ``free``, or at once when it is idle;
     until then the stage is queued. No further one is taken while a stage is queued, or while two
     are with the drain side whose results are not ``settled``.
 
@@ -48,9 +50,9 @@ class Sequencer(wiring.Component):
     drain_descriptor, drain_load, free, settled, written, finished:
         To and from the drain side.
     counters:
-        Of the program that runs, by cause: ``gen.cycles``. Without one, they are those of the one
-        before, but for ``idle``, which counts the cycles since its end (or since reset). They are
-        a cycle behind.
+        Of the program that runs, by cause, modulo ``2**config.counter_bits``: ``gen.cycles``.
+        Without one, they are those of the one before, but for ``idle``, which counts the cycles
+        since its end (or since reset). They are a cycle behind.
     finished_counters:
         Of the latest program that has ended; from the second cycle on in which it does not run.
     """
@@ -94,6 +96,7 @@ class Sequencer(wiring.Component):
         with m.Elif(self.begin):
             m.d.sync += self.pending.eq(0)
 
+        overlap = self.config.stages_held > 1
         program_ends = Signal()
         # A register between the issue side's last step and all that follows from it.
         ended = Signal()
@@ -109,6 +112,10 @@ class Sequencer(wiring.Component):
 
         def take() -> None:
             m.d.comb += self.take.eq(1)
+            if not overlap:
+                m.d.sync += self.issue_load.eq(1)
+                m.next = "LOAD"
+                return
             m.d.sync += left.eq(self.fetched_descriptor.wait)
             with m.If(self.fetched_descriptor.wait == 0):
                 m.d.sync += self.issue_load.eq(1)
@@ -125,11 +132,12 @@ class Sequencer(wiring.Component):
                 m.d.comb += fetching.eq(1)
                 with m.If(may_take):
                     take()
-            with m.State("WAIT"):
-                m.d.sync += left.eq(left - 1)
-                with m.If(left == 1):
-                    m.d.sync += self.issue_load.eq(1)
-                    m.next = "LOAD"
+            if overlap:
+                with m.State("WAIT"):
+                    m.d.sync += left.eq(left - 1)
+                    with m.If(left == 1):
+                        m.d.sync += self.issue_load.eq(1)
+                        m.next = "LOAD"
             with m.State("LOAD"):
                 m.next = "ISSUE"
             with m.State("ISSUE"), m.If(ended):
@@ -143,15 +151,23 @@ class Sequencer(wiring.Component):
                 m.d.comb += program_ends.eq(1)
                 m.d.sync += self.running.eq(0)
                 m.next = "IDLE"
-        # A descriptor is wide, and it is known late that one is taken: so the issue side's follows
-        # the fetched one all the time that nobody needs it, and then stays.
-        vacant = Signal(init=1)
         with m.If(self.take):
-            m.d.sync += [queued.eq(1), vacant.eq(0)]
-        with m.Elif(self.ended):
-            m.d.sync += vacant.eq(1)
-        with m.If(vacant & ~queued):
-            m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
+            m.d.sync += queued.eq(1)
+        if overlap:
+            # A descriptor is wide, and it is known late that one is taken: so the issue side's
+            # follows the fetched one all the time that nobody needs it, and then stays.
+            vacant = Signal(init=1)
+            with m.If(self.take):
+                m.d.sync += vacant.eq(0)
+            with m.Elif(self.ended):
+                m.d.sync += vacant.eq(1)
+            with m.If(vacant & ~queued):
+                m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
+        else:
+            m.d.comb += [
+                self.issue_descriptor.eq(self.fetched_descriptor),
+                self.drain_descriptor.eq(self.fetched_descriptor),
+            ]
 
         # The drain side.
         draining = Signal()
@@ -164,11 +180,9 @@ class Sequencer(wiring.Component):
         with m.If(self.free):
             m.d.sync += draining.eq(0)
         with m.If(hand_over):
-            m.d.sync += [
-                self.drain_descriptor.eq(self.issue_descriptor),
-                queued.eq(0),
-                draining.eq(1),
-            ]
+            m.d.sync += [queued.eq(0), draining.eq(1)]
+            if overlap:
+                m.d.sync += self.drain_descriptor.eq(self.issue_descriptor)
 
         # Whatever is none of the others is the pipeline's.
         m.d.comb += flushing.eq(self.running & ~(self.step | self.stalled | fetching))
@@ -186,10 +200,18 @@ class Sequencer(wiring.Component):
             ("idle", ~self.running, ends_1),
         ):
             event = delayed(m, now, 1, name)
-            counter = self.counters[name]
-            counted = Signal.like(counter, name=f"{name}_counted")
-            m.d.comb += counted.eq(counter + event)
+            counter, counted, finished = (
+                Signal(self.config.counter_bits, name=f"{name}_{what}")
+                for what in ("counter", "counted", "finished")
+            )
+            m.d.comb += [
+                counted.eq(counter + event),
+                self.counters[name].eq(counter),
+                self.finished_counters[name].eq(finished),
+            ]
             m.d.sync += counter.eq(Mux(clear, 0, counted))
+            # In a program's last cycle only these count.
+            ends_with = name in ("cycles", "flush", "stages")
             with m.If(ends_1):
-                m.d.sync += self.finished_counters[name].eq(counted)
+                m.d.sync += finished.eq(counted if ends_with else counter)
         return m

@@ -29,7 +29,9 @@ def random_config(rng: random.Random) -> EngineConfig:
         k_loops=rng.choice((1, 2, 3)),
         row_loops=rng.choice((1, 2, 3)),
         column_loops=rng.choice((1, 2, 3)),
-        products=rng.choice((0, 1)),
+        stages_held=rng.choice((1, 3)),
+        tile_gap=(gap := rng.choice((0, 1))),
+        products=0 if gap else rng.choice((0, 1)),
     )
 
 
@@ -86,6 +88,12 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
         x_base, y_base = (first, second + x_span)
         if rng.random() < 0.5:
             x_base, y_base = second + y_span, first
+        block = config.work_block
+        if config.work_blocks and not (
+            (x_base + x_span - 1) // block < y_base // block
+            or (y_base + y_span - 1) // block < x_base // block
+        ):
+            continue
         n = len(rows)
         return Stage(
             k_loops=tuple(Loop(c, x=s) for c, s in zip(k, x, strict=False)),

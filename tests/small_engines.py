@@ -40,3 +40,20 @@ ENGINES = (
         column_loops=3,
     ),
 )
+
+#: For netlists and bitstreams: as little as the tools can be given.
+LEAST = EngineConfig(
+    name="least",
+    rows=2,
+    lanes=2,
+    acc_width=36,
+    core_depth=256,
+    work_depth=256,
+    bias_depth=64,
+    program_depth=256,
+    k_loops=2,
+    row_loops=2,
+    column_loops=2,
+    link_window=2,
+    clock_hz=50_000_000,
+)

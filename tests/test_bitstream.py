@@ -261,6 +261,12 @@ def test_the_list_of_boards() -> None:
     for row in rows.values():
         over = {k: n - row[k] for k, n in row["engine_takes"].items() if n > row[k]}
         assert row["too_much"] == over
+        assert (row["engine"] in row["presets_that_fit"]) == (not over)
+    fitting = rows["ulx3s-25f"]["presets_that_fit"]
+    assert {"ulx3s-25f", "tiny", "tiny-8bit"} <= set(fitting)
+    assert not {"small", "large", "ulx3s-85f"} & set(fitting)
+    multipliers = [load_config(name).multipliers for name in fitting]
+    assert multipliers == sorted(multipliers, reverse=True)
     shown = RUNNER.invoke(app, ["boards"], env={"COLUMNS": "200"})
     assert all(name in shown.stdout for name in rows)
 

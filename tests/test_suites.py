@@ -12,9 +12,13 @@ from small_engines import ENGINES
 from typer.testing import CliRunner
 
 import drawbar
+from drawbar import hardware_suites
 from drawbar.gen.cli.main import app
-from drawbar.gen.config import PRESETS, load_config
+from drawbar.gen.config import PRESETS, EngineConfig, load_config
 from drawbar.gen.errors import InputError
+from drawbar.gen.fpga.boards import BoardSpec
+from drawbar.gen.fpga.family import RESOURCES
+from drawbar.gen.fpga.fit import usage
 from drawbar.gen.plan import plan_model
 from drawbar.layer_suites import (
     ETTE_LAYERS,
@@ -196,13 +200,40 @@ def test_every_suite_is_in_the_help() -> None:
     assert all(name in result.stdout for name in SUITES)
 
 
+def test_estimates_are_held_against_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six builds; multipliers and block RAM to the last one, the rest to within a tenth."""
+    change = {"luts": 1.0, "ffs": 1.0, "dsps": 0, "brams": 0}
+
+    def packed(board: BoardSpec, config: EngineConfig, beat: object = None) -> dict[str, int]:
+        used = usage(config, board.chip_family)
+        exact = {kind: used[kind] + int(change[kind]) for kind in ("dsps", "brams")}
+        return {kind: round(used[kind] * change[kind]) for kind in ("luts", "ffs")} | exact
+
+    monkeypatch.setattr(hardware_suites, "packed_design", packed)
+    rows = run_suite("estimates")
+    assert len({row["board"] for row in rows}) == 6
+    assert len(rows) == 6 * len(RESOURCES)
+    assert all(row["passed"] and abs(row["value"]) < 0.01 for row in rows)
+    for kind, wrong in (("luts", 1.12), ("luts", 0.9), ("dsps", 1), ("brams", -1)):
+        monkeypatch.setitem(change, kind, wrong)
+        failed = [row for row in run_suite("estimates") if not row["passed"]]
+        assert {row["resource"] for row in failed} == {kind}
+        assert len(failed) == 6
+        monkeypatch.setitem(change, kind, 1.0 if kind == "luts" else 0)
+    monkeypatch.setitem(change, "ffs", 1.5)
+    result = CliRunner().invoke(app, ["bench", "--suite", "estimates"], env={"COLUMNS": "200"})
+    assert result.exit_code == 3
+    assert "ulx3s-85f, 8 x 16, flip-flops: estimated" in result.stdout
+    assert "within 10%" in result.stdout
+
+
 @pytest.mark.slow
 def test_timing_and_area() -> None:
     """A 4 x 4 board reaches its clock with the best of the seeds; a 4 x 4 engine has its cells."""
     rows = {row["name"]: row for row in run_suite("timing", seeds=(1, 2))}
     clocks = [row["value"] for row in rows.values() if row["unit"] == "MHz"]
     assert len(clocks) == 2
-    assert max(clocks) >= 90
+    assert max(clocks) >= 130
     area = {row["name"].split(", ")[-1]: row["value"] for row in run_suite("area", engine="tiny")}
     assert area["multipliers"] == 16
     assert area["DSP"] >= 16

@@ -33,8 +33,8 @@ def bench(
     suite: Annotated[
         str,
         typer.Option(
-            help="tie, ranks, ette, shapes, streaming, simulator, timing, area, cells, "
-            "compress-quick, compress-resnet, lenet5, resnet20, fsdd-lstm: see above."
+            help="tie, ranks, ette, shapes, icebreaker, streaming, simulator, timing, area, cells, "
+            "estimates, compress-quick, compress-resnet, lenet5, resnet20, fsdd-lstm: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -86,6 +86,9 @@ def bench(
     These four run on the simulated board: the engine's own counters, every bit compared. Memories
     that are too small for a suite are enlarged, and the engine's name says so.
 
+    [bold]icebreaker[/bold]: VGG-FC6 and FC7 on the engine of an iCEBreaker, not enlarged: cycles,
+    bits, what it takes of the chip, and inferences a second at its clock, link apart.
+
     [bold]streaming[/bold]: many runs, one after the other, with one buffer for inputs and outputs
     and with two: cycles from one run to the next, predicted and measured.
 
@@ -97,8 +100,11 @@ def bench(
     [bold]area[/bold]: cells of the 16 x 16 engine after yosys synth_ecp5, multipliers, memory
     bits. About ten minutes.
 
-    [bold]cells[/bold]: cells of eight engines on ECP5, iCE40 and Gowin, link included, beside the
-    estimate; with --json the estimate's calibration. About half an hour.
+    [bold]cells[/bold]: cells of engines on ECP5, iCE40 and Gowin, link included, beside the
+    estimate; with --json the estimate's calibration. A quarter of an hour.
+
+    [bold]estimates[/bold]: what drawbar estimate expects of six boards' own engines against what
+    yosys and nextpnr make of them; nothing is placed. A quarter of an hour.
 
     [bold]compress-quick[/bold]: MNIST. LeNet-300 in 5,970 weights: ADMM, a control of equal epochs,
     the quantised network on an 8 x 8 simulated board; LeNet-5 in TT; both networks in files of
@@ -171,6 +177,9 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
         facts = [f"{what}: {exact(cycles)} cycles" for what, cycles in row["known"].items()]
         facts.append(f"operand bound: {exact(row['operand_bound'])} cycles")
         facts.append(f"{row['compression']:,.0f}x fewer weights")
+        if "inferences_per_s" in row:
+            rate, clock = row["inferences_per_s"], row["clock_mhz"]
+            facts.append(f"{rate:.1f} inferences/s at {clock:g} MHz, link apart")
         if "error" in row:
             view.add_row(row["layer"], "does not fit")
             facts += [row["error"]["value"], row["error"]["fix"]]

@@ -21,6 +21,8 @@ from drawbar.gen.cli.output import (
     table,
 )
 
+#: Of the presets with 8-bit data.
+EIGHT_BIT_SUFFIX = "-8bit"
 BoardName = Annotated[
     str, typer.Option("--board", help="Board: a name (drawbar boards lists them) or a TOML file.")
 ]
@@ -129,7 +131,7 @@ def program(
 
 
 def boards(json: Json = False) -> None:
-    """List the boards: their chips, and the engine that each gets by default."""
+    """List the boards: their chips, the engine that each gets by default, and what else fits."""
     with reporting(json):
         rows = drawbar.list_boards()
         if json:
@@ -138,6 +140,7 @@ def boards(json: Json = False) -> None:
         view = table(
             "Boards, and what their engines take of them (estimated)",
             *("board", "chip", "engine", ">MHz", ">LUT", ">DSP", ">block RAM", "fits"),
+            "presets that fit",
         )
         for row in rows:
             used = row["engine_takes"]
@@ -151,8 +154,17 @@ def boards(json: Json = False) -> None:
                     for kind in ("luts", "dsps", "brams")
                 ),
                 ("" if not used else "[red]no[/red]" if row["too_much"] else "yes"),
+                "any" if row["device"] is None else _sixteen_bit(row["presets_that_fit"]),
             )
+        view.caption = (
+            f"Presets with 16 bits; each has one with 8 bits of its own, NAME{EIGHT_BIT_SUFFIX}."
+        )
+        view.caption_justify = "left"
         console.print(view)
+
+
+def _sixteen_bit(presets: list[str]) -> str:
+    return ", ".join(n for n in presets if not n.endswith(EIGHT_BIT_SUFFIX)) or "none"
 
 
 def estimate_on_board(
@@ -202,7 +214,7 @@ def estimate_on_board(
 
 def explore(
     board: BoardName,
-    model: Annotated[Path, typer.Option(help="Model file (.safetensors).")],
+    model: Annotated[Path, typer.Option(help="Model file (.safetensors or .onnx).")],
     batch: Annotated[
         int, typer.Option(min=1, help="Samples that one run of the program takes.")
     ] = 1,

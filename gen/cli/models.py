@@ -186,7 +186,7 @@ def compile_command(
 
 def estimate(
     model: Annotated[
-        Path | None, typer.Argument(help="Model file (.safetensors), or --model.")
+        Path | None, typer.Argument(help="Model file (.safetensors or .onnx), or --model.")
     ] = None,
     model_option: Annotated[
         Path | None,

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.fpga.pll import PllLimits
 
 #: Resources that every report counts, in this order.
@@ -133,6 +134,24 @@ class Family(ABC):
         """Blocks of RAM that synthesis takes for one simple dual-port memory; 0: it is made of
         look-up tables or flip-flops.
         """
+
+    def spram_of(self, width: int, depth: int) -> int:
+        """Blocks of single-port RAM that one memory with a single port takes; 0: the family has
+        none, and it is made of block RAM.
+        """
+        return 0
+
+    def other_brams(self, config: EngineConfig) -> dict[str, int]:
+        """Blocks of RAM that the family's primitives take for what others make of something else,
+        by kind of memory; those of a kind that others have too replace theirs.
+        """
+        return {}
+
+    def check_blocks(self, config: EngineConfig, part: Part) -> None:
+        """Raise a FitError where the part's single-port blocks cannot be the engine's work memory;
+        one without such blocks makes it of others.
+        """
+        return None
 
 
 def blocks(width: int, depth: int, shapes: Sequence[tuple[int, int]]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
-from drawbar.gen.program import descriptor_words
+from drawbar.gen.program import descriptor_words, head_fields
 from drawbar.gen.protocol import MAX_PAYLOAD
 
 #: Where the calibration lives, beside this module: a row for each netlist. ``drawbar bench --suite
@@ -30,25 +30,30 @@ TITLES = {
     "ffs": "flip-flops",
     "dsps": "multipliers",
     "brams": "block RAMs",
+    "spram": "single-port RAMs",
 }
 
 
 @dataclass(frozen=True)
 class MemoryShape:
-    """Memories of one kind: how many, and bits and words of each."""
+    """Memories of one kind: how many, bits and words of each, and whether one port is enough."""
 
     name: str
     count: int
     width: int
     depth: int
+    single_port: bool = False
 
 
 def memories(config: EngineConfig) -> list[MemoryShape]:
     """Every memory of an engine and its link, as ``hw`` makes them."""
+    work = MemoryShape("work", config.lanes, config.data_width, config.work_depth)
+    if config.work_blocks:
+        work = MemoryShape("work", config.work_blocks, config.data_width, config.work_block, True)
     return [
         MemoryShape("program", 1, 32, config.program_depth),
         MemoryShape("core", config.rows, config.data_width, config.core_depth),
-        MemoryShape("work", config.lanes, config.data_width, config.work_depth),
+        work,
         MemoryShape("bias", config.lanes, config.acc_width, config.bias_depth),
         MemoryShape("link", 1, 8, config.link_window * MAX_PAYLOAD),
         MemoryShape("requests", 1, _REQUEST_BITS, 2 * config.link_window + 1),
@@ -57,21 +62,41 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
 
 def brams(config: EngineConfig, family: Family) -> dict[str, int]:
     """Blocks of RAM that each kind of memory takes; exact."""
-    return {m.name: m.count * family.brams_of(m.width, m.depth) for m in memories(config)}
+    found = {
+        m.name: 0
+        if m.single_port and family.spram_of(m.width, m.depth)
+        else m.count * family.brams_of(m.width, m.depth)
+        for m in memories(config)
+    }
+    return found | family.other_brams(config)
+
+
+def spram(config: EngineConfig, family: Family) -> int:
+    """Blocks of single-port RAM that an engine takes; exact."""
+    return sum(
+        m.count * family.spram_of(m.width, m.depth) for m in memories(config) if m.single_port
+    )
 
 
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
-    descriptors and loops, the array, the requantisers, the rotators, and the banks' addresses.
+    descriptors held, the array, the requantisers, and the banks' addresses. More terms were tried:
+    they are nearer to the calibration, and farther from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
+    if config.stages_held == 1:
+        # Its deltas are in tables.
+        descriptors = sum(bits for _, bits in head_fields(config))
+    else:
+        descriptors = config.stages_held * 32 * descriptor_words(config)
+    # Accumulators may be in the multipliers' blocks, drain registers are not.
+    sums = acc // 2 if config.tile_gap else acc + width
     return np.array(
         [
             1000,
-            32 * descriptor_words(config),
-            config.multipliers * (acc + width),
+            descriptors,
+            config.multipliers * sums,
             lanes * acc * clog2(acc),
-            lanes * width * (1 + clog2(lanes)),
             lanes * config.work_row_bits * (1 + clog2(lanes)),
         ],
         dtype=float,
@@ -132,13 +157,18 @@ def coefficients(family: str, kind: str) -> tuple[float, ...]:
 
 
 def usage(config: EngineConfig, family: Family) -> dict[str, int]:
-    """What an engine with its link takes, by ``RESOURCES``."""
+    """What an engine with its link takes, by ``RESOURCES``; and single-port RAM as ``spram``."""
     model = {
         kind: round(float(features(config) @ np.array(coefficients(family.name, kind))))
         for kind in ("luts", "ffs")
     }
     dsps = family.dsps_of(config.multipliers, config.data_width)
-    return {**model, "dsps": dsps, "brams": sum(brams(config, family).values())}
+    return {
+        **model,
+        "dsps": dsps,
+        "brams": sum(brams(config, family).values()),
+        "spram": spram(config, family),
+    }
 
 
 @cache
@@ -159,7 +189,7 @@ def model_errors(family: str) -> dict[str, float]:
 
 def excess(used: dict[str, int], part: Part) -> dict[str, int]:
     """By how much an engine is too large for a chip; empty where it fits."""
-    over = {kind: used[kind] - getattr(part, kind) for kind in RESOURCES}
+    over = {kind: amount - getattr(part, kind) for kind, amount in used.items()}
     return {kind: amount for kind, amount in over.items() if amount > 0}
 
 
@@ -173,6 +203,8 @@ def smaller_engine(config: EngineConfig, family: Family, part: Part) -> EngineCo
             name: max(64, getattr(config, name) >> halvings)
             for name in ("core_depth", "work_depth", "bias_depth", "program_depth")
         }
+        if config.work_blocks:
+            depths["work_depth"] = config.work_blocks * max(1, config.work_block >> halvings)
         for lanes in (config.lanes >> n for n in range(config.lanes.bit_length())):
             for rows in range(config.rows, 0, -1):
                 smaller = config.replace(rows=rows, lanes=lanes, **depths)
@@ -193,6 +225,7 @@ def check_fit(config: EngineConfig, family: Family, part: Part) -> dict[str, int
         it does not; the error says by how much, and what would fit.
     """
     used = usage(config, family)
+    family.check_blocks(config, part)
     over = excess(used, part)
     if not over:
         return used

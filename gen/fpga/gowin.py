@@ -36,7 +36,7 @@ _LIMITS = {
 _SERIES = {"GW1NR-9C": ("gw1n", "GW1N-9C"), "GW2AR-18C": ("gw2a", "GW2A-18C")}
 #: Bits and words that a block can have, and what yosys reckons for one block (found by trial:
 #: tests/gen/fpga/test_fit.py has the memories on either side).
-_BRAM_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
+BRAM_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 _BRAM_COST = 137
 
 
@@ -117,7 +117,9 @@ class Gowin(Family):
         return -(-multipliers // 2) if width <= 9 else multipliers
 
     def brams_of(self, width: int, depth: int) -> int:
-        whole = blocks(width, depth, _BRAM_SHAPES)
+        # Side by side where one is deep enough (hw.vendor.gowin), else as yosys stacks them.
+        fitting = [shape for shape in BRAM_SHAPES if depth <= shape[1]]
+        whole = blocks(width, depth, fitting[:1] or BRAM_SHAPES)
         return 0 if lut_ram_cost(width, depth) < _BRAM_COST * whole else whole
 
 

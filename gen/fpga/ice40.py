@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import BANK_READ, ROW_TO_RESULT, WORK_READ, group_skew
+from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import Family, Part, Pin, blocks
 from drawbar.gen.fpga.pll import PllLimits
 
@@ -23,6 +26,16 @@ _PLL = PllLimits(
 #: each block that it saves.
 _BRAM_SHAPES = ((16, 256), (8, 512), (4, 1024), (2, 2048))
 _BITS_PER_BRAM = 96
+#: A single-port block: bits of a word, and words.
+SPRAM = (16, 16384)
+#: Flip-flops from which on a delay line is made of a block, and the greatest width of one.
+_DELAY_BITS = 64
+_BLOCK_WIDTH = 16
+
+
+def delays_in_block(width: int, cycles: int) -> bool:
+    """Whether ``hw.vendor.ice40`` makes such a delay line of a block of RAM."""
+    return width <= _BLOCK_WIDTH and width * cycles >= _DELAY_BITS
 
 
 class Ice40(Family):
@@ -67,7 +80,8 @@ class Ice40(Family):
         return _PLL
 
     def synthesis(self, part: Part | None) -> str:
-        return "synth_ice40 -device u -dsp -spram"
+        # Not -dsp: yosys would repack the SB_MAC16 that hw.vendor.ice40 has made.
+        return "synth_ice40 -device u"
 
     def route_arguments(self, part: Part, package: str, speed: str) -> list[str]:
         return [part.option, "--package", package]
@@ -89,9 +103,34 @@ class Ice40(Family):
         lines.append(f"set_frequency clk {clock_hz / 1e6:.6f}")
         return "\n".join(lines) + "\n"
 
+    def other_brams(self, config: EngineConfig) -> dict[str, int]:
+        found = {}
+        if config.work_blocks:
+            found["work"] = int(delays_in_block(config.data_width, WORK_READ - 2))
+        if config.stages_held == 1:
+            found["deltas"] = 3
+        to_result = BANK_READ + ROW_TO_RESULT + group_skew(config)
+        found["results"] = int(delays_in_block(config.work_address_bits, to_result))
+        return found
+
+    def check_blocks(self, config: EngineConfig, part: Part) -> None:
+        if not config.work_blocks:
+            return
+        bits, words = SPRAM
+        if config.work_blocks > part.spram or config.work_block > words or config.data_width > bits:
+            raise FitError(
+                f"engine {config.name!r} on {part.name}",
+                f"has at most {part.spram} work blocks of {words} elements of {bits} bits",
+                f"{config.work_blocks} of {config.work_block} elements of {config.data_width} bits",
+                "lower work_depth, or set work_blocks to 4 for a work_depth above 49152",
+            )
+
     def brams_of(self, width: int, depth: int) -> int:
         whole = blocks(width, depth, _BRAM_SHAPES)
         return 0 if width * depth < _BITS_PER_BRAM * whole else whole
+
+    def spram_of(self, width: int, depth: int) -> int:
+        return blocks(width, depth, (SPRAM,))
 
 
 ICE40 = Ice40()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.fpga.family import Part
 from drawbar.hw.vendor.ecp5 import Ecp5, multiplier_places
+from drawbar.hw.vendor.gowin import Gowin
+from drawbar.hw.vendor.ice40 import Ice40
 from drawbar.hw.vendor.portable import Portable
 
 #: The chips of a family that are the same die, as ``multiplier_places`` calls it.
@@ -17,9 +19,21 @@ def _ecp5(part: Part, config: EngineConfig) -> Portable:
     return Ecp5(multiplier_places(_ECP5_DIES[part.name], config.rows, config.lanes))
 
 
+def _gowin(part: Part, config: EngineConfig) -> Portable:
+    return Gowin()
+
+
+def _ice40(part: Part, config: EngineConfig) -> Portable:
+    return Ice40()
+
+
 #: Family by name: its primitives for a chip and an engine. One that is not here gets plain
 #: registers.
-FAMILY_PRIMITIVES: dict[str, Callable[[Part, EngineConfig], Portable]] = {"ecp5": _ecp5}
+FAMILY_PRIMITIVES: dict[str, Callable[[Part, EngineConfig], Portable]] = {
+    "ecp5": _ecp5,
+    "gowin": _gowin,
+    "ice40": _ice40,
+}
 
 
 def family_primitives(family: str, part: Part, config: EngineConfig) -> Portable:

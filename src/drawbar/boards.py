@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from drawbar.gen.config import load_config
+from drawbar.gen.config import PRESETS, load_config
 from drawbar.gen.errors import InputError, ToolError
 from drawbar.gen.fpga.boards import BoardSpec, board_names, load_board
 from drawbar.gen.fpga.family import RESOURCES
@@ -17,20 +17,28 @@ _LOADER = "openFPGALoader"
 
 
 def list_boards() -> list[dict[str, Any]]:
-    """Every board with its chip, what that has, and the engine that it gets by default."""
+    """Every board with its chip, what that has, the engine that it gets by default, and the
+    presets that fit, most multipliers first.
+    """
+    presets = sorted(PRESETS.values(), key=lambda config: -config.multipliers)
     rows = []
     for name in board_names():
         board = load_board(name)
         config = load_config(board.engine)
         chip = None if board.generic else board.chip
         used = usage(config, board.chip_family) if chip else {}
+        fitting = (
+            [p.name for p in presets if not excess(usage(p, board.chip_family), chip)]
+            if chip
+            else list(PRESETS)
+        )
         rows.append(
             {
                 "board": name,
                 "title": board.title,
                 "family": board.family or None,
                 "device": chip.name if chip else None,
-                **{kind: getattr(chip, kind) if chip else None for kind in RESOURCES},
+                **{kind: getattr(chip, kind) if chip else None for kind in (*RESOURCES, "spram")},
                 "oscillator_mhz": board.oscillator_hz / 1e6,
                 "engine": config.name,
                 "rows": config.rows,
@@ -39,6 +47,7 @@ def list_boards() -> list[dict[str, Any]]:
                 "baud": min(board.baud, config.baud),
                 "engine_takes": used,
                 "too_much": excess(used, chip) if chip else {},
+                "presets_that_fit": fitting,
             }
         )
     return rows

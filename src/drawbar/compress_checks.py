@@ -66,9 +66,9 @@ def count_rows() -> list[Row]:
 
 
 def speed_rows(recipe: Any, *, batch: int = 128, steps: int = 60) -> list[Row]:
-    """Time of a training step of the compressed network over the dense one's, with Adam and without,
-    in one thread, by the processor's clock, which other programs do not prolong. The two are timed
-    in turn; the rows have the ratios of the medians.
+    """Time of a training step of the compressed network over the dense one's, with Adam and
+    without, in one thread, by the processor's clock, which other programs do not prolong. The two
+    are timed in turn; the rows have the ratios of the medians.
     """
     recipes = import_module("drawbar.sw.compress.recipes")
     compression = import_module("drawbar.sw.compress.compression")

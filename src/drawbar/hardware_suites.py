@@ -1,14 +1,16 @@
-"""Benchmarks of the hardware itself: clock and area, from yosys and nextpnr for an ECP5."""
+"""Benchmarks of the hardware itself: clock and area, from yosys and nextpnr."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from drawbar.bitstream import design, engine_for
 from drawbar.gen import synthesis, verilog
 from drawbar.gen.config import EngineConfig, load_config
-from drawbar.gen.fpga.boards import load_board
-from drawbar.gen.fpga.fit import usage
+from drawbar.gen.fpga.boards import BoardSpec, load_board
+from drawbar.gen.fpga.families import FAMILIES
+from drawbar.gen.fpga.fit import TITLES, usage
 
 Report = Callable[[str, int, int], None]
 BuildProgress = Callable[[str, float | None], None]
@@ -19,7 +21,7 @@ TIMING_ENGINE = "tiny"
 AREA_ENGINE = "large"
 #: Family, part, package and speed grade of the clock's measurement, and the clock asked for.
 TIMING_CHIP = ("ecp5", "LFE5U-25F", "CABGA256", "6")
-TARGET_MHZ = 90.0
+TARGET_MHZ = 150.0
 #: nextpnr's seeds, and its router. The estimate spreads by several MHz between seeds, and by more
 #: between routers: this one gives the faster clocks.
 SEEDS = (1, 2, 3)
@@ -40,8 +42,11 @@ def timing_suite(
 ) -> list[dict[str, Any]]:
     """The whole serial board of ``TIMING_ENGINE``, placed and routed on an ECP5-25F."""
     from drawbar.hw.board import SerialBoard
+    from drawbar.hw.vendor.families import family_primitives
 
     config = load_config(TIMING_ENGINE)
+    family = FAMILIES[TIMING_CHIP[0]]
+    blocks = family_primitives(family.name, family.parts[TIMING_CHIP[1]], config)
     steps = 2 + len(seeds)
 
     def tell(title: str, done: int) -> None:
@@ -49,7 +54,7 @@ def timing_suite(
             report(title, done, steps)
 
     tell("Verilog", 0)
-    text = verilog.to_verilog(SerialBoard(config=config), "top")
+    text = verilog.to_verilog(SerialBoard(config=config), "top", blocks)
     board = f"serial board {config.rows} x {config.lanes}, {config.data_width} bit"
     tell("yosys", 1)
     netlist = synthesis.synthesise(text, "top", beat=_beat(build_progress, "yosys"))
@@ -138,12 +143,14 @@ def area_suite(
     ]
 
 
-def _cells_engines() -> list[EngineConfig]:
-    """Shapes that tell the terms of ``gen.fpga.fit.features`` apart."""
+def _cells_engines(most: int) -> list[EngineConfig]:
+    """Shapes that tell the terms of ``gen.fpga.fit.features`` apart, without those of more
+    multipliers: small ones, as each is a synthesis of its own.
+    """
     least = EngineConfig(
         name="least",
         rows=2,
-        lanes=2,
+        lanes=1,
         acc_width=36,
         core_depth=256,
         work_depth=256,
@@ -155,21 +162,48 @@ def _cells_engines() -> list[EngineConfig]:
         link_window=2,
     )
     tiny = load_config("tiny")
-    return [
+    engines = [
         least,
-        least.replace(name="least, 8 bit", data_width=8, acc_width=32),
-        tiny,
-        tiny.replace(name="tall", rows=8, lanes=2, work_depth=4096),
+        least.replace(
+            name="one stage", rows=4, stages_held=1, count_bits=12, counter_bits=24, work_depth=1024
+        ),
+        least.replace(name="two lanes, 8 bit", lanes=2, data_width=8, acc_width=32),
+        least.replace(name="tall", rows=8, k_loops=3, work_depth=4096, acc_width=40),
         tiny.replace(name="wide", rows=2, lanes=8, k_loops=2, column_loops=2, acc_width=36),
-        load_config("ulx3s-25f"),
-        load_config("ulx3s-85f"),
-        load_config("small-8bit").replace(name="square, 8 bit", core_depth=1024),
         load_config("small"),
     ]
+    return [engine for engine in engines if engine.multipliers <= most]
 
 
-#: Boards that the netlists are packed for; they need not hold them.
-CELLS_BOARDS = ("ulx3s-85f", "icebreaker", "tang-nano-20k")
+#: Boards that the netlists of ``cells`` are packed for, which need not hold them, and the most
+#: multipliers of their engines. Each board's own engine is among them, and half of it.
+CELLS_BOARDS = {"ulx3s-25f": 64, "icebreaker": 8, "tang-nano-20k": 16}
+#: The builds of ``estimates``: each board with an engine of its own.
+ESTIMATE_BOARDS = (
+    "ulx3s-25f",
+    "ulx3s-45f",
+    "ulx3s-85f",
+    "icebreaker",
+    "tang-nano-9k",
+    "tang-nano-20k",
+)
+#: How far the model may be from a build.
+ESTIMATE_WITHIN = 0.10
+
+
+def packed_design(
+    board: BoardSpec, config: EngineConfig, beat: synthesis.Beat | None = None
+) -> dict[str, int]:
+    """What a board's whole design takes, by ``RESOURCES``: synthesised as a build does it, and
+    packed by nextpnr. Nothing is placed, and it need not fit.
+    """
+    family, part = board.chip_family, board.chip
+    text, pins = design(board, config, "top")
+    netlist = synthesis.synthesise(text, "top", family=family, part=part, beat=beat)
+    job = synthesis.RouteJob(
+        family.name, part.name, board.package, board.speed, netlist.json, TARGET_MHZ, pins
+    )
+    return synthesis.packed_resources(job, netlist.area)
 
 
 def cells_suite(
@@ -180,46 +214,74 @@ def cells_suite(
     Its JSON is the model's calibration: ``gen/fpga/cells.json``. It has the estimates of the
     calibration that is in use, so a second run shows those of its own.
     """
-    from drawbar.hw.fpga_top import FpgaTop
-    from drawbar.hw.pins import board_pins
-
-    rows = []
-    engines = _cells_engines()
-    steps = len(CELLS_BOARDS) * len(engines)
-    for name in CELLS_BOARDS:
+    jobs = []
+    for name, most in CELLS_BOARDS.items():
         board = load_board(name)
-        family, part = board.chip_family, board.chip
-        pins = family.constraints(board_pins(board), board.oscillator_hz)
-        for engine in engines:
-            title = f"{family.name}, {engine.name}"
-            if report is not None:
-                report(title, len(rows), steps)
-            preset = load_config(board.engine)
-            config = engine.replace(clock_hz=preset.clock_hz, baud=preset.baud)
-            netlist = synthesis.synthesise(
-                verilog.to_verilog(FpgaTop(config=config, board=board), "top"),
-                "top",
-                family=family,
-                part=part,
-                beat=_beat(build_progress, title),
-            )
-            job = synthesis.RouteJob(
-                family.name, part.name, board.package, board.speed, netlist.json, TARGET_MHZ, pins
-            )
-            used = synthesis.packed_resources(job, netlist.area)
+        own = load_config(board.engine)
+        half = own.replace(name=f"half of {own.name}", rows=max(1, own.rows // 2))
+        jobs += [
+            (board, engine.replace(clock_hz=own.clock_hz, baud=own.baud))
+            for engine in (own, half, *_cells_engines(most))
+        ]
+    rows = []
+    for board, config in jobs:
+        family = board.chip_family
+        title = f"{family.name}, {config.name}"
+        if report is not None:
+            report(title, len(rows), len(jobs))
+        used = packed_design(board, config, _beat(build_progress, title))
+        rows.append(
+            {
+                "name": f"{title}, {config.rows} x {config.lanes}, LUTs",
+                "value": used["luts"],
+                "unit": "cells",
+                "family": family.name,
+                **used,
+                "engine": config.as_dict(),
+                "estimate": usage(config, family),
+            }
+        )
+    _done(len(jobs), report, build_progress)
+    return rows
+
+
+def estimates_suite(
+    *, report: Report | None = None, build_progress: BuildProgress | None = None
+) -> list[dict[str, Any]]:
+    """``drawbar estimate`` against what six boards' own engines take: multipliers and block RAM
+    exactly, look-up tables and flip-flops to within ``ESTIMATE_WITHIN``.
+    """
+    rows = []
+    for number, name in enumerate(ESTIMATE_BOARDS):
+        board = load_board(name)
+        config = engine_for(board)
+        if report is not None:
+            report(name, number, len(ESTIMATE_BOARDS))
+        expected = usage(config, board.chip_family)
+        used = packed_design(board, config, _beat(build_progress, name))
+        for kind, actual in used.items():
+            exact = kind in ("dsps", "brams")
+            error = expected[kind] / actual - 1
             rows.append(
                 {
-                    "name": f"{title}, {config.rows} x {config.lanes}, LUTs",
-                    "value": used["luts"],
-                    "unit": "cells",
-                    "family": family.name,
-                    **used,
-                    "engine": config.as_dict(),
-                    "estimate": usage(config, family),
+                    "name": f"{name}, {config.rows} x {config.lanes}, {TITLES[kind]}: estimated "
+                    f"{expected[kind]:,}, built {actual:,}",
+                    "value": 100 * error,
+                    "unit": "%",
+                    "wanted": "exact" if exact else f"within {ESTIMATE_WITHIN:.0%}",
+                    "passed": abs(error) <= (0 if exact else ESTIMATE_WITHIN),
+                    "board": name,
+                    "resource": kind,
+                    "estimated": expected[kind],
+                    "actual": actual,
                 }
             )
+    _done(len(ESTIMATE_BOARDS), report, build_progress)
+    return rows
+
+
+def _done(steps: int, report: Report | None, build_progress: BuildProgress | None) -> None:
     if report is not None:
         report("done", steps, steps)
     if build_progress is not None:
         build_progress("done", 1.0)
-    return rows

@@ -34,6 +34,7 @@ CALIBRATION = 16
 #: The deepest memory that an engine may have, and a limit that nothing reaches.
 MOST_DEPTH = 1 << 20
 UNLIMITED = 1 << 62
+PROGRAM_WORD_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def run_layer(
         "core_bytes": artefact.meta["core_bytes"],
         "work_bytes_peak": artefact.meta["work_bytes_peak"],
         "work_bytes_double": artefact.meta["work_bytes_double"],
+        "program_bytes": len(artefact.program) * PROGRAM_WORD_BYTES,
         "buffers": len(artefact.buffers),
         "proven": artefact.meta["proven"],
         "mismatches": int(np.count_nonzero(found != run_artefact(artefact, x))),

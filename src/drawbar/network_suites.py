@@ -272,7 +272,7 @@ def _images(name: str, data: str | Path | None) -> tuple[np.ndarray, str]:
 
 def _with_statistics(module: Any, images: np.ndarray) -> Any:
     """The module with the batch norms' statistics of these images."""
-    torch = import_module("torch")
+    torch = import_module("drawbar.sw.compress.backend").torch
     for part in module.modules():
         if isinstance(part, torch.nn.BatchNorm2d):
             part.reset_running_stats()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from drawbar.api import as_model
 from drawbar.bitstream import check_clock, engine_for
 from drawbar.gen.artefact import Artefact, TensorLayout
 from drawbar.gen.config import EngineConfig
@@ -16,7 +17,6 @@ from drawbar.gen.errors import ConfigError, FitError
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.family import RESOURCES
 from drawbar.gen.fpga.fit import check_fit, excess, model_errors, usage
-from drawbar.gen.model_file import load_model
 from drawbar.gen.network import Model
 from drawbar.gen.plan import plan_model
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD
@@ -85,7 +85,7 @@ def _cost(model: Artefact | Model, config: EngineConfig, batch: int, minimise: s
 def _load(model: str | Path | Artefact | Model) -> Artefact | Model:
     if isinstance(model, (Artefact, Model)):
         return model
-    return Artefact.load(model) if str(model).endswith(".drawbar") else load_model(model)
+    return Artefact.load(model) if str(model).endswith(".drawbar") else as_model(model, None)
 
 
 def estimate(
@@ -133,7 +133,9 @@ def estimate(
         "clock_mhz": config.clock_hz / 1e6,
         "baud": config.baud,
         **used,
-        "available": {kind: getattr(chip, kind) for kind in RESOURCES},
+        "available": {
+            kind: getattr(chip, kind) for kind in (*RESOURCES, *(["spram"] if chip.spram else []))
+        },
         "model_error": model_errors(family.name),
         "core_bytes": config.core_bytes,
         "work_bytes": config.work_bytes,
@@ -161,15 +163,17 @@ def estimate(
 
 
 def _memories(config: EngineConfig, brams: int, spec: BoardSpec) -> Iterator[EngineConfig]:
-    """The engine with core and work memories that fill what block RAM is left, in several ways."""
+    """The engine with core and work memories that fill what block RAM is left, in several ways.
+    Work memory of single-port blocks stays as it is.
+    """
     family = spec.chip_family
     seen = set()
-    for share in _CORE_SHARES:
-        depths = {"core_depth": 256, "work_depth": 256}
-        for name, copies, part in (
-            ("core_depth", config.rows, share),
-            ("work_depth", config.lanes, 1 - share),
-        ):
+    for share in (1.0,) if config.work_blocks else _CORE_SHARES:
+        filled = [("core_depth", config.rows, share)]
+        if not config.work_blocks:
+            filled.append(("work_depth", config.lanes, 1 - share))
+        depths = {name: 256 for name, _, _ in filled}
+        for name, copies, part in filled:
             while copies * family.brams_of(config.data_width, 2 * depths[name]) <= brams * part:
                 depths[name] *= 2
                 if depths[name] >= 1 << 16:
@@ -186,6 +190,8 @@ def candidates(board: BoardSpec, base: EngineConfig) -> list[EngineConfig]:
     found = []
     for width in _WIDTHS:
         for lanes in _LANES:
+            # Single-port blocks serve one lane.
+            blocks = base.work_blocks if lanes == 1 else 0
             for rows in _ROWS:
                 shape = base.replace(
                     rows=rows,
@@ -193,7 +199,8 @@ def candidates(board: BoardSpec, base: EngineConfig) -> list[EngineConfig]:
                     data_width=width,
                     acc_width=base.acc_width if width == base.data_width else 2 * width + 16,
                     core_depth=2,
-                    work_depth=2,
+                    work_depth=base.work_depth if blocks else 2,
+                    work_blocks=blocks,
                 )
                 left = chip.brams - usage(shape, family)["brams"]
                 for engine in _memories(shape, left, board):
@@ -224,7 +231,7 @@ def explore(
         the model fits no engine on this chip.
     """
     spec = _with_chip(board)
-    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded = as_model(model, None)
     base = engine_for(spec)
     engines = candidates(spec, base)
     rows: list[dict[str, Any]] = []

@@ -15,7 +15,8 @@ import numpy as np
 from drawbar.compress_suite import compress_quick_suite, compress_resnet_suite
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
-from drawbar.hardware_suites import area_suite, cells_suite, timing_suite
+from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
+from drawbar.icebreaker_suite import icebreaker_suite
 from drawbar.layer_suites import (
     FC6,
     BuildProgress,
@@ -120,6 +121,9 @@ SUITES: dict[str, Suite] = {
         "layers",
         LAYER_OPTIONS,
     ),
+    "icebreaker": Suite(
+        icebreaker_suite, "VGG-FC6 and FC7 on the engine of an iCEBreaker", "layers", ()
+    ),
     "streaming": Suite(
         streaming_suite,
         "many runs with one buffer and with two: cycles from one to the next",
@@ -169,7 +173,10 @@ SUITES: dict[str, Suite] = {
         ("engine", "data", "folder"),
     ),
     "cells": Suite(
-        cells_suite, "cells of eight engines on three families, beside the estimate", "values", ()
+        cells_suite, "cells of engines on three families: the estimate's calibration", "values", ()
+    ),
+    "estimates": Suite(
+        estimates_suite, "the estimate against what six boards' engines take", "checks", ()
     ),
 }
 

@@ -24,7 +24,7 @@ from drawbar.sw.driver import Device
 #: Samples that are looked at where nobody says how many.
 SAMPLES = 64
 #: Samples at a time: all of a model's tensors are held for these.
-CHUNK = 8
+CHUNK = 4
 #: Bins of a histogram, over the range of the engine's integers.
 BINS = 64
 
@@ -170,11 +170,13 @@ def trace(
         raise InputError("samples of a trace", "are at least one", samples, "raise samples")
     plan = plan_model(source, load_config(engine), batch=batch, buffers=1)
     x = _rows(data, source)[:samples]
+    told = progress or (lambda *_: None)
+    told("calibration", 0, 1)
     scales = scales or calibrate(plan, _rows(data if calibration is None else calibration, source))
     artefact = quantise(plan, x, scales=scales)
     integers = artefact.quantise_input(x)
     found = _Tensors(plan, artefact, scales)
-    told = progress or (lambda *_: None)
+    told("golden model", 0, len(x))
     for start in range(0, len(x), CHUNK):
         found.add(x[start : start + CHUNK], integers[start : start + CHUNK])
         told("golden model", min(start + CHUNK, len(x)), len(x))

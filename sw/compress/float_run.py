@@ -57,7 +57,15 @@ def _through_windows(
         window = network.windows[index]
         axis = indices.index(index)
         values = np.take(values, window.positions(network.sizes), axis=axis + 1)
-        indices[axis : axis + 1] = [term for term, _ in window.terms]
+        terms = [term for term, _ in window.terms]
+        indices[axis : axis + 1] = terms
+        for term in terms:
+            if indices.count(term) == 2:
+                # A tap that was an index of the tensor: both move together.
+                first = indices.index(term)
+                second = indices.index(term, first + 1)
+                values = np.diagonal(values, axis1=first + 1, axis2=second + 1)
+                indices = [i for i in indices if i != term] + [term]
     return LiveTensor(tuple(indices), values)
 
 

@@ -82,7 +82,7 @@ def _concat(call: OnnxCall) -> Operand:
 
 def _slice(call: OnnxCall) -> Operand:
     operand = call.plain(0)
-    value = call.graph.whole(operand.value, f"{call.name}.source")
+    value = operand.value
     shape = value.shape or ()
     starts, ends = call.parameter("starts", 1), call.parameter("ends", 2)
     axes = call.parameter("axes", 3, list(range(len(starts))))
@@ -97,11 +97,13 @@ def _slice(call: OnnxCall) -> Operand:
         raise call.refuse(
             "keeps some elements of an image, in order", f"{cuts[1:]} of {shape}", "mend the slice"
         )
+    # A slice of a slice is one of the whole.
+    starts, steps = value.starts or (0,) * len(shape), value.steps or (1,) * len(shape)
     part = Value(
         value.tensor,
         tuple(len(p) for p in places),
-        tuple(p.start for p in places),
-        tuple(p.step for p in places),
+        tuple(a + s * p.start for a, s, p in zip(starts, steps, places, strict=True)),
+        tuple(s * p.step for s, p in zip(steps, places, strict=True)),
     )
     return replace(operand, value=part)
 

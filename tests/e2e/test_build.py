@@ -9,9 +9,9 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
+from small_engines import LEAST
 
 import drawbar
-from drawbar.gen.config import EngineConfig
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.tools import find_tool
 from drawbar.gen.synthesis import Routed, RouteJob, pack, place_and_route, synthesise
@@ -26,21 +26,6 @@ if "DRAWBAR_REQUIRE_FPGA" not in os.environ:
 
 #: Board and the clock that its PLL makes here.
 CLOCKS = {"ulx3s-25f": 60_000_000, "icebreaker": 24_000_000, "tang-nano-20k": 40_500_000}
-LEAST = EngineConfig(
-    name="least",
-    rows=2,
-    lanes=2,
-    acc_width=36,
-    core_depth=256,
-    work_depth=256,
-    bias_depth=64,
-    program_depth=256,
-    k_loops=2,
-    row_loops=2,
-    column_loops=2,
-    link_window=2,
-    clock_hz=50_000_000,
-)
 
 
 class Echo(wiring.Component):

@@ -27,6 +27,11 @@ OTHER: dict[str, int | str] = {
     "k_loops": 2,
     "row_loops": 2,
     "column_loops": 2,
+    "count_bits": 15,
+    "stages_held": 1,
+    "work_blocks": 2,
+    "tile_gap": 1,
+    "counter_bits": 31,
     "products": 1,
     "link_window": 8,
     "clock_hz": 48_000_001,
@@ -51,8 +56,8 @@ def test_clog2_counts_things() -> None:
         ("lanes", 12, "a power of two", "use 16"),
         ("lanes", 128, "between 1 and 64", "move lanes"),
         ("data_width", 12, "is 8 or 16", "use 16, or 8"),
-        ("acc_width", 35, "between 36 and 53", "move acc_width"),
-        ("acc_width", 54, "between 36 and 53", "move acc_width"),
+        ("acc_width", 31, "between 32 and 53", "move acc_width"),
+        ("acc_width", 54, "between 32 and 53", "move acc_width"),
         ("core_depth", 1, "between 2 and 1048576", "move core_depth"),
         ("work_depth", 1, "between 2 and 1048576", "move work_depth"),
         ("bias_depth", 1, "between 2 and 1048576", "move bias_depth"),
@@ -60,6 +65,13 @@ def test_clog2_counts_things() -> None:
         ("k_loops", 5, "between 1 and 4", "move k_loops"),
         ("row_loops", 5, "between 1 and 4", "move row_loops"),
         ("column_loops", 7, "between 1 and 6", "move column_loops"),
+        ("count_bits", 17, "between 4 and 16", "move count_bits"),
+        ("stages_held", 2, "is 1 or 3", "use 3"),
+        ("work_blocks", -1, "between 0 and 64", "move work_blocks"),
+        ("work_blocks", 2, "where stages do not overlap", "use stages_held = 1"),
+        ("tile_gap", 2, "between 0 and 1", "move tile_gap"),
+        ("products", 2, "between 0 and 1", "move products"),
+        ("counter_bits", 15, "between 16 and 32", "move counter_bits"),
         ("link_window", 6, "a power of two", "use 8"),
         ("link_window", 1, "between 2 and 32", "move link_window"),
         ("link_window", 64, "between 2 and 32", "move link_window"),
@@ -112,6 +124,19 @@ def test_derived_sizes() -> None:
     assert (small.element_bytes, small.data_min, small.data_max) == (1, -128, 127)
 
 
+@pytest.mark.parametrize(
+    ("changes", "rule"),
+    [
+        ({"lanes": 2, "work_blocks": 2}, "only with one lane"),
+        ({"lanes": 1, "work_blocks": 3}, "divides work_depth, 1024"),
+        ({"work_depth": 1 << 18, "bias_depth": 1 << 12}, "fit 32 bits together"),
+    ],
+)
+def test_what_an_engine_of_one_stage_cannot_be(changes: dict[str, int], rule: str) -> None:
+    with pytest.raises(ConfigError, match=rule):
+        EngineConfig(stages_held=1, **changes)
+
+
 # -- hash ------------------------------------------------------------------------------------------
 
 
@@ -125,6 +150,8 @@ def test_every_other_field_changes_the_hash(field: str) -> None:
     base = EngineConfig()
     if field == "data_width":
         base = base.replace(acc_width=40)
+    if field == "work_blocks":
+        base = base.replace(stages_held=1, lanes=1)
     changed = base.replace(**{field: OTHER[field]})
     assert changed != base
     assert changed.hash != base.hash
@@ -238,3 +265,8 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(ConfigError, match=r"folder\.toml: can be read; found Is a directory"):
         load_config(tmp_path / "folder.toml")
+
+
+def test_products_and_gaps_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="products.*use products = 0, or tile_gap = 0"):
+        EngineConfig(products=1, tile_gap=1)

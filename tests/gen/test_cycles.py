@@ -17,6 +17,7 @@ from drawbar.gen.cycles import (
     HANDOVER,
     LATCH_BEFORE_WRITE,
     LATCH_TO_STEP,
+    STEP_TO_FREE,
     STEP_TO_LATCH,
     Cycles,
     issue_to_write,
@@ -36,14 +37,18 @@ def tile_rows(rows: int, lane_tiles: int, array_rows: int) -> list[int]:
     return group * lane_tiles
 
 
-def simulate(rows: int, k: int, lane_tiles: int, array_rows: int) -> tuple[int, int]:
-    """Issue a step in each cycle; hold a tile's last step while the drain registers are in use.
+def simulate(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int = 0) -> tuple[int, int]:
+    """Issue a step in each cycle; hold a tile's last step while the drain registers are in use, and
+    the first one of each further tile for a gap.
 
     Returns the cycles with and without a step.
     """
     busy = stall = draining = 0
-    for size in tile_rows(rows, lane_tiles, array_rows):
+    for number, size in enumerate(tile_rows(rows, lane_tiles, array_rows)):
         step = 0
+        if number:
+            stall += gap
+            draining = max(0, draining - gap)
         while step < k:
             # The drain's last row leaves in the cycle in which the next tile may take its place.
             if step == k - 1 and draining > 1:
@@ -77,12 +82,16 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
         ):
             cycle += 1
             spent[number]["fetch"] += 1
-        fetched_at = cycle + fetch
+        latched = cycle
         cycle += stage.wait + LATCH_TO_STEP - 1
         spent[number]["flush"] += stage.wait + LATCH_TO_STEP - 1
         draining = 0
-        for size in tiles:
+        for tile, size in enumerate(tiles):
             step = 0
+            if tile:
+                cycle += config.tile_gap
+                spent[number]["drain"] += config.tile_gap
+                draining = max(0, draining - config.tile_gap)
             while step < stage.k:
                 cycle += 1
                 # The drain side is still in use, or changes stages.
@@ -98,6 +107,11 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
         ended.append(cycle)
         writes.append(cycle + issue_to_write(config) + rows_left)
         now = cycle
+        # The next descriptor is asked for when this one is taken; or, where it is the only one that
+        # is held, when the last row has left the drain's loops.
+        fetched_at = fetch + (
+            latched if config.stages_held > 1 else cycle + STEP_TO_FREE + rows_left
+        )
     spent[-1]["flush"] += writes[-1] - now
     return spent
 
@@ -107,11 +121,12 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
     k=st.integers(1, 20),
     lane_tiles=st.integers(1, 12),
     array_rows=st.integers(1, 16),
+    gap=st.integers(0, 1),
 )
-def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int) -> None:
-    config = EngineConfig(rows=array_rows)
+def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int) -> None:
+    config = EngineConfig(rows=array_rows, tile_gap=gap)
     tiles = tiling(rows, k, lane_tiles, config)
-    busy, stall = simulate(rows, k, lane_tiles, array_rows)
+    busy, stall = simulate(rows, k, lane_tiles, array_rows, gap)
     assert (tiles.busy, tiles.issue) == (busy, busy + stall)
     assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + STEP_TO_LATCH + 2
 

@@ -11,8 +11,8 @@ from drawbar.fuzz_graphs import random_graph
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError
-from drawbar.gen.formats.convolution import dense_convolution, sum_network
-from drawbar.gen.network import Model, Source
+from drawbar.gen.formats.convolution import convolution_network, dense_convolution, sum_network
+from drawbar.gen.network import Core, Model, Source
 from drawbar.gen.phases import with_copies
 from drawbar.gen.plan import plan_model
 from drawbar.gen.program import encode
@@ -69,10 +69,11 @@ def test_memory_may_hold_anything_before(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_phases_change_nothing(seed: int) -> None:
+@pytest.mark.parametrize("lanes", [1, 8])
+def test_phases_change_nothing(seed: int, lanes: int) -> None:
     model = random_graph(random.Random(seed))
     x = np.random.default_rng(seed).standard_normal((3, model.inputs))
-    np.testing.assert_allclose(with_copies(model).forward(x), model.forward(x), atol=1e-12)
+    np.testing.assert_allclose(with_copies(model, lanes).forward(x), model.forward(x), atol=1e-12)
 
 
 def maximum() -> Model:
@@ -114,6 +115,33 @@ def test_a_channel_is_one_run_of_lanes() -> None:
     (conv,) = (p for p in plan.stages if not p.fills)
     assert conv.stage.lane_count == 7 * 8 - 1
     assert conv.stage.k == 36
+
+
+def test_a_tap_may_wait_as_rows() -> None:
+    """Rank 1 and three taps: the kernel's columns fill rows that the rank alone leaves empty."""
+    rng = np.random.default_rng(0)
+    sizes = {"m": 4, "n": 4, "r": 1, "s": 1, "kh": 3, "kw": 3}
+    cores = [
+        Core(indices, rng.standard_normal([sizes[i] for i in indices]))
+        for indices in (("m", "r"), ("r", "kh", "kw", "s"), ("s", "n"))
+    ]
+    layer = convolution_network(
+        "conv", "tt", sizes=sizes, cores=cores, input=("n",), output=("m",), shape=(30, 30)
+    )
+    model = Model("tap", (layer,), ((Source(0),),), ((4, 30, 30), (4, 28, 28)))
+    plan = plan_model(model, ENGINE)
+    assert plan.text == "X G3 G2 (G1G4)"
+    last = plan.stages[-1].stage
+    # The tap's own stride and the columns' are one.
+    assert last.k == 3
+    assert [loop.count for loop in last.k_loops] == [3]
+    tiles = -(-(27 * 30 + 28) // 4)
+    assert plan.total.busy == -(-900 // 4) * 4 + -(-(27 * 30 + 30) // 4) * 3 + tiles * 3
+    x = rng.standard_normal((4, model.inputs))
+    artefact = quantise(plan, x)
+    found = artefact.dequantise_output(run_artefact(artefact, artefact.quantise_input(x)))
+    wanted = model.forward(x)
+    np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
 
 
 def test_what_does_not_fit_says_so() -> None:

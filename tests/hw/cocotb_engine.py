@@ -57,6 +57,32 @@ CONFIGS = {
         row_loops=4,
         column_loops=5,
     ),
+    # One stage at a time.
+    "single": EngineConfig(
+        rows=3, lanes=4, acc_width=32, stages_held=1, core_depth=90, work_depth=110, bias_depth=50
+    ),
+    # The same, and work memory of single-port blocks.
+    "blocks": EngineConfig(
+        rows=8,
+        lanes=1,
+        acc_width=32,
+        core_depth=100,
+        work_depth=1200,
+        bias_depth=64,
+        program_depth=200,
+        k_loops=2,
+        row_loops=2,
+        column_loops=2,
+        count_bits=5,
+        counter_bits=20,
+        stages_held=1,
+        work_blocks=3,
+        tile_gap=1,
+    ),
+    # Stages overlap, and tiles have a gap between them.
+    "gap": EngineConfig(
+        rows=3, lanes=2, acc_width=32, tile_gap=1, core_depth=90, work_depth=110, bias_depth=50
+    ),
     # Two lane groups, and products of live tensors.
     "gates": EngineConfig(
         rows=2, lanes=8, acc_width=36, core_depth=100, work_depth=60, bias_depth=40, products=1

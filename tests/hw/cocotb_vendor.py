@@ -8,8 +8,10 @@ from cocotb_bench import for_each, signed, unit
 
 from drawbar.gen.cycles import BANK_READ
 
-#: Depth and width of memories, for each shape of an ECP5's block, and deeper than any.
+#: Depth and width of memories, for each shape of a block of an ECP5 and of Gowin, and deeper than
+#: any.
 SHAPES = {
+    "shape_36": (500, 40),
     "shape_18": (1000, 40),
     "shape_9": (2048, 17),
     "shape_4": (3000, 9),

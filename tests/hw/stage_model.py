@@ -32,7 +32,7 @@ def descriptor_bits(stage: Stage, config: EngineConfig) -> int:
     values = descriptor_values(stage, config, last=True)
     packed = offset = 0
     for name, width in descriptor_fields(config):
-        packed |= (values[name] & ((1 << width) - 1)) << offset
+        packed |= (values.get(name, 0) & ((1 << width) - 1)) << offset
         offset += width
     return packed
 
@@ -49,7 +49,10 @@ def plain_stage(config: EngineConfig, *, k: int, rows: int, columns: int, lane_c
         lane_count=lane_count,
         lane_x=lane_x,
         lane_y=lane_y,
-        y_base=x_span * columns,
+        # In another block, if there is more than one.
+        y_base=-(-x_span * columns // config.work_block) * config.work_block
+        if config.work_blocks
+        else x_span * columns,
         bias_base=0,
     )
     check_stage(stage, config, "a plain stage")

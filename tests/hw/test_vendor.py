@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from amaranth.lib.wiring import Component
@@ -16,10 +17,19 @@ from drawbar.hw.engine import Engine
 from drawbar.hw.memory import BankedMemory
 from drawbar.hw.vendor import Portable, primitives
 from drawbar.hw.vendor.ecp5 import DSP_SITES, Ecp5, multiplier_places
+from drawbar.hw.vendor.gowin import Gowin
 from drawbar.sim.cocotb_runner import simulators
 
 ECP5 = Ecp5()
-MODELS = (Path(__file__).parent / "models" / "ecp5.v").read_text()
+GOWIN = Gowin()
+MODELS = Path(__file__).parent / "models"
+FAMILIES = {"ecp5": ECP5, "gowin": GOWIN}
+
+
+def of(family: str) -> dict[str, Any]:
+    """What ``run_units`` needs for a family."""
+    models = (MODELS / f"{family}.v").read_text() + (MODELS / "pll.v").read_text()
+    return {"platform": FAMILIES[family], "models": models}
 
 
 def arrays() -> Component:
@@ -35,16 +45,19 @@ def memories() -> Component:
     )
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("simulator", simulators)
-def test_arrays_of_ecp5(simulator: str) -> None:
-    run_units(arrays, "cocotb_array", simulator=simulator, platform=ECP5, models=MODELS)
+def test_arrays(family: str, simulator: str) -> None:
+    run_units(arrays, "cocotb_array", simulator=simulator, **of(family))
 
 
-def test_memories_of_ecp5() -> None:
-    run_units(memories, "cocotb_vendor", simulator="icarus", platform=ECP5, models=MODELS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_memories(family: str) -> None:
+    run_units(memories, "cocotb_vendor", simulator="icarus", **of(family))
 
 
-def test_an_engine_of_ecp5() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_engine(family: str) -> None:
     """Programs: the same bits, and the same cycles."""
     config = ENGINES["wide"]
     run_units(
@@ -52,9 +65,8 @@ def test_an_engine_of_ecp5() -> None:
         "cocotb_engine",
         simulator="verilator",
         parameters={"config": config.as_dict(), "programs": 3},
-        platform=ECP5,
-        models=MODELS,
         config=config,
+        **of(family),
     )
 
 

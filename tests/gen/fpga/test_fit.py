@@ -14,6 +14,7 @@ from drawbar.gen.fpga.fit import (
     brams,
     calibration,
     check_fit,
+    excess,
     model_errors,
     non_negative_fit,
     usage,
@@ -109,3 +110,16 @@ def test_non_negative_least_squares() -> None:
         assert (x >= 0).all()
         assert (gradient <= 1e-6).all()
         assert np.abs(gradient * x).max() < 1e-6
+
+
+def test_single_port_ram_is_counted_apart() -> None:
+    """Where a family has none, the blocks are of its other RAM."""
+    config = PRESETS["icebreaker"]
+    chip = ICE40.parts["iCE40UP5K"]
+    used = usage(config, ICE40)
+    assert used["spram"] == config.work_blocks == 4
+    assert "spram" not in excess(used, chip)
+    twice = config.replace(work_blocks=8, work_depth=2 * config.work_depth)
+    assert excess(usage(twice, ICE40), chip)["spram"] == 4
+    assert usage(config, ECP5)["spram"] == 0
+    assert brams(config, ECP5)["work"] == 4 * ECP5.brams_of(config.data_width, 16384) > 0

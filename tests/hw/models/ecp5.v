@@ -1,7 +1,8 @@
 // What the engine uses of the ECP5's blocks, after their documentation: the sysDSP Usage Guide for
 // ECP5 and ECP5-5G (FPGA-TN-02205) for MULT18X18D, the Memory Usage Guide (FPGA-TN-02204) for
-// DP16KD, the family's data sheet (FPGA-DS-02012) for the flip-flop of a slice. A mode that is not
-// modelled stops the simulation.
+// DP16KD, the sysCLOCK PLL Design and User Guide (FPGA-TN-02200) for EHXPLLL and DCCA, the family's
+// data sheet (FPGA-DS-02012) for the flip-flop of a slice. A mode that is not modelled stops the
+// simulation.
 
 module MULT18X18D (
     input CLK0, CE0, RST0, SIGNEDA, SIGNEDB, SOURCEA, SOURCEB,
@@ -65,6 +66,8 @@ module DP16KD (
     input DIA14, DIA15, DIA16, DIA17,
     input DIB0, DIB1, DIB2, DIB3, DIB4, DIB5, DIB6, DIB7, DIB8, DIB9, DIB10, DIB11, DIB12, DIB13,
     input DIB14, DIB15, DIB16, DIB17,
+    output DOA0, DOA1, DOA2, DOA3, DOA4, DOA5, DOA6, DOA7, DOA8, DOA9, DOA10, DOA11, DOA12, DOA13,
+    output DOA14, DOA15, DOA16, DOA17,
     output DOB0, DOB1, DOB2, DOB3, DOB4, DOB5, DOB6, DOB7, DOB8, DOB9, DOB10, DOB11, DOB12, DOB13,
     output DOB14, DOB15, DOB16, DOB17
 );
@@ -83,18 +86,22 @@ module DP16KD (
     parameter GSR = "AUTO";
 
     // Port A writes and port B reads words of the same width. Addresses are left-aligned; of words
-    // of 18 bits ADA0 and ADA1 enable the writes of the lower and the upper nine.
-    localparam SHIFT = DATA_WIDTH_A == 18 ? 4 : DATA_WIDTH_A == 9 ? 3 : DATA_WIDTH_A == 4 ? 2
-        : DATA_WIDTH_A == 2 ? 1 : 0;
+    // of 18 and 36 bits the lowest bits of ADA enable the writes of nine bits each. Words of 36 bits
+    // take the data pins of both ports.
+    localparam SHIFT = DATA_WIDTH_A == 36 ? 5 : DATA_WIDTH_A == 18 ? 4 : DATA_WIDTH_A == 9 ? 3
+        : DATA_WIDTH_A == 4 ? 2 : DATA_WIDTH_A == 2 ? 1 : 0;
     wire [13:0] ada = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2,
                        ADA1, ADA0};
     wire [13:0] adb = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2,
                        ADB1, ADB0};
-    wire [17:0] dia = {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7,
+    wire [35:0] dia = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6,
+                       DIB5, DIB4, DIB3, DIB2, DIB1, DIB0,
+                       DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7,
                        DIA6, DIA5, DIA4, DIA3, DIA2, DIA1, DIA0};
-    wire [17:0] enabled = DATA_WIDTH_A == 18 ? {{9{ADA1}}, {9{ADA0}}} : (1 << DATA_WIDTH_A) - 1;
-    reg [17:0] words [0:16383];
-    reg [17:0] read = 0, read_reg = 0;
+    wire [35:0] enabled = DATA_WIDTH_A == 36 ? {{9{ADA3}}, {9{ADA2}}, {9{ADA1}}, {9{ADA0}}}
+        : DATA_WIDTH_A == 18 ? {{9{ADA1}}, {9{ADA0}}} : (1 << DATA_WIDTH_A) - 1;
+    reg [35:0] words [0:16383];
+    reg [35:0] read = 0, read_reg = 0;
     integer n;
     initial for (n = 0; n < 16384; n = n + 1) words[n] = 0;
     wire selected_a = {CSA2, CSA1, CSA0} == 0;
@@ -106,14 +113,17 @@ module DP16KD (
         if (CEB && selected_b) read <= words[adb >> SHIFT];
         if (RSTB) read_reg <= 0;
         else if (OCEB) read_reg <= read;
-        if (WEB || DATA_WIDTH_A != DATA_WIDTH_B || RESETMODE != "SYNC" || CLKAMUX != "CLKA"
+        if (WEB || DATA_WIDTH_A != DATA_WIDTH_B || RESETMODE != "SYNC" && RSTB || CLKAMUX != "CLKA"
             || CLKBMUX != "CLKB" || CSDECODE_A != "0b000" || CSDECODE_B != "0b000") begin
             $display("DP16KD: this mode is not modelled");
             $finish;
         end
     end
+    wire [35:0] out = REGMODE_B == "OUTREG" ? read_reg : read;
+    assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5,
+            DOA4, DOA3, DOA2, DOA1, DOA0} = out[17:0];
     assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5,
-            DOB4, DOB3, DOB2, DOB1, DOB0} = REGMODE_B == "OUTREG" ? read_reg : read;
+            DOB4, DOB3, DOB2, DOB1, DOB0} = DATA_WIDTH_B == 36 ? out[35:18] : out[17:0];
 endmodule
 
 module TRELLIS_FF (input CLK, LSR, CE, DI, output reg Q);
@@ -128,4 +138,50 @@ module TRELLIS_FF (input CLK, LSR, CE, DI, output reg Q);
     always @(posedge CLK)
         if (LSR) Q <= REGSET == "SET";
         else if (CE || CEMUX == "1") Q <= DI;
+endmodule
+
+module EHXPLLL (
+    input CLKI, CLKFB, PHASESEL1, PHASESEL0, PHASEDIR, PHASESTEP, PHASELOADREG, STDBY, PLLWAKESYNC,
+    input RST, ENCLKOP, ENCLKOS, ENCLKOS2, ENCLKOS3,
+    output CLKOP, CLKOS, CLKOS2, CLKOS3, LOCK, INTLOCK, REFCLK, CLKINTFB
+);
+    parameter CLKI_DIV = 1;
+    parameter CLKFB_DIV = 1;
+    parameter CLKOP_DIV = 8;
+    parameter CLKOP_ENABLE = "ENABLED";
+    parameter CLKOP_CPHASE = 0;
+    parameter CLKOP_FPHASE = 0;
+    parameter FEEDBK_PATH = "CLKOP";
+    parameter OUTDIVIDER_MUXA = "DIVA";
+    parameter OUTDIVIDER_MUXB = "DIVB";
+    parameter OUTDIVIDER_MUXC = "DIVC";
+    parameter OUTDIVIDER_MUXD = "DIVD";
+    parameter STDBY_ENABLE = "DISABLED";
+    parameter DPHASE_SOURCE = "DISABLED";
+    parameter PLLRST_ENA = "DISABLED";
+    parameter INTFB_WAKE = "DISABLED";
+
+    // The output is fed back, so that its divider only sets the VCO's frequency.
+    pll_model #(
+        .MULTIPLY(CLKFB_DIV), .DIVIDE(CLKI_DIV), .VCO(CLKOP_DIV), .VCO_MIN(400), .VCO_MAX(800)
+    ) model (CLKI, CLKOP, LOCK);
+    initial #1
+        if (FEEDBK_PATH != "CLKOP" || CLKOP_ENABLE != "ENABLED" || OUTDIVIDER_MUXA != "DIVA"
+            || CLKOP_CPHASE != CLKOP_DIV - 1 || CLKOP_FPHASE != 0 || PLLRST_ENA != "DISABLED"
+            || STDBY_ENABLE != "DISABLED" || DPHASE_SOURCE != "DISABLED") begin
+            $display("EHXPLLL: this mode is not modelled");
+            $finish;
+        end
+    always @(CLKOP or CLKFB)
+        if (LOCK && CLKFB !== CLKOP) begin
+            $display("EHXPLLL: the feedback is not its output");
+            $finish;
+        end
+endmodule
+
+// A clock gate: the enable is taken over while the clock is low.
+module DCCA (input CLKI, CE, output CLKO);
+    reg enabled = 0;
+    always @(CLKI or CE) if (!CLKI) enabled = CE;
+    assign CLKO = CLKI & enabled;
 endmodule

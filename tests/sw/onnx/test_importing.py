@@ -219,7 +219,8 @@ CASES: dict[str, tuple[Sequence[int | str], list[onnx.NodeProto], dict[str, Any]
     "Slice, Pad": (
         IMAGE,
         [
-            node("Slice", "x starts ends axes steps", "a"),
+            node("Slice", "x starts ends axes steps", "s"),
+            node("Slice", "s one two three", "a"),
             node("Pad", "a pads", "b"),
             node("Conv", "b w", "y"),
         ],
@@ -228,6 +229,9 @@ CASES: dict[str, tuple[Sequence[int | str], list[onnx.NodeProto], dict[str, Any]
             "ends": np.array([9, 6]),
             "axes": np.array([2, 3]),
             "steps": np.array([2, 2]),
+            "one": np.array([1]),
+            "two": np.array([-1]),
+            "three": np.array([2]),
             "pads": np.array([0, 1, 0, 0, 0, 2, 0, 0]),
             "w": values(2, 6, 2, 2),
         },
