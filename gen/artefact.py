@@ -17,7 +17,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, ConfigError, InputError
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAGIC = "drawbar-artefact"
 
 
@@ -107,7 +107,14 @@ class Artefact:
     cycles:
         The exact cycle count of one run.
     test_input, test_output:
-        Self-test vectors: integers ``(samples, features)``.
+        Self-test vectors: integers ``(samples, features)``; inputs ``(samples, steps, features)``
+        of sequences.
+    states:
+        First element in work memory and number of elements of each tensor that one run leaves to
+        the next, its *states*: such a model takes sequences, one step in each run. They are zero
+        before the first step, and that is the host's to write.
+    steps:
+        Of the longest sequence that the scales were chosen for; 0 where there are no states.
     meta:
         Versions of what made it, and the stages by name; for people.
     """
@@ -123,6 +130,8 @@ class Artefact:
     layers: tuple[LayerReport, ...]
     test_input: np.ndarray
     test_output: np.ndarray
+    states: tuple[tuple[int, int], ...] = ()
+    steps: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -135,9 +144,37 @@ class Artefact:
         """Of the first buffer; the other's differs in its base only."""
         return self.buffers[0].output
 
+    def check_shape(self, x: np.ndarray, where: str) -> None:
+        """Raise an InputError if an input is not ``(batch, inputs)``; with states ``(batch, steps,
+        inputs)``, and no more steps than a sequence may have.
+        """
+        features = self.input.features
+        if not self.steps:
+            if x.ndim != 2 or x.shape[1] != features:
+                raise InputError(
+                    where,
+                    f"has shape (batch, {features})",
+                    x.shape,
+                    "reshape it to one row for each sample",
+                )
+        elif x.ndim != 3 or x.shape[2] != features or not x.shape[1]:
+            raise InputError(
+                where,
+                f"has shape (batch, steps, {features})",
+                x.shape,
+                "give sequences, one row for each step",
+            )
+        elif x.shape[1] > self.steps:
+            raise InputError(
+                where,
+                f"has sequences of at most {self.steps} steps, as long as the calibration's",
+                f"{x.shape[1]} steps",
+                "cut the sequences, or compile the model with longer calibration sequences",
+            )
+
     def quantise_input(self, x: np.ndarray) -> np.ndarray:
-        """``(batch, inputs)`` real numbers to the engine's integers: scaled, rounded half to even,
-        saturated.
+        """``(batch, inputs)``, or of sequences ``(batch, steps, inputs)``, real numbers to the
+        engine's integers: scaled, rounded half to even, saturated.
 
         Raises
         ------
@@ -153,13 +190,7 @@ class Artefact:
                 found,
                 "convert it with numpy.asarray(x, float)",
             )
-        if x.ndim != 2 or x.shape[1] != self.input.features:
-            raise InputError(
-                where,
-                f"has shape (batch, {self.input.features})",
-                x.shape,
-                "reshape it to one row for each sample",
-            )
+        self.check_shape(x, where)
         if not np.isfinite(x).all():
             bad = int(np.argwhere(~np.isfinite(x))[0][0])
             raise InputError(
@@ -200,6 +231,8 @@ class Artefact:
             ],
             "batch": self.batch,
             "cycles": self.cycles,
+            "states": [list(state) for state in self.states],
+            "steps": self.steps,
             "layers": [vars(layer) for layer in self.layers],
             "meta": dict(self.meta),
         }
@@ -265,6 +298,8 @@ class Artefact:
             layers=tuple(_report(layer) for layer in fields["layers"]),
             test_input=arrays["test_input"].astype(np.int64),
             test_output=arrays["test_output"].astype(np.int64),
+            states=tuple((int(base), int(size)) for base, size in fields["states"]),
+            steps=fields["steps"],
             meta=fields["meta"],
         )
 

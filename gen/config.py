@@ -65,6 +65,9 @@ class EngineConfig:
         multiplier blocks that cannot be read and cleared in one cycle.
     counter_bits:
         Bits of the engine's cycle counters.
+    products:
+        1: the engine also multiplies tensors that live in work memory, element by element, as gates
+        need it; 0: it does not.
     link_window:
         Frames that the link can hold unacknowledged; a power of two.
     clock_hz, baud:
@@ -88,6 +91,7 @@ class EngineConfig:
     work_blocks: int = 0
     tile_gap: int = 0
     counter_bits: int = 32
+    products: int = 0
     link_window: int = 4
     clock_hz: int = 48_000_000
     baud: int = 3_000_000
@@ -101,7 +105,8 @@ class EngineConfig:
                 continue
             if not isinstance(value, int) or isinstance(value, bool):
                 self._reject(field.name, "is an integer", value, f"give {field.name} as an integer")
-            if value < 1 and field.name not in ("work_blocks", "tile_gap"):
+            optional = ("work_blocks", "tile_gap", "products")
+            if value < 1 and field.name not in optional:
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
         for field_name in ("lanes", "link_window"):
             value = getattr(self, field_name)
@@ -126,6 +131,7 @@ class EngineConfig:
             ("work_blocks", 0, 64),
             ("tile_gap", 0, 1),
             ("counter_bits", 16, 32),
+            ("products", 0, 1),
             ("link_window", 2, 32),
         ):
             value = getattr(self, field_name)
@@ -167,6 +173,13 @@ class EngineConfig:
                     self.work_blocks,
                     "use a number that divides it",
                 )
+        if self.products and self.tile_gap:
+            self._reject(
+                "products",
+                "is 1 only without a gap behind tiles",
+                self.products,
+                "use products = 0, or tile_gap = 0",
+            )
         if self.clock_hz < 4 * self.baud:
             self._reject(
                 "baud",

@@ -193,6 +193,11 @@ def least_cycles(rows: int, k: int, lane_tiles: int, final: bool, config: Engine
     return max(tile_cycles(rows, k, lane_tiles, config), 0 if final else fetch_cycles(config))
 
 
+def stage_least(stage: Stage, final: bool, config: EngineConfig) -> int:
+    """``least_cycles`` of a stage."""
+    return least_cycles(stage.rows, stage.k, stage.lane_tiles(config), final, config)
+
+
 def fetch_cycles(config: EngineConfig) -> int:
     """Cycles from the order to fetch a descriptor to the cycle in which it can be latched."""
     return descriptor_words(config) + FETCH_LATENCY

@@ -358,8 +358,9 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
     for number, network in enumerate(plan.networks):
         chosen = tuple(s.step for s in plan.stages if s.layer == number)
         lost: tuple[LostOrder, ...] = ()
-        search = OrderSearch(network, config, plan.batch)
-        if losers:
+        # Products have no cores, and so no orders.
+        search = None if network.paired else OrderSearch(network, config, plan.batch)
+        if losers and search is not None:
             lost = lost_orders(
                 search,
                 chosen,
@@ -378,7 +379,7 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
                 ranks=tuple(layer.ranks),
                 order=plan.layer_text(number),
                 cycles=plan.layer_cycles(number),
-                operand_bound=operand_bound(search),
+                operand_bound=None if search is None else operand_bound(search),
                 lost=_for_memory(lost) if plan.minimise == "memory" else lost,
             )
         )

@@ -17,6 +17,7 @@ import numpy as np
 from drawbar.gen.align import Boundary, align, refine, refined
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import stage_least
 from drawbar.gen.errors import FitError
 from drawbar.gen.fit import NoLayout, check_room, share_core
 from drawbar.gen.images import Place, View, border_runs, places, view
@@ -26,6 +27,7 @@ from drawbar.gen.order import BATCH, OrderSearch, Step
 from drawbar.gen.phases import with_copies
 from drawbar.gen.place import NoBuffers, arrange, place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
+from drawbar.gen.products import product_stage
 from drawbar.gen.search import GOALS, Planner
 from drawbar.gen.stage import Loop, Stage, fuse
 
@@ -61,13 +63,12 @@ class _Segment:
 def _linear(model: Model, number: int) -> bool:
     """Whether a layer is one of a chain: a feature vector, or a flat image, to a feature vector."""
     layer, sources = model.layers[number], model.sources[number]
-    inside = {i for core in layer.cores for i in core.indices}
     return (
         not layer.windows
         and len(sources) == 1
         and not (sources[0].steps or sources[0].starts)
         and len(model.shapes[number + 1]) == 1
-        and inside >= {*layer.input, *layer.output}
+        and layer.mixes
     )
 
 
@@ -77,6 +78,14 @@ def _segments(
     segments = []
     number = 0
     while number < len(model.layers):
+        if model.layers[number].paired:
+            layer = model.layers[number]
+            alone = Model(layer.name, (layer,))
+            read, target = placed[model.sources[number][0].tensor], placed[number + 1]
+            ends = (Layout({}, read.size), Layout({}, target.size))
+            segments.append(_Segment(number, alone, ((layer,), ()), ends, None))
+            number += 1
+            continue
         if not _linear(model, number):
             seen = view(model, number, placed, batch)
             alone = Model(seen.network.name, (seen.network,))
@@ -140,11 +149,12 @@ def _chain(model: Model, first: int, last: int, placed: Sequence[Place], batch: 
 def _lives(model: Model) -> list[tuple[int, int]]:
     """For each tensor, the layers from its writer to its last reader."""
     lives = []
+    states = model.states
     for tensor in range(len(model.shapes)):
         last = max([tensor - 1, *model.readers(tensor)])
-        if tensor == len(model.layers):
+        if tensor == len(model.layers) or tensor in states:
             last = len(model.layers)
-        lives.append((tensor - 1, last))
+        lives.append((-1 if tensor in states else tensor - 1, last))
     return lives
 
 
@@ -163,14 +173,17 @@ def plan_graph(
     placed = places(model, config, batch)
     segments = _segments(model, placed, config, batch)
     searches = [
-        [OrderSearch(network, config, batch) for network in segment.aligned[0]]
+        [OrderSearch(n, config, batch) for n in segment.aligned[0] if not n.paired]
         for segment in segments
     ]
     flat = [search for group in searches for search in group]
     check_room(model, config, batch, flat, config.work_elements)
     bordered = any(p.border for p in placed)
     depth = config.core_depth - int(bordered)
-    bound, shares = share_core([s.prices(config.work_elements) for s in flat], depth)
+    bound, shared = share_core([s.prices(config.work_elements) for s in flat], depth)
+    # Products have no cores.
+    found = iter(shared)
+    shares = [0 if layer.paired else next(found) for layer in model.layers]
     lives = _lives(model)
 
     stages: list[PlannedStage] = []
@@ -188,6 +201,15 @@ def plan_graph(
         return numbers[number]
 
     for segment, group in zip(segments, searches, strict=True):
+        if not group:
+            first = segment.first
+            reads = [tensor_of(source.tensor, None) for source in model.sources[first]]
+            writes = tensor_of(first + 1, None)
+            made = product_stage(model, first, placed, reads, writes, config, batch)
+            stages.append(made)
+            least = stage_least(made.stage, first + 1 == len(model.layers), config)
+            cycles, bound = cycles + least, bound + least
+            continue
         own = shares[segment.first : segment.last + 1]
         later = sum(shares[segment.last + 1 :]) + int(bordered)
         others = sum(
@@ -241,13 +263,18 @@ def plan_graph(
             stages += _fills(target, before[0], segment.last, config, batch)
 
     offsets = {s.first: s.view.offsets for s in segments if s.view is not None}
-    stages = [replace(p, x_offsets=offsets[p.layer]) if len(p.reads) > 1 else p for p in stages]
+    stages = [
+        replace(p, x_offsets=offsets[p.layer]) if len(p.reads) > 1 and not p.x_offsets else p
+        for p in stages
+    ]
     zero = core
     stages = [replace(p, stage=replace(p.stage, core_base=zero)) if p.fills else p for p in stages]
     views = tuple(s.view for s in segments for _ in range(len(s.model.layers)))
 
+    states = tuple(numbers[tensor] for tensor in model.states)
+
     def finish(count: int, work_double: int) -> Plan:
-        arranged, bases, peak = arrange(model.name, config, stages, tensors, count)
+        arranged, bases, peak = arrange(model.name, config, stages, tensors, count, states)
         kept = _needed(arranged, config)
         filled = any(planned.fills for planned in kept)
         return place(
@@ -265,6 +292,7 @@ def plan_graph(
             bases=bases,
             work_double=work_double or (peak if count == 2 else 0),
             views=views,
+            states=states,
             ends=(
                 _border(placed[0], tensors[0], segments[0], batch, "input"),
                 _border(placed[-1], tensors[-1], segments[-1], batch, "output"),

@@ -171,6 +171,8 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
     natural = set()
     derived: dict[int, Source] = {}
     for number, layer in enumerate(model.layers):
+        if layer.paired:
+            continue
         sources = model.sources[number]
         images = _image_layer(model, number)
         strided = [source for source in sources if _strided(source)]
@@ -224,8 +226,12 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
         if t in derived:
             found[t] = _like(model.shapes[t], derived[t], _placed(found, derived[t].tensor))
         elif found[t] is None:
-            (size,) = model.shapes[t]
-            found[t] = Place((size,), (1,), 0, size, batch * size)
+            # A vector, or rows of one with gaps such that lanes can run across them.
+            *rows_of, size = shape = model.shapes[t]
+            strides = (*(padded_stride(config, size) for _ in rows_of), 1)
+            assert len(shape) <= 2
+            sample = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+            found[t] = Place(shape, strides, 0, sample, batch * sample)
     return [place for place in found if place is not None]
 
 

@@ -131,7 +131,7 @@ def _core(stored: np.ndarray, fields: dict[str, Any]) -> np.ndarray:
 
 
 def _of_graphs(layer: ContractionNetwork) -> dict[str, Any]:
-    """What only layers of images have."""
+    """What only layers of graphs have."""
     found: dict[str, Any] = {}
     if layer.windows:
         found["windows"] = [
@@ -141,6 +141,8 @@ def _of_graphs(layer: ContractionNetwork) -> dict[str, Any]:
         found["bias_over"] = layer.bias_over
     if layer.keeps_scale:
         found["keeps_scale"] = True
+    if layer.paired:
+        found["paired"] = True
     return found
 
 
@@ -179,4 +181,5 @@ def _layer(
         },
         bias_over=None if "bias_over" not in fields else tuple(fields["bias_over"]),
         keeps_scale=fields.get("keeps_scale", False),
+        paired=fields.get("paired", False),
     )

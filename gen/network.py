@@ -10,12 +10,16 @@ convolution is a network like any other, ``h = stride * oh + dilation * kh - pad
 have the tap kh and not h, and the output has oh, which no core has.
 
 A model is a graph of networks. A network of more than one source has them as the values of its
-first input index: an addition is a core of two numbers.
+first input index: an addition is a core of two numbers. One kind is no linear map: a *paired*
+network multiplies its sources two and two, element by element, and adds the products.
+
+A layer that reads the result of itself or of a layer after it gets that of the run before: a
+*state*. So a model with states is one step of a sequence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -82,13 +86,16 @@ class ContractionNetwork:
     ranks:
         The format's ranks, for reports.
     windows:
-        How input indices are read that are in no core. An index may also be of input and output
-        and in no core.
+        How input indices are read that are in no core. An index may also be of input and output:
+        in no core, or such that each of its values has cores of its own.
     bias_over:
         Output indices that the bias has; None for all.
     keeps_scale:
         The result has the scale of the sources, so that integers are what they were: copies, and
         the differences and sums of a maximum.
+    paired:
+        The values of the first input index are factors, two and two: ``y = x[0] * x[1] + x[2] *
+        x[3] + ...``, element by element. Without cores and bias.
     """
 
     name: str
@@ -103,6 +110,7 @@ class ContractionNetwork:
     windows: Mapping[str, Window] = field(default_factory=dict)
     bias_over: tuple[str, ...] | None = None
     keeps_scale: bool = False
+    paired: bool = False
 
     def __post_init__(self) -> None:
         where = f"layer {self.name!r}"
@@ -124,14 +132,19 @@ class ContractionNetwork:
                 )
         through = {index for window in self.windows.values() for index, _ in window.terms}
         through |= {*self.windows, *(i for i in self.input if i in self.output)}
+        if self.paired:
+            through.add(self.input[0])
+            if self.cores or self.bias is not None or self.sizes[self.input[0]] % 2:
+                raise NetworkError(
+                    where, "multiplies pairs, without cores or bias", self.input, "mend the network"
+                )
         for index in (*self.input, *self.output):
             uses = sum(index in core.indices for core in self.cores)
             if uses == 0 and index not in through:
                 raise NetworkError(
                     f"{where}, index {index!r}", "is in a core", "no core", "add it to a core"
                 )
-        inside = {i for core in self.cores for i in core.indices}
-        borders = (*self.input, *(i for i in self.output if i in inside or i not in self.input))
+        borders = (*self.input, *(i for i in self.output if i not in self.input))
         for index in borders:
             if borders.count(index) > 1:
                 raise NetworkError(
@@ -176,6 +189,8 @@ class ContractionNetwork:
     @property
     def dense_weights(self) -> int:
         """Weights of the dense layer: of a convolution, its kernel."""
+        if not self.cores:
+            return 0
         kept = [i for i in self.output if any(i in core.indices for core in self.cores)]
         read = [i for i in self.input if any(i in core.indices for core in self.cores)]
         return prod(self.sizes[i] for i in {*kept, *read, *self.taps})
@@ -185,6 +200,15 @@ class ContractionNetwork:
         """Indices of windows that are in cores and not in the output."""
         terms = (index for window in self.windows.values() for index, _ in window.terms)
         return tuple(index for index in terms if index not in self.output)
+
+    @property
+    def mixes(self) -> bool:
+        """Whether cores have all indices of input and output, and no index is of both: the layer
+        maps one feature vector to another.
+        """
+        inside = {i for core in self.cores for i in core.indices}
+        ends = {*self.input, *self.output}
+        return ends <= inside and len(ends) == len(self.input) + len(self.output)
 
     @property
     def core_weights(self) -> int:
@@ -228,6 +252,9 @@ class ContractionNetwork:
 
     def _contract(self, x: np.ndarray) -> np.ndarray:
         """The product alone: ``(batch, inputs)`` to ``(batch, outputs)``."""
+        if self.paired:
+            pairs = x.reshape(len(x), -1, 2, self.outputs)
+            return pairs.prod(axis=2).sum(axis=1)
         letters = {index: number + 1 for number, index in enumerate(self.sizes)}
         values, indices = self.windowed(x)
         operands: list[object] = [values, [0, *(letters[i] for i in indices)]]
@@ -293,8 +320,9 @@ class Quantised:
 
 @dataclass(frozen=True)
 class Model:
-    """A graph of layers, each of which reads the model's input or the results of layers before it.
-    The result of the last one is the model's output.
+    """A graph of layers, each of which reads the model's input or the results of layers; those of
+    itself and of layers after it from the run before, at first 0. The result of the last one is the
+    model's output.
 
     Arguments
     ---------
@@ -332,6 +360,13 @@ class Model:
             object.__setattr__(self, "shapes", tuple((size,) for size in sizes))
         if not self.quantised:
             object.__setattr__(self, "quantised", (None,) * len(self.shapes))
+        if len(self.layers) in self.states:
+            raise NetworkError(
+                f"model {self.name!r}, layer {self.layers[-1].name!r}",
+                "has a result that no layer reads, as it is the model's output",
+                "a state",
+                "put a layer behind it",
+            )
         for number, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True)):
             if prod(self.shapes[number + 1]) != layer.outputs:
                 raise NetworkError(
@@ -341,10 +376,17 @@ class Model:
                     "make the sizes agree",
                 )
             for source in sources:
+                if not 0 <= source.tensor < len(self.shapes):
+                    raise NetworkError(
+                        f"layer {layer.name!r}",
+                        "reads a tensor of the model",
+                        source.tensor,
+                        f"use 0 to {len(self.layers)}",
+                    )
                 given = prod(self.shapes[source.tensor])
                 wanted = layer.inputs // len(sources)
                 whole = not source.steps and not source.starts
-                if source.tensor > number or (given < wanted) or (whole and given != wanted):
+                if given < wanted or (whole and given != wanted):
                     raise NetworkError(
                         f"layer {layer.name!r}",
                         f"takes the {given} outputs of {self._tensor_name(source.tensor)}",
@@ -359,9 +401,17 @@ class Model:
     def chain(self) -> bool:
         """Whether the layers are a sequence of linear layers of feature vectors."""
         return all(
-            sources == (Source(number),) and not layer.windows
+            sources == (Source(number),) and layer.mixes and not layer.windows
             for number, (layer, sources) in enumerate(zip(self.layers, self.sources, strict=True))
         ) and all(len(shape) == 1 for shape in self.shapes)
+
+    @property
+    def states(self) -> list[int]:
+        """The tensors that are kept from one run to the next."""
+        found = {
+            s.tensor for n, sources in enumerate(self.sources) for s in sources if s.tensor > n
+        }
+        return sorted(found)
 
     def readers(self, tensor: int) -> list[int]:
         """The layers that read a tensor."""
@@ -379,7 +429,9 @@ class Model:
     def outputs(self) -> int:
         return self.layers[-1].outputs
 
-    def read(self, number: int, tensors: Sequence[np.ndarray]) -> np.ndarray:
+    def read(
+        self, number: int, tensors: Sequence[np.ndarray] | Mapping[int, np.ndarray]
+    ) -> np.ndarray:
         """What a layer reads, ``(batch, its inputs)``, of the tensors ``(batch, features)``."""
         layer, sources = self.layers[number], self.sources[number]
         found = []
@@ -398,8 +450,31 @@ class Model:
         return np.concatenate(found, axis=1)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        """Float reference: ``(batch, inputs)`` to ``(batch, outputs)``."""
-        tensors = [x]
-        for number, layer in enumerate(self.layers):
-            tensors.append(layer.forward(self.read(number, tensors)))
-        return tensors[-1]
+        """Float reference: ``(batch, inputs)`` to ``(batch, outputs)``; with states ``(batch,
+        steps, inputs)``, to the outputs of the last step.
+        """
+        *_, last = self._steps(x.swapaxes(0, 1) if self.states else x[None])
+        return last[-1]
+
+    def before_steps(self, x: np.ndarray) -> dict[int, np.ndarray]:
+        """What the steps of sequences ``(batch, steps, inputs)`` begin with: the input and each
+        state, by tensor, ``(batch * steps, features)``.
+        """
+        states = {t: [np.zeros((len(x), prod(self.shapes[t])))] for t in self.states}
+        for tensors in self._steps(x.swapaxes(0, 1)):
+            for tensor, values in states.items():
+                values.append(tensors[tensor])
+        found = {0: x.reshape(-1, self.inputs)}
+        for tensor, values in states.items():
+            before = np.stack(values[:-1], axis=1)
+            found[tensor] = before.reshape(-1, before.shape[2])
+        return found
+
+    def _steps(self, steps: np.ndarray) -> Iterator[list[np.ndarray]]:
+        """All tensors after each step, for inputs ``(steps, batch, inputs)``."""
+        tensors = [np.zeros((steps.shape[1], prod(shape))) for shape in self.shapes]
+        for step in steps:
+            tensors[0] = step
+            for number, layer in enumerate(self.layers):
+                tensors[number + 1] = layer.forward(self.read(number, tensors))
+            yield tensors

@@ -65,8 +65,12 @@ def with_copies(model: Model, lanes: int) -> Model:
         sources.append(own)
         shapes.append(shape)
 
+    def number_of(tensor: int) -> int:
+        """The tensor's new number; a state's is not known yet, and is its old one below 0."""
+        return moved.get(tensor, -tensor)
+
     for number, layer in enumerate(model.layers):
-        own = tuple(replace(s, tensor=moved[s.tensor]) for s in model.sources[number])
+        own = tuple(replace(s, tensor=number_of(s.tensor)) for s in model.sources[number])
         tensor = model.sources[number][0].tensor
         shape = model.shapes[tensor]
         steps = _steps(layer)
@@ -84,7 +88,11 @@ def with_copies(model: Model, lanes: int) -> Model:
         add(layer, own, model.shapes[number + 1])
         quantised.append(model.quantised[number + 1])
         moved[number + 1] = len(layers)
-    return Model(model.name, tuple(layers), tuple(sources), tuple(shapes), tuple(quantised))
+    known = tuple(
+        tuple(s if s.tensor >= 0 else replace(s, tensor=moved[-s.tensor]) for s in own)
+        for own in sources
+    )
+    return Model(model.name, tuple(layers), known, tuple(shapes), tuple(quantised))
 
 
 def flattens(model: Model, number: int) -> bool:

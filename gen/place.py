@@ -27,6 +27,7 @@ from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import BATCH
 from drawbar.gen.planned import Plan, PlannedStage, reading_apart
+from drawbar.gen.products import affine, ties
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Loop, Stage
@@ -57,6 +58,7 @@ def place(
     work_double: int = 0,
     views: tuple[View | None, ...] = (),
     ends: tuple[TensorLayout, TensorLayout] | None = None,
+    states: tuple[int, ...] = (),
 ) -> Plan:
     """The plan of these stages, whose tensors have these layouts.
 
@@ -143,6 +145,7 @@ def place(
         bias_vectors=bias_vectors,
         work_double=work_double,
         views=views,
+        states=states,
     )
 
 
@@ -159,6 +162,9 @@ def _addressed(planned: PlannedStage, bases: Sequence[int]) -> PlannedStage:
     if len(planned.reads) == 1:
         x_base = bases[planned.reads[0]] + planned.x_offset
         return replace(planned, stage=replace(stage, x_base=x_base, y_base=y_base))
+    if stage.products:
+        planned, stage = affine(planned, bases)
+        return replace(planned, stage=replace(stage, y_base=y_base))
     # The sources are the values of the reduction index: their distance is its stride.
     places = [
         bases[tensor] + offset
@@ -188,10 +194,11 @@ def arrange(
     stages: Sequence[PlannedStage],
     tensors: Sequence[Layout],
     buffers: int = 1,
+    states: Sequence[int] = (),
 ) -> tuple[tuple[PlannedStage, ...], tuple[tuple[int, ...], ...], int]:
     """Addresses for the tensors of a graph by when they live: each at the lowest place that is
-    free all the time. With two buffers, input and output have two places each, which nothing else
-    uses.
+    free all the time; ``states`` live always. With two buffers, input and output have two places
+    each, which nothing else uses.
 
     Returns
     -------
@@ -216,6 +223,8 @@ def arrange(
     # The host writes the input before the run, and reads the output after it.
     outer = (0, stages[-1].writes)
     first[outer[0]], last[outer[1]] = -1, end
+    for tensor in states:
+        first[tensor], last[tensor] = -1, end
     if buffers == 2:
         for tensor in outer:
             first[tensor], last[tensor] = -1, end
@@ -223,11 +232,17 @@ def arrange(
             whose.append(tensor)
             first.append(-1)
             last.append(end)
-    every = range(len(sizes))
+    tied = ties(stages, tensors)
+    for tensor, (anchor, offset) in tied.items():
+        # Placed together, and as long as one of them lives.
+        sizes[anchor] = max(sizes[anchor], offset + sizes[tensor])
+        first[anchor] = min(first[anchor], first[tensor])
+        last[anchor] = max(last[anchor], last[tensor])
+    alone = [n for n in range(len(sizes)) if n not in tied]
     orders = [
-        every,
-        sorted(every, key=lambda n: (-sizes[n], n)),
-        sorted(every, key=lambda n: (first[n] - last[n], n)),
+        alone,
+        sorted(alone, key=lambda n: (-sizes[n], n)),
+        sorted(alone, key=lambda n: (first[n] - last[n], n)),
     ]
     # What a stage reads and what it writes have no block of single-port memory in common.
     block = config.work_block if config.work_blocks else 1
@@ -249,8 +264,9 @@ def arrange(
                     break
                 free = max(free, high)
             bases[n] = free
-        peak = max(bases[n] + sizes[n] for n in every)
-        found.append((peak, tuple(bases[n] for n in every)))
+        peak = max(bases[n] + sizes[n] for n in alone)
+        bases |= {n: bases[anchor] + offset for n, (anchor, offset) in tied.items()}
+        found.append((peak, tuple(bases[n] for n in range(len(sizes)))))
     peak, chosen = min(found, key=lambda pair: pair[0])
     if peak > config.work_elements:
         over = (peak - config.work_elements) * config.element_bytes

@@ -75,7 +75,7 @@ class PlannedStage:
     @property
     def fills(self) -> bool:
         """Whether the stage writes zeros around what the layer's last one has written."""
-        return not self.step.group
+        return not self.step.group and not self.stage.products
 
     @property
     def layer(self) -> int:
@@ -133,6 +133,8 @@ class Plan:
         Elements of the live tensors of one run, paddings included, where they are largest.
     work_double:
         Elements of work memory that two buffers need; 0 where nobody asked.
+    states:
+        Numbers of the tensors that are kept from one run to the next.
     views:
         How each layer of a graph reads and writes images; None for linear layers. Empty for chains.
     minimise:
@@ -158,6 +160,7 @@ class Plan:
     minimise: str = "cycles"
     work_double: int = 0
     views: tuple[View | None, ...] = ()
+    states: tuple[int, ...] = ()
 
     def buffer_program(self, buffer: int) -> tuple[tuple[int, Stage], ...]:
         """The program of a buffer: the same stages at other addresses.
@@ -178,6 +181,11 @@ class Plan:
             )
             program.append((number, reading_apart(moved) if planned.fills else moved))
         return tuple(program)
+
+    @property
+    def kept(self) -> tuple[tuple[int, int], ...]:
+        """First element and number of elements of each state."""
+        return tuple((self.bases[0][n], self.tensors[n].size) for n in self.states)
 
     @property
     def is_graph(self) -> bool:
@@ -246,8 +254,8 @@ class Plan:
         for planned in self.stages:
             if planned.layer == layer:
                 step = planned.step
-                if planned.fills:
-                    text += " zeros"
+                if not step.group:
+                    text += " zeros" if planned.fills else " products"
                     continue
                 cores = "".join(f"G{n + 1}" for n in step.group)
                 name = f"({cores})" if len(step.group) > 1 else cores
@@ -264,7 +272,7 @@ def core_matrix(network: ContractionNetwork, planned: PlannedStage) -> np.ndarra
     """The stage's merged core as float matrices, ``(shared, rows, k)`` in the stage's index
     order.
     """
-    if planned.fills:
+    if not planned.step.group:
         return np.zeros((1, 1, 1))
     letters = {index: number for number, index in enumerate(network.sizes)}
     operands: list[object] = []

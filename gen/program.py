@@ -62,6 +62,7 @@ def head_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("rows_last", max(1, config.row_bits), True),
         ("lanes_last", max(1, config.lane_bits), True),
         ("shared", config.column_loops, True),
+        ("products", 1, bool(config.products)),
         ("core_base", config.core_address_bits, True),
         ("x_base", address, overlap),
         ("x_skew", config.work_row_bits, skewed),
@@ -150,6 +151,7 @@ def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict
         "rows_last": stage.rows - (stage.row_tiles(config) - 1) * config.rows - 1,
         "lanes_last": stage.lane_count - (lane_tiles - 1) * config.lanes - 1,
         "shared": sum(loop.shared << j for j, loop in enumerate(columns)),
+        **({"products": int(stage.products)} if config.products else {}),
         "core_base": stage.core_base,
         "x_base": stage.x_base,
         "x_skew": (lane_skew(config, stage.lane_x) or 0) if stage.lane_count > 1 else 0,
@@ -281,6 +283,7 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         y_base=values["y_base"],
         core_base=values["core_base"],
         bias_base=values["bias_base"] if values["bias_enable"] else None,
+        products=bool(values.get("products", 0)),
         shift=values["shift"],
         wait=values.get("wait", 0),
         activation=next(

@@ -10,6 +10,9 @@ engine's lanes take side by side, a tile of ``lanes`` at a time.
 The outermost column loops may be *shared* with the core, which then has a matrix of its own for
 each of their columns: a batch of products,
 ``y[shared, row, column] = requantise(sum over k of core[shared, row, k] * x[shared, k, column])``.
+
+A stage of *products* has no core: it multiplies the live tensor with itself, two and two along k,
+``y[column] = requantise(sum over k of x[2k, column] * x[2k + 1, column])``.
 """
 
 from __future__ import annotations
@@ -69,6 +72,8 @@ class Stage:
         Cycles, 0..255, that the first step waits for results of the stage before.
     layer:
         Number of the layer that this stage belongs to, for reports.
+    products:
+        A stage of products: one row, an even number of steps, no core.
     """
 
     k_loops: tuple[Loop, ...]
@@ -86,6 +91,7 @@ class Stage:
     activation: str = "none"
     wait: int = 0
     layer: int = 0
+    products: bool = False
 
     @property
     def k(self) -> int:
@@ -108,12 +114,14 @@ class Stage:
     @property
     def core_text(self) -> str:
         """The core's sizes: ``rows x k``, or ``shared x (rows x k)``."""
+        if self.products:
+            return f"{self.k // 2} products"
         matrix = f"{self.rows} x {self.k}"
         return matrix if self.shared == 1 else f"{self.shared} x ({matrix})"
 
     @property
     def multiplications(self) -> int:
-        return self.k * self.rows * self.columns
+        return self.k * self.rows * self.columns // (2 if self.products else 1)
 
     def span(self, side: str) -> tuple[int, int]:
         """First and last element address of what the stage reads ("x") or writes ("y")."""
@@ -141,6 +149,8 @@ class Stage:
 
     def core_vectors(self, config: EngineConfig) -> int:
         """Vectors of core memory that the stage's core takes."""
+        if self.products:
+            return 0
         return self.shared * self.row_tiles(config) * self.k
 
 
@@ -245,6 +255,19 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             f"{name} {stride}",
             "pad the layout",
         )
+    if stage.products:
+        need(
+            bool(config.products),
+            "multiplies with cores only",
+            "a stage of products",
+            "set products = 1 in the engine",
+        )
+        need(
+            stage.rows == 1 and stage.k % 2 == 0 and stage.shared == 1,
+            "multiplies pairs: one row, an even number of steps, no shared loops",
+            f"{stage.rows} rows, {stage.k} steps, {stage.shared} shared",
+            "make it a product of pairs",
+        )
     numbers = [stage.x_base, stage.y_base, stage.core_base, stage.bias_base or 0, stage.lane_bias]
     for loop in (*stage.k_loops, *stage.row_loops, *stage.column_loops):
         numbers += [loop.x, loop.y, loop.bias]
@@ -282,8 +305,9 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
     need(
         spans["x"][1] < spans["y"][0]
         or spans["y"][1] < spans["x"][0]
-        or not np.intersect1d(stage.addresses("x"), stage.addresses("y")).size,
-        "reads and writes apart, as results are written while operands are still read",
+        or not _overwrites(stage, config),
+        "reads nothing that it has overwritten, as results are written while operands are still "
+        "read",
         f"reads {spans['x']}, writes {spans['y']}",
         "place them apart",
     )
@@ -306,3 +330,21 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         stage.shift,
         "rescale the cores",
     )
+
+
+def _overwrites(stage: Stage, config: EngineConfig) -> bool:
+    """Whether a tile may read what one before it has written. A tile's own operands are all read
+    before its results are written.
+    """
+    x, y = stage.addresses("x"), stage.addresses("y")
+    if not np.intersect1d(x, y).size:
+        return False
+    if stage.row_tiles(config) > 1:
+        return True
+    # The number of each column's lane tile, in the order of their issue.
+    lanes = np.arange(stage.lane_count) // config.lanes
+    outer = stage.columns // stage.lane_count
+    tile = (np.arange(outer)[:, None] * (lanes[-1] + 1) + lanes).reshape(-1)
+    written = np.full(int(max(x.max(), y.max())) + 1, len(tile))
+    np.minimum.at(written, y, np.repeat(tile, stage.rows))
+    return bool((written[x] < np.repeat(tile, stage.k)).any())

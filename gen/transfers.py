@@ -91,13 +91,15 @@ def layout_span(layout: TensorLayout, batch: int) -> tuple[int, int]:
     return layout.base, last + 1
 
 
+def pieces(elements: int, size: int) -> list[tuple[int, int]]:
+    """First element and number of elements of each frame for so many elements of ``size`` bytes."""
+    step = MAX_PAYLOAD // size
+    return [(start, min(step, elements - start)) for start in range(0, elements, step)]
+
+
 def _pieces(op: Op, layout: TensorLayout, batch: int, size: int) -> list[Transfer]:
     first, elements = layout_span(layout, batch)
-    step = MAX_PAYLOAD // size
-    return [
-        Transfer(op, size * min(step, elements - start), first + start)
-        for start in range(0, elements, step)
-    ]
+    return [Transfer(op, size * count, first + start) for start, count in pieces(elements, size)]
 
 
 def spread(reads: Sequence[_T], writes: Sequence[_T], lead: int) -> list[_T]:
@@ -147,8 +149,11 @@ def row_of_runs(
     cycles: int,
     rate: LinkRate,
     runs: int,
+    last_only: bool = False,
 ) -> list[Transfer]:
-    """The requests of so many runs, from the first inputs to the last results."""
+    """The requests of so many runs, from the first inputs to the last results: of every run, or of
+    the last one only.
+    """
     count = len(buffers)
     each = [
         run_transfers(buffer, config, batch=batch, buffers=count, cycles=cycles, rate=rate)
@@ -160,11 +165,12 @@ def row_of_runs(
         result += [
             transfer
             for transfer in each[run % count]
-            if not (transfer.op == Op.READ and run < count)
+            if not (transfer.op == Op.READ and (last_only or run < count))
             and not (transfer.op == Op.WAIT and not count - 1 <= run < runs - 1)
         ]
     for run in range(max(0, runs - count), runs):
         until = WAIT_IDLE if run == runs - 1 else WAIT_PENDING
         result.append(Transfer(Op.WAIT, STATUS_BYTES, until))
-        result += [transfer for transfer in each[run % count] if transfer.op == Op.READ]
+        if run == runs - 1 or not last_only:
+            result += [transfer for transfer in each[run % count] if transfer.op == Op.READ]
     return result

@@ -36,6 +36,10 @@ class MacArray(wiring.Component):
     core, live, valid, last:
         One reduction step: a core vector, a live vector, and whether the step ends a tile. Without
         ``valid`` the others mean nothing.
+    hold, factors:
+        Only with ``config.products``. ``hold``: the live vector is kept, and nothing else happens:
+        the cycle has no ``valid``. ``factors``: in row 0, the step multiplies its live vector not
+        with the core but, lane by lane, with the one that was kept last.
     turn:
         From the next cycle but one on, the next row of the tile. It says nothing in the cycle
         before a tile's row 0 comes.
@@ -60,6 +64,8 @@ class MacArray(wiring.Component):
                 "live": In(data.ArrayLayout(signed(config.data_width), config.lanes)),
                 "valid": In(1),
                 "last": In(1),
+                "hold": In(1),
+                "factors": In(1),
                 "turn": In(1),
                 "row": Out(data.ArrayLayout(signed(config.acc_width), config.lanes)),
             }
@@ -77,6 +83,8 @@ class MacArray(wiring.Component):
         ends: Value = Signal(init=1)
         m.d.sync += ends.eq(delayed(m, self.valid & self.last, PRODUCT_LATENCY - 1, "ends"))
         turn: Value = self.turn
+        hold: Value = self.hold
+        factors: Value = self.factors
         for group, first in enumerate(range(0, lanes, GROUP_LANES)):
             inside = range(first, min(first + GROUP_LANES, lanes))
             if group:
@@ -87,9 +95,34 @@ class MacArray(wiring.Component):
                 step = delayed(m, step, 1, f"step_{first}")
                 ends = delayed(m, ends, 1, f"ends_{first}")
                 turn = delayed(m, turn, 1, f"turn_{first}")
+                hold = delayed(m, hold, 1, f"hold_{first}")
+                factors = delayed(m, factors, 1, f"factors_{first}")
             live = [delayed(m, self.live[c], group, f"live_{c}", reset_less=True) for c in inside]
-            self._accumulate(m, vendor, inside, core, live, step, ends, turn)
+            own = None
+            if self.config.products:
+                own = self._factors(m, inside, core[0], live, hold, factors)
+            self._accumulate(m, vendor, inside, core, live, own, step, ends, turn)
         return m
+
+    def _factors(
+        self,
+        m: Module,
+        lanes: range,
+        core: Value,
+        live: list[Value],
+        hold: Value,
+        factors: Value,
+    ) -> list[Value]:
+        """What row 0 multiplies each lane of a group with: the core, or what the lane holds."""
+        found: list[Value] = []
+        for c, value in zip(lanes, live, strict=True):
+            held = Signal(signed(self.config.data_width), name=f"held_{c}", reset_less=True)
+            with m.If(hold):
+                m.d.sync += held.eq(value)
+            operand = Signal.like(held, name=f"operand_{c}")
+            m.d.comb += operand.eq(Mux(factors, held, core))
+            found.append(operand)
+        return found
 
     def _accumulate(
         self,
@@ -98,11 +131,14 @@ class MacArray(wiring.Component):
         lanes: range,
         core: list[Value],
         live: list[Value],
+        own: list[Value] | None,
         step: Value,
         ends: Value,
         turn: Value,
     ) -> None:
-        """Accumulators and drain registers of a lane group; control is one cycle ahead."""
+        """Accumulators and drain registers of a lane group; control is one cycle ahead. ``own`` is
+        what row 0 has in place of its core element, lane by lane.
+        """
         rows, shape, first = self.config.rows, signed(self.config.acc_width), lanes[0]
         # A tile's last sum goes to the drain registers and clears the accumulators: so a step needs
         # no multiplexer in front of its adder.
@@ -110,9 +146,10 @@ class MacArray(wiring.Component):
         clears = vendor.copies(m, ends, rows, f"clears_{first}", init=1)
         loads = vendor.copies(m, ends, rows, f"loads_{first}")
         moves = vendor.copies(m, ends | turn, rows, f"moves_{first}")
-        sums = (self._gap_sums if self.config.tile_gap else self._sums)(
-            m, vendor, lanes, core, live, adds, clears
-        )
+        if self.config.tile_gap:
+            sums = self._gap_sums(m, vendor, lanes, core, live, adds, clears)
+        else:
+            sums = self._sums(m, vendor, lanes, core, live, own, adds, clears)
         for c in lanes:
             drain = [Signal(shape, name=f"drain_{r}_{c}", reset_less=True) for r in range(rows)]
             for r in range(rows):
@@ -129,12 +166,21 @@ class MacArray(wiring.Component):
         lanes: range,
         core: list[Value],
         live: list[Value],
+        own: list[Value] | None,
         adds: list[Value],
         clears: list[Value],
     ) -> list[list[Value]]:
         """The accumulators of a lane group with the present product added, ``[row][lane]``."""
         shape = signed(self.config.acc_width)
-        products = vendor.products(m, core, live, first_lane=lanes[0])
+        if own is None:
+            products = vendor.products(m, core, live, first_lane=lanes[0])
+        else:
+            first_row = [
+                vendor.products(m, [factor], [value], first_lane=c)[0][0]
+                for c, factor, value in zip(lanes, own, live, strict=True)
+            ]
+            others = vendor.products(m, core[1:], live, first_lane=lanes[0], first_row=1)
+            products = [first_row, *others]
         sums: list[list[Value]] = []
         for r, of_row in enumerate(products):
             sums.append([])

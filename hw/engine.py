@@ -129,7 +129,7 @@ class Engine(wiring.Component):
             ),
             array.core.eq(core.read_data),
             array.live.eq(work.read_data),
-            array.valid.eq(delayed(m, issue.step, ISSUE_TO_ARRAY, "step")),
+            array.valid.eq(delayed(m, issue.step & ~issue.holds, ISSUE_TO_ARRAY, "step")),
             array.last.eq(delayed(m, issue.last, ISSUE_TO_ARRAY, "last")),
             array.turn.eq(drain.turn),
             requantise.i.eq(array.row),
@@ -141,6 +141,13 @@ class Engine(wiring.Component):
         ]
         if config.lanes > 1:
             m.d.comb += work.read_skew.eq(issue.descriptor.x_skew)
+
+        if config.products:
+            factors = issue.step & issue.descriptor.products
+            m.d.comb += [
+                array.hold.eq(delayed(m, issue.step & issue.holds, ISSUE_TO_ARRAY, "hold")),
+                array.factors.eq(delayed(m, factors, ISSUE_TO_ARRAY, "factors")),
+            ]
 
         m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
         m.d.comb += [

@@ -30,6 +30,9 @@ class Issue(wiring.Component):
     step, last, row_tile_last:
         A reduction step is issued; it ends a tile; the tile is the last one of its columns. Cycle
         0. Without ``step`` the others mean nothing.
+    holds:
+        Only with ``config.products``: the step of a pair whose live vector is held, of a stage of
+        products. Cycle 0; means nothing without ``step``.
     stalled:
         The stage is not at its end and no step is issued, as the drain side is still in use, or for
         the gap between tiles.
@@ -56,6 +59,7 @@ class Issue(wiring.Component):
                 "step": Out(1),
                 "last": Out(1),
                 "row_tile_last": Out(1),
+                "holds": Out(1),
                 "stalled": Out(1),
                 "ended": Out(1),
                 "live_address": Out(config.work_address_bits),
@@ -122,6 +126,14 @@ class Issue(wiring.Component):
                 & nest.ended_next[k_loops - 1]
                 & Mux(active & self.last, after_last, blocked & still)
             )
+
+        if config.products:
+            second = Signal()  # the step is the second one of its pair
+            m.d.comb += self.holds.eq(descriptor.products & ~second)
+            with m.If(self.load):
+                m.d.sync += second.eq(0)
+            with m.Elif(self.step):
+                m.d.sync += second.eq(~second)
 
         step_1 = delayed(m, self.step, 1, "step")
         m.d.comb += [

@@ -1,9 +1,9 @@
 """The golden model: what the engine computes, to the last bit, in NumPy.
 
-One function for each hardware unit, with the unit's name: ``accumulate`` (``hw.array``),
-``add_bias``, ``round_shift`` and ``saturate`` (``hw.requantise``). It runs encoded programs out of
-the same memories as the hardware, on any number of samples at a time, and takes its cycle counts
-from the cycle model.
+One function for each hardware unit, with the unit's name: ``accumulate`` and ``products``
+(``hw.array``), ``add_bias``, ``round_shift`` and ``saturate`` (``hw.requantise``). It runs encoded
+programs out of the same memories as the hardware, on any number of samples at a time, and takes its
+cycle counts from the cycle model.
 """
 
 from __future__ import annotations
@@ -36,6 +36,16 @@ def accumulate(core: np.ndarray, live: np.ndarray, acc_width: int) -> np.ndarray
     if total.size and max(total.max(), -1 - total.min()) >= half:
         total = ((total + half) & ((1 << acc_width) - 1)) - half
     return total
+
+
+def products(live: np.ndarray, acc_width: int) -> np.ndarray:
+    """Exact sums of products of the elements of ``live (..., columns, k)``, two and two along k, as
+    ``(..., columns, 1)``, modulo ``2**acc_width``.
+    """
+    pairs = live.astype(np.int64).reshape(*live.shape[:-1], -1, 2)
+    total = pairs.prod(axis=-1).sum(axis=-1)[..., None]
+    half = 1 << (acc_width - 1)
+    return ((total + half) & ((1 << acc_width) - 1)) - half
 
 
 def add_bias(acc: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -81,17 +91,19 @@ def run_stage(
     """
     check_stage(stage, config, "stage of the program")
     shared, k, rows = stage.shared, stage.k, stage.rows
-    vectors = core[stage.core_base : stage.core_base + stage.core_vectors(config)]
-    tiles = vectors.reshape(shared, -1, k, config.rows).transpose(0, 1, 3, 2)
-    matrices = tiles.reshape(shared, -1, k)[:, :rows]
-
     columns = stage.column_loops
     read = [(c.count, c.x) for c in columns] + [(stage.lane_count, stage.lane_x)]
     read += [(loop.count, loop.x) for loop in stage.k_loops]
     live = _strided(work, stage.x_base, read)
     # One core matrix serves all samples at once.
     flat = live.reshape((-1, k) if shared == 1 else (len(work), shared, -1, k))
-    acc = accumulate(matrices, flat, config.acc_width)
+    if stage.products:
+        acc = products(flat, config.acc_width)
+    else:
+        vectors = core[stage.core_base : stage.core_base + stage.core_vectors(config)]
+        tiles = vectors.reshape(shared, -1, k, config.rows).transpose(0, 1, 3, 2)
+        matrices = tiles.reshape(shared, -1, k)[:, :rows]
+        acc = accumulate(matrices, flat, config.acc_width)
     shape = (len(work), *(c.count for c in columns), stage.lane_count)
     result = acc.reshape(*shape, rows)
     if stage.bias_base is not None:
@@ -148,7 +160,8 @@ def run_artefact(
     observe: Callable[[int, np.ndarray], None] | None = None,
 ) -> np.ndarray:
     """Integers ``(samples, inputs)`` to integers ``(samples, outputs)``, many samples at a time, in
-    the artefact's first buffer.
+    the artefact's first buffer. Where it has states, sequences ``(samples, steps, inputs)`` to the
+    outputs of their last steps.
 
     ``progress(done, total)`` counts samples. ``observe(stage, work)`` sees the work memories
     ``(runs, elements)`` after each stage.
@@ -157,18 +170,20 @@ def run_artefact(
     stages = decode(artefact.program[artefact.buffers[0].address :], config)
     read, write = artefact.output.addresses(batch), artefact.input.addresses(batch)
     outputs = np.zeros((len(x), artefact.output.features), np.int64)
+    sequences = x if artefact.steps else x[:, None]
     step = max(1, CHUNK // batch) * batch
     for start in range(0, len(x), step):
-        samples = x[start : start + step]
+        samples = sequences[start : start + step]
         runs = -(-len(samples) // batch)
-        padded = np.zeros((runs * batch, x.shape[1]), np.int32)
+        padded = np.zeros((runs * batch, *sequences.shape[1:]), np.int32)
         padded[: len(samples)] = samples
         work = np.zeros((runs, config.work_elements), np.int32)
-        work[:, write] = padded.reshape(runs, batch, -1)
-        for number, stage in enumerate(stages):
-            run_stage(stage, config, artefact.cores, artefact.biases, work)
-            if observe:
-                observe(number, work)
+        for now in padded.swapaxes(0, 1):
+            work[:, write] = now.reshape(runs, batch, -1)
+            for number, stage in enumerate(stages):
+                run_stage(stage, config, artefact.cores, artefact.biases, work)
+                if observe:
+                    observe(number, work)
         outputs[start : start + step] = work[:, read].reshape(runs * batch, -1)[: len(samples)]
         if progress:
             progress(min(start + step, len(x)), len(x))

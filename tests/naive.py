@@ -56,10 +56,16 @@ def run_stage(
             y_lane = stage.y_base + offset(stage.column_loops, column, "y") + lane * stage.lane_y
             for row, counters in enumerate(counts(stage.row_loops)):
                 total = 0
+                held = 0
                 for step, reduced in enumerate(counts(stage.k_loops)):
+                    operand = work[x_lane + offset(stage.k_loops, reduced, "x")]
+                    if stage.products:
+                        total += held * operand * (step % 2)
+                        held = operand
+                        continue
                     tile = row // config.rows
                     weight = core[core_base + tile * stage.k + step][row % config.rows]
-                    total += weight * work[x_lane + offset(stage.k_loops, reduced, "x")]
+                    total += weight * operand
                 total = wrap(total, config.acc_width)
                 if stage.bias_base is not None:
                     vector = stage.bias_base + offset(stage.column_loops, column, "bias")

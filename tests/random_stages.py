@@ -30,7 +30,8 @@ def random_config(rng: random.Random) -> EngineConfig:
         row_loops=rng.choice((1, 2, 3)),
         column_loops=rng.choice((1, 2, 3)),
         stages_held=rng.choice((1, 3)),
-        tile_gap=rng.choice((0, 1)),
+        tile_gap=(gap := rng.choice((0, 1))),
+        products=0 if gap else rng.choice((0, 1)),
     )
 
 
@@ -59,6 +60,10 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
         k = [rng.choice((1, 2, 3, 5)) for _ in range(rng.randint(1, config.k_loops))]
         rows = [rng.choice((1, 2, 3, 4)) for _ in range(rng.randint(1, config.row_loops))]
         columns = [rng.choice((1, 2, 3)) for _ in range(rng.randint(0, config.column_loops))]
+        products = bool(config.products) and rng.random() < 0.3
+        if products:
+            k[rng.randrange(len(k))] *= 2
+            rows = [1]
         lanes = rng.choice((1, 2, config.lanes, config.lanes + 1, 2 * config.lanes, 11))
         lane_x, x, x_span = _layout(rng, config, lanes, k + columns)
         lane_y, y, y_span = _layout(rng, config, lanes, rows + columns)
@@ -69,10 +74,11 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
             bias.append(span)
             span *= count
         with_bias = rng.random() < 0.5
-        shared = rng.choice((0, 0, rng.randint(0, len(columns))))
+        shared = 0 if products else rng.choice((0, 0, rng.randint(0, len(columns))))
         matrices = int(np.prod(columns[:shared]))
         core_vectors = matrices * -(-int(np.prod(rows)) // config.rows) * int(np.prod(k))
         room = config.work_elements - x_span - y_span
+        core_vectors = 0 if products else core_vectors
         if room < 0 or core_vectors > config.core_depth:
             continue
         if with_bias and span > config.bias_depth:
@@ -110,6 +116,7 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
             bias_base=rng.randint(0, config.bias_depth - span) if with_bias else None,
             shift=rng.randint(0, config.acc_width),
             activation=rng.choice(("none", "relu")),
+            products=products,
         )
 
 

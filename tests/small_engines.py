@@ -13,6 +13,7 @@ ENGINES = (
         work_depth=777,
         bias_depth=333,
         program_depth=1001,
+        products=1,
     ),
     EngineConfig(
         name="hil-4x2-8bit",

@@ -34,7 +34,7 @@ def bench(
         str,
         typer.Option(
             help="tie, ranks, ette, shapes, icebreaker, streaming, simulator, timing, area, cells, "
-            "estimates, compress-quick, compress-resnet, lenet5, resnet20: see above."
+            "estimates, compress-quick, compress-resnet, lenet5, resnet20, fsdd-lstm: see above."
         ),
     ] = "tie",
     engine: Annotated[
@@ -53,14 +53,15 @@ def bench(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="compress-..., lenet5, resnet20: folder of the data sets [env: DRAWBAR_DATA]."
+            help="compress-..., lenet5, resnet20, fsdd-lstm: folder of the data sets "
+            "[env: DRAWBAR_DATA]."
         ),
     ] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
-            help="compress-..., lenet5: keep checkpoints there, and go on from them; lenet5, "
-            "resnet20: a result of drawbar compress."
+            help="compress-..., lenet5, fsdd-lstm: keep checkpoints there, and go on from them; "
+            "lenet5, resnet20: a result of drawbar compress."
         ),
     ] = None,
     seeds: Annotated[
@@ -117,6 +118,8 @@ def bench(
 
     [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
     simulated boards. With --folder, its trained weights; else random ones.
+    [bold]fsdd-lstm[/bold]: an LSTM of tensor trains for spoken digits: trained, quantised, and 20
+    recordings whole on a 16 x 16 simulated board, a step in each run. A quarter of an hour.
 
     Exit code 3 if a bit or a predicted cycle is wrong, or a row does not hold what is wanted.
     """

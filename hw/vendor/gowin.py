@@ -28,11 +28,17 @@ class Gowin(Portable):
     """Primitives of a GW1N or GW2A."""
 
     def products(
-        self, m: Module, core: Sequence[Value], live: Sequence[Value], *, first_lane: int
+        self,
+        m: Module,
+        core: Sequence[Value],
+        live: Sequence[Value],
+        *,
+        first_lane: int,
+        first_row: int = 0,
     ) -> list[list[Value]]:
         return [
             [self._product(m, a, b, row, lane) for lane, b in enumerate(live, first_lane)]
-            for row, a in enumerate(core)
+            for row, a in enumerate(core, first_row)
         ]
 
     def _product(self, m: Module, a: Value, b: Value, row: int, lane: int) -> Value:

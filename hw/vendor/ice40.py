@@ -34,7 +34,13 @@ class Ice40(Portable):
     address_registers = 1
 
     def products(
-        self, m: Module, core: Sequence[Value], live: Sequence[Value], *, first_lane: int
+        self,
+        m: Module,
+        core: Sequence[Value],
+        live: Sequence[Value],
+        *,
+        first_lane: int,
+        first_row: int = 0,
     ) -> list[list[Value]]:
         # What is shown is the product of 16 x 16 bits.
         shows = {"p_TOPOUTPUT_SELECT": 3, "p_BOTOUTPUT_SELECT": 3}
@@ -43,7 +49,7 @@ class Ice40(Portable):
                 _multiplier(m, a, b, f"{row}_{lane}", shows)[: len(a) + len(b)].as_signed()
                 for lane, b in enumerate(live, first_lane)
             ]
-            for row, a in enumerate(core)
+            for row, a in enumerate(core, first_row)
         ]
 
     def accumulators(

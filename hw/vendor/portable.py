@@ -34,29 +34,35 @@ class Portable:
     address_registers = 0
 
     def products(
-        self, m: Module, core: Sequence[Value], live: Sequence[Value], *, first_lane: int
+        self,
+        m: Module,
+        core: Sequence[Value],
+        live: Sequence[Value],
+        *,
+        first_lane: int,
+        first_row: int = 0,
     ) -> list[list[Value]]:
         """Signed products ``[row][lane]`` of every core element with every live element, for the
-        lanes from ``first_lane`` on. Latency: ``PRODUCT_LATENCY``.
+        lanes from ``first_lane`` and the rows from ``first_row`` on. Latency: ``PRODUCT_LATENCY``.
         """
         before = PRODUCT_LATENCY - 1
         core = [
             delayed(m, value, before, f"core_{first_lane}_{row}", reset_less=True).as_signed()
-            for row, value in enumerate(core)
+            for row, value in enumerate(core, first_row)
         ]
         live = [
             delayed(m, value, before, f"live_{first_lane + lane}", reset_less=True).as_signed()
             for lane, value in enumerate(live)
         ]
         result = []
-        for row, a in enumerate(core):
+        for row, a in enumerate(core, first_row):
             result.append([])
             for lane, b in enumerate(live, first_lane):
                 product = Signal(
                     signed(len(a) + len(b)), name=f"product_{row}_{lane}", reset_less=True
                 )
                 m.d.sync += product.eq(a * b)
-                result[row].append(product)
+                result[-1].append(product)
         return result
 
     def accumulators(

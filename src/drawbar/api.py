@@ -119,13 +119,13 @@ def compile(
     ---------
     calibration:
         ``(samples, inputs)``, or ``(samples, channels, height, width)``: real inputs, from which
-        the scales are chosen. A few hundred are plenty.
+        the scales are chosen. A few hundred are plenty. For a model with states ``(sequences,
+        steps, inputs)``, as long as any that will come.
 
     The other arguments are those of ``plan``.
     """
     data = np.asarray(calibration)
     shape = data.shape[1:] if data.ndim > 2 else None
-    data = data.reshape(len(data), -1) if data.ndim > 2 else data
     planned = plan(
         model,
         engine,
@@ -135,6 +135,7 @@ def compile(
         name=name,
         input_shape=shape,
     )
+    data = data.reshape(len(data), -1) if data.ndim > 2 and not planned.states else data
     artefact = quantise(planned, data)
     x = artefact.quantise_input(data[:SELF_TEST])
     return replace(
@@ -151,7 +152,8 @@ def golden(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
-    """Real inputs ``(samples, inputs)`` to real outputs ``(samples, outputs)`` in the golden model.
+    """Real inputs ``(samples, inputs)``, of sequences ``(samples, steps, inputs)``, to real outputs
+    ``(samples, outputs)`` in the golden model.
 
     Whole batches at a time, without a device: the fast way to a quantised model's accuracy.
     """

@@ -30,6 +30,7 @@ from drawbar.layer_suites import (
 )
 from drawbar.network_suites import lenet5_suite, resnet20_suite
 from drawbar.sim.golden import run_artefact
+from drawbar.speech_suite import fsdd_lstm_suite
 from drawbar.streaming_suite import streaming_suite
 
 __all__ = ["SUITES", "Suite", "run_suite"]
@@ -152,6 +153,12 @@ SUITES: dict[str, Suite] = {
         "ResNet-20 on CIFAR-10, short: ADMM and its control",
         "checks",
         ("data", "folder", "seeds"),
+    ),
+    "fsdd-lstm": Suite(
+        fsdd_lstm_suite,
+        "an LSTM for spoken digits: trained, and whole on a 16 x 16 engine, a step in each run",
+        "checks",
+        ("data", "folder"),
     ),
     "lenet5": Suite(
         lenet5_suite,

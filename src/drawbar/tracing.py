@@ -159,6 +159,13 @@ def trace(
         unusable data.
     """
     source = as_model(model, None)
+    if source.states:
+        raise InputError(
+            f"trace of model {source.name!r}",
+            "is of a model without states",
+            f"{len(source.states)} states",
+            "compare whole sequences: drawbar.golden, and the model's own forward",
+        )
     if samples < 1:
         raise InputError("samples of a trace", "are at least one", samples, "raise samples")
     plan = plan_model(source, load_config(engine), batch=batch, buffers=1)

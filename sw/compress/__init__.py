@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from drawbar.sw.compress.rank_choice import Target, choose_ranks
     from drawbar.sw.compress.recipes import reference_model, run_recipe
     from drawbar.sw.compress.recurrent import FactorisedRNN, recurrent_spec
+    from drawbar.sw.compress.sequences import SequenceClassifier
     from drawbar.sw.compress.settings import Settings
+    from drawbar.sw.compress.speech import load_speech
     from drawbar.sw.compress.train import accuracy, train_classifier
     from drawbar.sw.compress.tt import tt_reconstruct, tt_round, tt_svd
     from drawbar.sw.compress.weights_file import load_weights, save_weights
@@ -36,6 +38,7 @@ __all__ = [
     "FactorisedRNN",
     "Format",
     "QuantisedModel",
+    "SequenceClassifier",
     "Settings",
     "Spec",
     "TTLinear",
@@ -51,6 +54,7 @@ __all__ = [
     "import_cores",
     "import_layer",
     "load_dataset",
+    "load_speech",
     "load_weights",
     "lower",
     "recurrent_spec",
@@ -73,6 +77,7 @@ _MODULES = {
     "FactorisedRNN": "recurrent",
     "Format": "formats",
     "QuantisedModel": "qat",
+    "SequenceClassifier": "sequences",
     "Settings": "settings",
     "Spec": "formats",
     "TTLinear": "layers",
@@ -88,6 +93,7 @@ _MODULES = {
     "import_cores": "importing",
     "import_layer": "importing",
     "load_dataset": "data",
+    "load_speech": "speech",
     "load_weights": "weights_file",
     "lower": "lowering",
     "recurrent_spec": "recurrent",

@@ -142,7 +142,7 @@ def load_dataset(name: str, directory: str | Path | None = None, *, verify: bool
     if name == "digits":
         return _digits()
     if name in DATASETS:
-        folder = _folder(name, directory)
+        folder = data_folder(name, directory)
         # All files are read before any checksum: what is wrong with one file is said of that file.
         splits = list(_cifar(folder) if name == "cifar10" else _idx_splits(folder))
         parts = {}
@@ -241,7 +241,8 @@ def _read_sheet(path: Path, images: int) -> np.ndarray:
     return tiles.transpose(0, 2, 4, 1, 3).reshape(images, -1)
 
 
-def _folder(name: str, directory: str | Path | None) -> Path:
+def data_folder(name: str, directory: str | Path | None) -> Path:
+    """The folder of a set's files, given that or the one above it."""
     where = f"data set {name!r}"
     said = directory or os.environ.get(DIRECTORY_VARIABLE)
     if not said:
@@ -257,7 +258,7 @@ def _folder(name: str, directory: str | Path | None) -> Path:
     if (above / name).is_dir():
         return above / name
     # Two sets use the same file names: a folder of the other one must not pass for this.
-    if above.resolve().name in set(DATASETS) - {name}:
+    if above.resolve().name in {*DATASETS, "fsdd"} - {name}:
         raise InputError(
             f"{where}, folder", f"holds {name}", above, f"give the folder that holds {name}/"
         )

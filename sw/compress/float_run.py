@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -72,10 +72,12 @@ def _through_windows(
 def float_stages(
     plan: Plan, x: np.ndarray
 ) -> Iterator[tuple[PlannedStage, np.ndarray, LiveTensor]]:
-    """Each stage with its core matrices and its float result, bias and activation included."""
+    """Each stage with its core matrices and its float result, bias and activation included; of a
+    model with states, of every step of each sequence, as if that were a sample.
+    """
     model = plan.model
     # The tensors of the model, as feature vectors; what nobody reads any more is dropped.
-    tensors: list[np.ndarray | None] = [x]
+    tensors = model.before_steps(x) if model.states else {0: x}
     until = [max([0, *model.readers(t)]) for t in range(len(model.shapes))]
     live: LiveTensor | None = None
     for planned in plan.stages:
@@ -83,6 +85,11 @@ def float_stages(
             yield planned, core_matrix(plan.networks[planned.layer], planned), _NOTHING
             continue
         network = plan.networks[planned.layer]
+        if planned.stage.products:
+            features = network.forward(model.read(planned.layer, tensors))
+            tensors[planned.layer + 1] = features
+            yield planned, core_matrix(network, planned), LiveTensor(("output",), features)
+            continue
         if live is None:
             live = _sources(plan, planned, tensors)
         matrices = core_matrix(network, planned)
@@ -97,19 +104,17 @@ def float_stages(
             if view is not None:
                 # Without what is written into gaps.
                 cells = view.cells_out.reshape(-1)
-                found = np.zeros((len(x), prod(model.shapes[planned.layer + 1])))
+                found = np.zeros((len(features), prod(model.shapes[planned.layer + 1])))
                 found[:, cells[cells >= 0]] = features[:, cells >= 0]
                 features = found
-            tensors.append(features)
-            tensors[:] = [
-                None if end <= planned.layer else t for t, end in zip(tensors, until, strict=False)
-            ]
-            tensors[-1] = features
+            for tensor in [t for t in tensors if until[t] <= planned.layer]:
+                del tensors[tensor]
+            tensors[planned.layer + 1] = features
             result, live = LiveTensor(("output",), features), None
         yield planned, matrices, result
 
 
-def _sources(plan: Plan, planned: PlannedStage, tensors: Sequence[np.ndarray | None]) -> LiveTensor:
+def _sources(plan: Plan, planned: PlannedStage, tensors: Mapping[int, np.ndarray]) -> LiveTensor:
     """What a layer's first stage reads, by its indices; zeros where it reads beyond an image."""
     network = plan.networks[planned.layer]
     sources = plan.model.sources[planned.layer]
@@ -117,12 +122,10 @@ def _sources(plan: Plan, planned: PlannedStage, tensors: Sequence[np.ndarray | N
     values = [tensors[source.tensor] for source in sources]
     if view is None:
         (features,) = values
-        assert features is not None
         shape = [network.sizes[i] for i in network.input]
         return LiveTensor(network.input, features.reshape(len(features), *shape))
     found = []
     for features, cells in zip(values, view.cells_in, strict=True):
-        assert features is not None
         found.append(np.where(cells >= 0, features[:, np.maximum(cells, 0)], 0.0))
     if len(found) == 1:
         return LiveTensor(network.input, found[0])

@@ -13,6 +13,7 @@ from drawbar.gen.formats.convolution import sum_network
 from drawbar.gen.network import ContractionNetwork, Core, Model, Quantised, Source
 
 SUPPORTED = "Linear, Conv2d and layers of cores (TTLinear and all other formats), BatchNorm, ReLU, "
+SUPPORTED += "Tanh and Sigmoid of feature vectors, LSTM and GRU in a SequenceClassifier, "
 SUPPORTED += "max, average and global average pooling, addition, flatten and unflatten, strided "
 SUPPORTED += "slices, zero channels, Dropout, Identity"
 
@@ -168,7 +169,7 @@ class Graph:
         given = tuple(self.quantised.get(tensor) for tensor in range(len(self.shapes)))
         straight = all(s == (Source(n),) for n, s in enumerate(self.sources))
         vectors = all(shape is not None and len(shape) == 1 for shape in self.shapes[1:])
-        linear = all({*y.output} <= {i for c in y.cores for i in c.indices} for y in self.layers)
+        linear = all(layer.mixes for layer in self.layers)
         if straight and vectors and linear:
             # Linear layers alone: whatever shape the input has, it is a feature vector to them.
             return Model(self.name, tuple(self.layers), quantised=given)

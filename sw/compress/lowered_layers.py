@@ -12,6 +12,7 @@ import numpy as np
 
 from drawbar.gen.formats import dense_network
 from drawbar.gen.formats.convolution import dense_convolution
+from drawbar.gen.formats.tables import KNOTS, knots_network, lookup_network, tabulate
 from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.factorised import (
@@ -116,6 +117,33 @@ def _batch_norm(call: Call, module: nn.Module) -> Value:
 
 def _relu(call: Call, module: nn.Module | None = None) -> Value:
     return call.graph.activate(call.value, call.where, call.name)
+
+
+def _tabulated(function: Callable[[np.ndarray], np.ndarray]) -> Callable[..., Value]:
+    """A function of each element, as a table with interpolation."""
+
+    def lower(call: Call, module: nn.Module | None = None) -> Value:
+        value = call.value
+        if value.shape is None or len(value.shape) != 1:
+            raise call.refuse(
+                "is of a feature vector of a known size",
+                "no shape" if value.shape is None else value.shape,
+                "put it behind a linear layer",
+            )
+        table = tabulate(function, KNOTS)
+        (size,) = value.shape
+        knots = knots_network(f"{call.name}.knots", table, size)
+        risen = call.graph.add(knots, [value], (knots.outputs,))
+        return call.graph.add(lookup_network(call.name, table, size), [risen], (size,))
+
+    return lower
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return (1 + np.tanh(x / 2)) / 2
+
+
+_TANH, _SIGMOID = _tabulated(np.tanh), _tabulated(_sigmoid)
 
 
 def _nothing(call: Call, module: nn.Module | None = None) -> Value:
@@ -331,6 +359,8 @@ MODULES: dict[type, Callable[[Call, Any], Value]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.ReLU: _relu,
+    nn.Tanh: _TANH,
+    nn.Sigmoid: _SIGMOID,
     nn.Dropout: _nothing,
     nn.Dropout2d: _nothing,
     nn.Identity: _nothing,
@@ -347,6 +377,8 @@ FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
     torch.add: _add,
     torch.relu: _relu,
     nn.functional.relu: _relu,
+    torch.tanh: _TANH,
+    torch.sigmoid: _SIGMOID,
     nn.functional.max_pool2d: _max_pool,
     nn.functional.avg_pool2d: _average_pool,
     nn.functional.adaptive_avg_pool2d: _adaptive,
@@ -365,6 +397,8 @@ METHODS: dict[str, Callable[[Call], Any]] = {
     "add_": _add,
     "relu": _relu,
     "relu_": _relu,
+    "tanh": _TANH,
+    "sigmoid": _SIGMOID,
     "flatten": _flatten,
     "view": _view,
     "reshape": _view,

@@ -17,6 +17,8 @@ from drawbar.sw.compress.backend import TraceError, fx, map_arg, nn
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.lowered import SUPPORTED, Graph, Value
 from drawbar.sw.compress.lowered_layers import FUNCTIONS, METHODS, MODULES, Call
+from drawbar.sw.compress.lowered_sequences import lower_cell
+from drawbar.sw.compress.sequences import SequenceClassifier
 
 
 class _Tracer(fx.Tracer):
@@ -44,7 +46,8 @@ def lower(
 
     A ReLU becomes the activation of the layer before it, and a batch norm goes into that layer's
     cores. Dropout and Identity do nothing at inference, and are left out. A maximum over a window
-    becomes differences and sums, which are exact: ``max(a, b) = relu(a - b) + b``.
+    becomes differences and sums, which are exact: ``max(a, b) = relu(a - b) + b``. A classifier of
+    sequences becomes one step, with its cells' state kept from one to the next.
 
     Arguments
     ---------
@@ -59,6 +62,8 @@ def lower(
         shape that depends on data, sizes that do not agree, or weights that are not finite real
         numbers.
     """
+    if isinstance(model, SequenceClassifier):
+        return lower_cell(model.cell, lower(model.head, "head"), name)
     graph = Graph(name, input_shape)
     if _whole(model):
         graph.finish(_module(graph, "", model, [graph.input()]))

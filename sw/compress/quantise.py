@@ -21,12 +21,16 @@ import numpy as np
 from drawbar.gen.artefact import Artefact, LayerReport
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError, InputError
-from drawbar.gen.network import ContractionNetwork
-from drawbar.gen.order import BATCH
-from drawbar.gen.plan import Plan, PlannedStage, core_matrix
+from drawbar.gen.plan import Plan, core_matrix
 from drawbar.gen.program import encode
-from drawbar.gen.stage import Loop
+from drawbar.sw.compress.core_images import core_image, place_bias
 from drawbar.sw.compress.float_run import float_stages
+from drawbar.sw.compress.product_scales import (
+    check_states,
+    product_scales,
+    product_shift,
+    state_scales,
+)
 from drawbar.sw.compress.ranges import check_exact, check_ranges
 
 #: Calibration samples that are looked at; more change little.
@@ -101,66 +105,24 @@ def _integers(
     )
 
 
-def core_image(core: np.ndarray, config: EngineConfig) -> np.ndarray:
-    """``(shared, rows, k)`` integers to core vectors, ``(shared * row tiles * k, rows of array)``,
-    zero padded.
-    """
-    shared, rows, k = core.shape
-    tiles = -(-rows // config.rows)
-    padded = np.zeros((shared, tiles * config.rows, k), np.int64)
-    padded[:, :rows] = core
-    in_tiles = padded.reshape(shared, tiles, config.rows, k)
-    return in_tiles.transpose(0, 1, 3, 2).reshape(-1, config.rows)
-
-
-def _place_bias(
-    image: np.ndarray,
-    biases: np.ndarray,
-    network: ContractionNetwork,
-    planned: PlannedStage,
-    plan: Plan,
-) -> None:
-    """Write a layer's biases to where the stage's loops read them."""
-    stage, config = planned.stage, plan.config
-    assert stage.bias_base is not None
-    # Which feature does each (column, lane, row) of the stage make? Samples make the same ones.
-    features = network.bias_places().reshape([network.sizes[i] for i in network.output])
-    indices = network.output
-    if plan.batch > 1:
-        features = np.broadcast_to(features, (plan.batch, *features.shape))
-        indices = (BATCH, *indices)
-    order = (
-        *planned.shared_order,
-        *planned.column_order,
-        *planned.block,
-        *planned.row_order,
-    )
-    features = features.transpose([indices.index(i) for i in order])
-    features = features.reshape(-1, stage.lane_count, stage.rows)
-
-    def vectors(loops: tuple[Loop, ...]) -> np.ndarray:
-        offset = np.zeros(1, np.int64)
-        for loop in loops:
-            offset = (offset[:, None] + np.arange(loop.count) * loop.bias).reshape(-1)
-        return offset
-
-    lanes = np.arange(stage.lane_count)
-    vector = (
-        stage.bias_base
-        + vectors(stage.column_loops)[:, None, None]
-        + (lanes // config.lanes * stage.lane_bias)[None, :, None]
-        + vectors(stage.row_loops)[None, None, :]
-    )
-    image[vector, (lanes % config.lanes)[None, :, None]] = biases[features]
-
-
 def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
-    """Calibration data as float64 ``(samples, inputs)``, or an InputError."""
+    """Calibration data as float64 ``(samples, inputs)``, of a model with states ``(samples, steps,
+    inputs)``, or an InputError.
+    """
     where = f"calibration data of model {plan.model.name!r}"
     data = np.asarray(calibration)
     if data.dtype.kind not in "fiu":
         raise InputError(where, "holds numbers", data.dtype, "convert it to float")
-    if data.ndim < 2 or len(data) == 0 or data[0].size != plan.model.inputs:
+    inputs = plan.model.inputs
+    if plan.states:
+        if data.ndim != 3 or data.shape[2] != inputs or not data.size:
+            raise InputError(
+                where,
+                f"has shape (sequences, steps, {inputs})",
+                data.shape,
+                "give some real sequences, as long as any that will come",
+            )
+    elif data.ndim < 2 or len(data) == 0 or data[0].size != inputs:
         raise InputError(
             where,
             f"has shape (samples, {plan.model.inputs})",
@@ -169,7 +131,8 @@ def check_calibration(plan: Plan, calibration: np.ndarray) -> np.ndarray:
         )
     if not np.isfinite(data).all():
         raise InputError(where, "holds finite numbers", "NaN or infinity", "clean the data")
-    return data.reshape(len(data), -1)[:CALIBRATION].astype(np.float64)
+    shape = data.shape if plan.states else (len(data), -1)
+    return data.reshape(shape)[:CALIBRATION].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -220,7 +183,7 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
                 scale /= 2
         found[planned.writes] = scale
         results.append(scale)
-    return Scales(input_bits, tuple(results))
+    return Scales(input_bits, tuple(product_scales(plan, input_bits, results)))
 
 
 def _compared(plan: Plan) -> set[int]:
@@ -278,6 +241,8 @@ def stage_integers(
     bits = _core_bits(plan, core_bits or {})
     made: list[StageIntegers] = []
     found = {plan.stages[0].reads[0]: 2.0**scales.input_bits}
+    # States are read before they are written.
+    found |= (kept := state_scales(plan, scales.results))
     exact = _powers(plan)
     for number, planned in enumerate(plan.stages):
         network = plan.networks[planned.layer]
@@ -285,6 +250,13 @@ def stage_integers(
         if planned.fills:
             scale = found[planned.writes]
             made.append(StageIntegers(np.zeros((1, 1, 1), np.int64), None, 0, scale, scale))
+            continue
+        if planned.stage.products:
+            shift, scale_out = product_shift(plan, planned, found, scales.results[number])
+            nothing = np.zeros((1, 1, 0), np.int64)
+            scale_in = found[planned.reads[0]]
+            made.append(StageIntegers(nothing, None, shift, scale_in, scale_out))
+            found[planned.writes] = scale_out
             continue
         core_max = (1 << (bits[planned.layer] - 1)) - 1
         # Several sources are the columns of the core: each goes to the scale of the first.
@@ -316,6 +288,7 @@ def stage_integers(
             check_exact(core, matrices * (scale_out * 2.0**shift / scale_in), config, where)
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
         found[planned.writes] = scale_out
+    check_states(plan, kept, found)
     return made
 
 
@@ -383,14 +356,17 @@ def quantise(
     biases = np.zeros((plan.bias_vectors, config.lanes), np.int64)
     for planned, stage in zip(plan.stages, made, strict=True):
         if stage.biases is not None:
-            _place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
+            place_bias(biases, stage.biases, plan.networks[planned.layer], planned, plan)
     output_bits = round(np.log2(made[-1].scale_out))
+    steps = np.asarray(calibration).shape[1] if plan.states else 0
     cores = np.zeros((plan.core_vectors, config.rows), np.int64)
     for planned, stage in zip(plan.stages, made, strict=True):
+        if planned.stage.products:
+            continue
         image = core_image(stage.core, config)
         cores[planned.stage.core_base :][: len(image)] = image
     shifts = [stage.shift for stage in made]
-    return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits)
+    return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits, steps=steps)
 
 
 def assemble(
@@ -400,6 +376,8 @@ def assemble(
     biases: np.ndarray,
     input_bits: int,
     output_bits: int,
+    *,
+    steps: int = 0,
 ) -> Artefact:
     """The artefact of a plan with its integers.
 
@@ -409,6 +387,8 @@ def assemble(
         Of each step of ``plan.stages``.
     input_bits, output_bits:
         Fraction bits of the model's input and output.
+    steps:
+        Of the longest sequence, where the model has states.
     """
     config = plan.config
     buffers = tuple(
@@ -469,6 +449,8 @@ def assemble(
         layers=layers,
         test_input=nothing,
         test_output=nothing,
+        states=plan.kept,
+        steps=steps,
         meta={
             "stages": described,
             "bound": plan.bound,

@@ -180,6 +180,8 @@ class Device:
     def run(self, x: np.ndarray, progress: Progress | None = None) -> np.ndarray:
         """Outputs ``(batch, outputs)``, float64, for real inputs ``(batch, inputs)``, any batch.
 
+        Of a model with states, those of the last step for sequences ``(batch, steps, inputs)``.
+
         Arguments
         ---------
         progress:
@@ -280,13 +282,7 @@ class Device:
         if not isinstance(x, np.ndarray) or x.dtype.kind not in "iu":
             found = x.dtype if isinstance(x, np.ndarray) else type(x).__name__
             raise InputError(where, "is a NumPy array of integers", found, "use run() for floats")
-        if x.ndim != 2 or x.shape[1] != artefact.input.features:
-            raise InputError(
-                where,
-                f"has shape (batch, {artefact.input.features})",
-                x.shape,
-                "reshape it to one row for each sample",
-            )
+        artefact.check_shape(x, where)
         low, high = artefact.config.data_min, artefact.config.data_max
         if x.size and (x.min() < low or x.max() > high):
             raise InputError(
@@ -306,12 +302,12 @@ class Device:
         waits: tuple[Counters, ...] = ()
         if len(x):
             try:
-                y, waits = self._stream(
-                    RunStream(loaded, x, self.transport.rate(artefact.config), first),
-                    artefact,
-                    len(x),
-                    progress,
-                )
+                if artefact.steps:
+                    y, waits = self._sequences(loaded, x, progress, first)
+                else:
+                    rate = self.transport.rate(artefact.config)
+                    stream = RunStream(loaded, x, rate, first)
+                    y, waits = self._stream(stream, artefact, len(x), progress)
             except BaseException:
                 # Who knows what the device holds now.
                 self._loaded = None
@@ -326,6 +322,23 @@ class Device:
             retries=self.statistics.retries - retries,
         )
         return y
+
+    def _sequences(
+        self, loaded: Places, x: np.ndarray, progress: Progress | None, first: int
+    ) -> tuple[np.ndarray, tuple[Counters, ...]]:
+        """All sequences, a batch after the other; no state goes from one to the next."""
+        artefact = loaded.artefact
+        outputs: list[np.ndarray] = []
+        waits: tuple[Counters, ...] = ()
+        for start in range(0, len(x), artefact.batch):
+            steps = x[start : start + artefact.batch].swapaxes(0, 1)
+            stream = RunStream(loaded, steps, self.transport.rate(artefact.config), first)
+            y, own = self._stream(stream, artefact, steps.shape[1], None)
+            outputs.append(y)
+            waits += own
+            if progress is not None:
+                progress(start + len(y), len(x))
+        return np.concatenate(outputs), waits
 
     def _stream(
         self, stream: RunStream, artefact: Artefact, samples: int, progress: Progress | None

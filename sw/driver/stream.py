@@ -8,6 +8,9 @@ With two buffers the host fills one and reads its results while the engine runs 
 
 ``RUN 2`` is sent while run 1 is under way and starts when that ends. With one buffer each run waits
 for the end of the one before.
+
+Of a sequence each run is a step. Before the first one the states are zeroed, and only the results
+of the last one are read.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy as np
 from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import Counters, Op, Space, address_of, item_bytes
-from drawbar.gen.transfers import LinkRate, Transfer, layout_span, row_of_runs
+from drawbar.gen.transfers import LinkRate, Transfer, layout_span, pieces, row_of_runs
 from drawbar.sw.driver.frames import Request, run_request, wait_request
 
 
@@ -56,14 +59,15 @@ class Places:
 
 
 class RunStream:
-    """The requests of all runs for some samples.
+    """The requests of all runs for some samples, or for the steps of one batch of sequences.
 
     Arguments
     ---------
     places:
         The loaded artefact's.
     x:
-        Integers ``(samples, inputs)``, at least one; the rest of the last run is zeros.
+        Integers ``(samples, inputs)``, at least one; the rest of the last run is zeros. Of
+        sequences ``(steps, samples, inputs)``, as many samples as one run takes or fewer.
     rate:
         Of the link: ``gen.transfers`` chooses the order of reads and writes for it.
     first:
@@ -83,11 +87,22 @@ class RunStream:
         buffers = [artefact.buffers[n] for n in turn]
         self._inputs = [places.inputs[n] for n in turn]
         self._outputs = [places.outputs[n] for n in turn]
-        self._samples = len(x)
+        sequences = artefact.steps > 0
+        if sequences:
+            self._samples = x.shape[1]
+            steps = np.zeros((len(x), artefact.batch, x.shape[2]), x.dtype)
+            steps[:, : x.shape[1]] = x
+            x = steps.reshape(-1, x.shape[2])
+        else:
+            self._samples = len(x)
         self._dtype = _element(artefact.config)
         self._size = item_bytes(artefact.config, Space.WORK)
         self.runs = -(-len(x) // artefact.batch)
         self.requests: list[Request] = []
+        #: Runs whose results are read.
+        self._read = range(self.runs - 1 if sequences else 0, self.runs)
+        if sequences:
+            self.requests += self._zeros(artefact)
 
         transfers = row_of_runs(
             buffers,
@@ -96,6 +111,7 @@ class RunStream:
             cycles=artefact.cycles,
             rate=rate,
             runs=self.runs,
+            last_only=sequences,
         )
         # Bytes written and read until the results of each run are there.
         self._ends: list[int] = []
@@ -118,12 +134,12 @@ class RunStream:
         """Integers ``(samples, outputs)`` from the answers to all requests."""
         data = b"".join(self._answers(Op.READ, answers))
         features = self._outputs[0].index.shape[1]
-        y = np.empty((self.runs * self._batch, features), np.int64)
+        y = np.empty((len(self._read) * self._batch, features), np.int64)
         start = 0
-        for run in range(self.runs):
+        for number, run in enumerate(self._read):
             place = self._outputs[run % len(self._outputs)]
             memory = np.frombuffer(data, self._dtype, place.span, start)
-            y[run * self._batch : (run + 1) * self._batch] = memory[place.index]
+            y[number * self._batch : (number + 1) * self._batch] = memory[place.index]
             start += place.span * self._size
         return y[: self._samples]
 
@@ -141,6 +157,14 @@ class RunStream:
         for request, answer in zip(self.requests, answers, strict=True):
             if request.op == op:
                 yield answer
+
+    def _zeros(self, artefact: Artefact) -> Iterator[Request]:
+        """Writes of zeros to all states."""
+        for base, elements in artefact.states:
+            for first, count in pieces(elements, self._size):
+                item = address_of(Space.WORK, base + first)
+                length = count * self._size
+                yield Request(Op.WRITE, item, length, bytes(length), self._size)
 
     def _image(self, run: int, x: np.ndarray) -> bytes:
         """What work memory holds of a run's input, from its first to its last element."""

@@ -32,6 +32,7 @@ OTHER: dict[str, int | str] = {
     "work_blocks": 2,
     "tile_gap": 1,
     "counter_bits": 31,
+    "products": 1,
     "link_window": 8,
     "clock_hz": 48_000_001,
     "baud": 2_999_999,
@@ -69,6 +70,7 @@ def test_clog2_counts_things() -> None:
         ("work_blocks", -1, "between 0 and 64", "move work_blocks"),
         ("work_blocks", 2, "where stages do not overlap", "use stages_held = 1"),
         ("tile_gap", 2, "between 0 and 1", "move tile_gap"),
+        ("products", 2, "between 0 and 1", "move products"),
         ("counter_bits", 15, "between 16 and 32", "move counter_bits"),
         ("link_window", 6, "a power of two", "use 8"),
         ("link_window", 1, "between 2 and 32", "move link_window"),
@@ -263,3 +265,8 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.toml").mkdir()
     with pytest.raises(ConfigError, match=r"folder\.toml: can be read; found Is a directory"):
         load_config(tmp_path / "folder.toml")
+
+
+def test_products_and_gaps_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="products.*use products = 0, or tile_gap = 0"):
+        EngineConfig(products=1, tile_gap=1)

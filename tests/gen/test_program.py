@@ -61,6 +61,7 @@ def test_decode_is_the_inverse_of_encode(seed: int) -> None:
             "shift",
             "activation",
             "core_base",
+            "products",
         ):
             assert getattr(again, field) == getattr(stage, field)
         assert (again.bias_base is None) == (stage.bias_base is None)

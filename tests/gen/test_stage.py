@@ -121,7 +121,7 @@ def test_the_limits_themselves_are_accepted() -> None:
         ({"bias_base": -1}, "negative", "-1", "loop"),
         ({"x_base": 74}, "x within 120", "121", "work_depth"),
         ({"x_base": 0, "y_base": 87}, "y within 120", "121", "work_depth"),
-        ({"y_base": 27}, "apart", "(27, 60)", "apart"),
+        ({"y_base": 27}, "overwritten", "(27, 60)", "apart"),
         ({"shift": -1}, "shifts by 0..40", "-1", "rescale"),
         ({"shift": 41}, "shifts by 0..40", "41", "rescale"),
     ],
@@ -134,3 +134,50 @@ def test_refusals(change: dict, rule: str, value: str, fix: str) -> None:
     assert rule in error.rule
     assert value in str(error.value)
     assert fix in error.fix
+
+
+GATES = CONFIG.replace(products=1)
+PRODUCTS = Stage(
+    k_loops=(Loop(2, x=20),),
+    row_loops=(Loop(1),),
+    column_loops=(Loop(2, x=9, y=9),),
+    lane_count=9,
+    lane_x=1,
+    lane_y=1,
+    x_base=5,
+    y_base=50,
+    products=True,
+)
+
+
+def test_products() -> None:
+    check_stage(PRODUCTS, GATES, "stage")
+    assert PRODUCTS.core_vectors(GATES) == 0
+    assert PRODUCTS.multiplications == 18
+    assert PRODUCTS.core_text == "1 products"
+    for change, config, rule in (
+        ({}, CONFIG, "multiplies with cores only"),
+        ({"k_loops": (Loop(3, x=9),)}, GATES, "even number of steps"),
+        ({"row_loops": (Loop(2, y=1),)}, GATES, "one row"),
+        ({"column_loops": (Loop(2, x=9, y=9, shared=True),)}, GATES, "no shared loops"),
+    ):
+        with pytest.raises(FitError, match=rule):
+            check_stage(replace(PRODUCTS, **change), config, "stage")
+
+
+def test_what_a_stage_may_overwrite() -> None:
+    """Its own tile's operands, and what tiles before it have read; nothing that is still read."""
+    for y_base in (5, 25):  # either factor
+        check_stage(replace(PRODUCTS, y_base=y_base), GATES, "stage")
+    # Four elements ahead are the next tile's.
+    with pytest.raises(FitError, match="reads nothing that it has overwritten"):
+        check_stage(replace(PRODUCTS, y_base=9), GATES, "stage")
+    check_stage(replace(PRODUCTS, y_base=1), GATES, "stage")
+    # All row tiles of a column read the same operands.
+    square = replace(STAGE, column_loops=(), lane_bias=0, bias_base=None, core_base=0)
+    tall = replace(
+        square, k_loops=(Loop(1),), row_loops=(Loop(4, y=8),), x_base=60, y_base=60, lane_count=7
+    )
+    with pytest.raises(FitError, match="overwritten"):
+        check_stage(tall, CONFIG, "stage")
+    check_stage(replace(tall, row_loops=(Loop(1),)), CONFIG, "stage")

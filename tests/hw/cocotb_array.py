@@ -10,7 +10,7 @@ from cocotb_bench import for_each, pack, unit, unpack
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import ARRAY_TO_ROW, GROUP_LANES
-from drawbar.sim.golden import accumulate
+from drawbar.sim.golden import accumulate, products
 
 CONFIGS = {
     "array_1x1": EngineConfig(rows=1, lanes=1, data_width=16, acc_width=36),
@@ -18,6 +18,7 @@ CONFIGS = {
     "array_4x2": EngineConfig(rows=4, lanes=2, data_width=16, acc_width=40),
     # Four lane groups.
     "array_2x16": EngineConfig(rows=2, lanes=16, data_width=8, acc_width=20),
+    "array_3x8p": EngineConfig(rows=3, lanes=8, data_width=16, acc_width=36, products=1),
 }
 
 
@@ -30,6 +31,8 @@ class Cycle:
     valid: int = 0
     last: int = 0
     turn: int = 0
+    hold: int = 0
+    factors: int = 0
 
 
 @dataclass
@@ -70,6 +73,22 @@ class Script:
         result = accumulate(np.array(core_steps).T, np.array(live_steps).T, self.config.acc_width)
         self.tiles.append((len(self.cycles) - 1, result.T))
 
+    def product_tile(self, pairs: int, *, gap: float = 0.0) -> None:
+        """Pairs of factors, held and multiplied, with idle cycles between any two steps; the rows
+        behind row 0 mean nothing.
+        """
+        rows, lanes = self.config.rows, self.config.lanes
+        steps = [self.vector(lanes, 0.2) for _ in range(2 * pairs)]
+        for n, live in enumerate(steps):
+            while self.rng.random() < gap:
+                self.idle()
+            second = n % 2
+            last = n == len(steps) - 1
+            core = self.vector(rows, 0.2)
+            self.cycles.append(Cycle(core, live, second, int(last), hold=1 - second, factors=1))
+        sums = products(np.array(steps).T, self.config.acc_width)
+        self.tiles.append((len(self.cycles) - 1, sums.T))
+
     async def play(self, dut, name: str) -> int:
         """Checks ``row`` in every cycle; returns the number of rows compared.
 
@@ -89,7 +108,7 @@ class Script:
                 shown, row = comes[now], 0
             elif now >= 2:
                 row += self.cycles[now - 2].turn
-            if shown is not None and row < self.config.rows:
+            if shown is not None and row < len(shown):
                 for group, first in enumerate(range(0, lanes, GROUP_LANES)):
                     part = shown[row].tolist()[first : first + GROUP_LANES]
                     due.setdefault(now + group, []).append((first, part))
@@ -103,6 +122,7 @@ class Script:
                 valid=cycle.valid,
                 last=cycle.last,
                 turn=cycle.turn,
+                **({"hold": cycle.hold, "factors": cycle.factors} if self.config.products else {}),
             )
             await array.tick()
         return compared
@@ -144,6 +164,21 @@ async def anything_anywhere(dut, name: str) -> None:
             script.idle()
     for cycle in script.cycles:
         cycle.turn = script.rng.getrandbits(1)
+    assert await script.play(dut, name) >= 150
+
+
+@for_each(name=[name for name, config in CONFIGS.items() if config.products])
+async def products_and_cores(dut, name: str) -> None:
+    """Products of pairs among tiles of cores, close together and with gaps within a pair."""
+    config = CONFIGS[name]
+    script = Script(config, random.Random(name))
+    for _ in range(150):
+        gap = script.rng.choice((0.0, 0.0, 0.5))
+        if script.rng.getrandbits(1):
+            script.product_tile(script.rng.choice((1, 1, 2, 3)), gap=gap)
+        else:
+            script.tile(script.rng.choice((1, 3, 4)), gap=gap)
+    turn_always(script)
     assert await script.play(dut, name) >= 150
 
 

@@ -83,6 +83,10 @@ CONFIGS = {
     "gap": EngineConfig(
         rows=3, lanes=2, acc_width=32, tile_gap=1, core_depth=90, work_depth=110, bias_depth=50
     ),
+    # Two lane groups, and products of live tensors.
+    "gates": EngineConfig(
+        rows=2, lanes=8, acc_width=36, core_depth=100, work_depth=60, bias_depth=40, products=1
+    ),
 }
 
 

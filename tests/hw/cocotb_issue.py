@@ -42,6 +42,8 @@ async def every_step_in_its_cycle(dut, name: str, apart: bool) -> None:
             if step is not None:
                 assert issue.get("last") == step.last, now
                 assert issue.get("row_tile_last") == step.row_tile_last, now
+                if config.products:
+                    assert issue.get("holds") == step.holds, now
             if (before := in_cycle.get(now - 1)) is not None:
                 assert issue.get("live_address") == before.live_address, now
             if (before := in_cycle.get(now - TO_CORE)) is not None:

@@ -23,6 +23,7 @@ CONFIGS = {
     "3x4": EngineConfig(rows=3, lanes=4, work_depth=500, core_depth=200, bias_depth=100),
     "8x1": EngineConfig(rows=8, lanes=1, k_loops=1, row_loops=3, work_depth=900, core_depth=200),
     "8x2": EngineConfig(rows=8, lanes=2, k_loops=2, row_loops=2, work_depth=512, bias_depth=64),
+    "2x4p": EngineConfig(rows=2, lanes=4, work_depth=512, core_depth=200, products=1),
 }
 
 
@@ -88,6 +89,7 @@ class Step:
     row_tile_last: bool
     live_address: int
     core_address: int
+    holds: bool = False
 
 
 def issue_steps(stage: Stage, config: EngineConfig, free: int = 0) -> list[Step]:
@@ -119,6 +121,7 @@ def issue_steps(stage: Stage, config: EngineConfig, free: int = 0) -> list[Step]
                             core_address=stage.core_base
                             + (matrix * row_tiles + row_tile) * stage.k
                             + k,
+                            holds=stage.products and k % 2 == 0,
                         )
                     )
                 rows = min(config.rows, stage.rows - row_tile * config.rows)

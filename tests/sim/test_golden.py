@@ -24,12 +24,32 @@ from drawbar.sim.golden import (
     GoldenEngine,
     accumulate,
     add_bias,
+    products,
     round_shift,
     run_artefact,
     run_stage,
     saturate,
 )
 from drawbar.sw.compress.quantise import quantise
+
+
+@given(
+    width=st.sampled_from([8, 16]),
+    extra=st.integers(0, 12),
+    pairs=st.integers(1, 40),
+    seed=st.integers(0, 2**32),
+    extreme=st.booleans(),
+)
+def test_products(width: int, extra: int, pairs: int, seed: int, extreme: bool) -> None:
+    rng = np.random.default_rng(seed)
+    low, high = -(1 << (width - 1)), (1 << (width - 1)) - 1
+    shape = (3, 2 * pairs)
+    live = rng.choice([low, high], shape) if extreme else rng.integers(low, high + 1, shape)
+    expected = [
+        [naive.wrap(sum(int(a) * int(b) for a, b in row.reshape(-1, 2)), 2 * width + extra)]
+        for row in live
+    ]
+    assert products(live.astype(np.int32), 2 * width + extra).tolist() == expected
 
 
 @given(

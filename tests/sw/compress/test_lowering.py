@@ -91,7 +91,7 @@ class Twice(nn.Linear):
 @pytest.mark.parametrize(
     ("bad", "match"),
     [
-        (nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()), r"module '1': is supported .*Sigmoid"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Softplus()), r"module '1': is supported .*Softplus"),
         (
             nn.Sequential(OrderedDict(fc=Twice(4, 4))),
             r"module 'fc': is supported .*TTLinear.*Twice",

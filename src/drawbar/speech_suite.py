@@ -1,0 +1,143 @@
+"""Benchmark of sequences: an LSTM for spoken digits, from training to the simulated board.
+
+Each row says what was measured, what is wanted, and whether that holds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drawbar import api
+from drawbar.compress_suite import check_row
+from drawbar.gen.artefact import Artefact
+from drawbar.gen.config import load_config
+from drawbar.gen.explain import LOSSES, explain_artefact
+from drawbar.layer_suites import BuildProgress, Report, Row
+from drawbar.sim.golden import run_artefact
+from drawbar.sw.compress.data import Dataset
+from drawbar.sw.compress.speech import FEATURES, STEPS, load_speech
+
+#: 16 x 16 multipliers, which also multiply live tensors.
+ENGINE = "large"
+RECORDINGS, CALIBRATION = 20, 64
+#: What is wanted: accuracy in float, and points that 16 bits may lose.
+RIGHT, LOSS = 95.0, 1.0
+#: Weights of the same LSTM with dense maps.
+DENSE = 4 * 64 * (FEATURES + 64) + 2 * 4 * 64 + 10 * 64 + 10
+
+
+def fsdd_lstm_suite(
+    *,
+    data: str | Path | None = None,
+    folder: str | Path | None = None,
+    recordings: int = RECORDINGS,
+    device: str = "sim",
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """An LSTM of tensor trains: trained, quantised, and whole on a 16 x 16 engine.
+
+    Arguments
+    ---------
+    data:
+        Folder of the data sets.
+    folder:
+        Keeps checkpoints, so that a run that was killed goes on.
+    recordings:
+        Of the test split, on the board.
+    device:
+        Where they run: "sim", or "golden" without a simulator.
+
+    Raises
+    ------
+    InputError:
+        no recordings in the folder.
+    """
+    dataset = load_speech(data)
+    sequences = import_module("drawbar.sw.compress.sequences")
+
+    def progress(done: int, total: int, text: str) -> None:
+        if report is not None:
+            report(text, done, total)
+
+    model = sequences.train_spoken_digits(dataset, folder=folder, progress=progress)
+    return speech_rows(model, dataset, recordings, device, build_progress)
+
+
+def speech_rows(
+    model: Any,
+    dataset: Dataset,
+    recordings: int,
+    device: str,
+    build_progress: BuildProgress | None,
+) -> list[Row]:
+    """The trained classifier in float, in the golden model, and on the board."""
+    train = import_module("drawbar.sw.compress.train")
+    weights = sum(p.numel() for p in model.parameters())
+    right = train.accuracy(model, dataset.test_x, dataset.test_y)
+    rows = [
+        check_row(f"LSTM of tensor trains, weights of {DENSE:,}", weights, "weights"),
+        check_row("float, right", right, "%", f"at least {RIGHT:g}", right >= RIGHT),
+    ]
+    config = load_config(ENGINE)
+    config = config.replace(name=f"{config.name}-products", products=1)
+    calibration = _sequences(dataset.train_x)
+    calibration = calibration[:: max(1, len(calibration) // CALIBRATION)]
+    artefact = api.compile(model, config, calibration=calibration, name="spoken digits")
+    test = _sequences(dataset.test_x)
+    outputs = api.golden(artefact, test)
+    less = right - 100.0 * float(np.mean(outputs.argmax(axis=1) == dataset.test_y))
+    rows.append(
+        check_row(
+            f"16 bit, all {len(test)} recordings, below float",
+            less,
+            "points",
+            f"at most {LOSS:g}",
+            less <= LOSS,
+        )
+    )
+    # Of all digits and speakers.
+    chosen = np.linspace(0, len(test) - 1, min(recordings, len(test))).astype(int)
+    integers = artefact.quantise_input(test[chosen])
+    with api.open(device, engine=config, progress=build_progress) as board:
+        board.load(artefact)
+        found = board.run_integers(integers)
+        run = board.last_run
+    assert run is not None
+    wrong = int(np.count_nonzero(found != run_artefact(artefact, integers)))
+    counted = {counters.cycles for counters in run.waits}
+    where = f"{config.rows} x {config.lanes}, {len(chosen)} recordings"
+    between = [counters.idle for counters in run.waits if counters.idle < artefact.cycles]
+    rows += [
+        check_row(f"{where}: differ", wrong, "outputs", "0", wrong == 0),
+        check_row(
+            f"{where}: cycles of a step, counted in each of {len(run.waits):,}",
+            max(counted),
+            "cycles",
+            f"{artefact.cycles:,} predicted",
+            counted == {artefact.cycles},
+        ),
+        check_row(f"{where}: cycles between steps", float(np.median(between)), "cycles"),
+    ]
+    return rows + _layers(artefact)
+
+
+def _layers(artefact: Artefact) -> list[Row]:
+    """Cycles and utilisation of each layer, and what limits its longest stage."""
+    explanation = explain_artefact(artefact)
+    rows = []
+    for layer in artefact.layers:
+        own = [stage for stage in explanation.stages if stage.layer == layer.name]
+        longest = max(own, key=lambda stage: stage.cycles.total)
+        limit = LOSSES.get(longest.limit, "the array is full")
+        what = f"{layer.name}, {layer.cycles:,} cycles of a step: {limit}"
+        rows.append(check_row(what, 100 * layer.utilisation, "% used"))
+    return rows
+
+
+def _sequences(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), STEPS, FEATURES).astype(np.float64)
