@@ -87,10 +87,14 @@ class PlannedStage:
         return (*self.shared_order, *self.row_order, *self.k_order)
 
 
-def reading_apart(stage: Stage) -> Stage:
-    """A stage that multiplies by zero, with what it reads beside what it writes."""
+def reading_apart(stage: Stage, config: EngineConfig) -> Stage:
+    """A stage that multiplies by zero, with what it reads beside what it writes; in single-port
+    memory, in another block.
+    """
+    block = config.work_block if config.work_blocks else 1
     first, last = stage.span("y")
-    return replace(stage, x_base=0 if first >= stage.lane_count else last + 1)
+    free = first // block * block >= stage.lane_count
+    return replace(stage, x_base=0 if free else (last // block + 1) * block)
 
 
 def chained(stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
@@ -179,7 +183,7 @@ class Plan:
                 x_base=stage.x_base + moves[planned.reads[0]],
                 y_base=stage.y_base + moves[planned.writes],
             )
-            program.append((number, reading_apart(moved) if planned.fills else moved))
+            program.append((number, reading_apart(moved, self.config) if planned.fills else moved))
         return tuple(program)
 
     @property
