@@ -235,7 +235,13 @@ def place_and_route(
                 last_words(place / f"{family.router}.log"),
                 "use a smaller engine, or mend what its last words name",
             )
-        timing = _timing(_json(place / _REPORT, family.router), job.target_mhz, status, seconds)
+        report = _json(place / _REPORT, family.router)
+        for name, used in _packed(
+            (place / f"{family.router}.log").read_text(errors="replace")
+        ).items():
+            if name in report["utilization"]:
+                report["utilization"][name]["used"] = used
+        timing = _timing(report, job.target_mhz, status, seconds)
         if timing is None:
             raise ToolError(
                 family.router, "finds a clock in the design", "none", "give it one with registers"
@@ -287,6 +293,16 @@ def toolchain(family: Family) -> dict[str, str]:
     """The programs that a build for a family uses: versions, and where they come from."""
     names = ("yosys", family.router, family.packer)
     return {name: f"{t.version or '?'} ({t.origin})" for name in names for t in [find_tool(name)]}
+
+
+def _packed(log: str) -> dict[str, int]:
+    """What nextpnr's log says that the packed design takes: its report counts the look-up tables
+    that the router goes through as well.
+    """
+    _, _, after = log.partition("Device utilisation:")
+    block = after.lstrip("\n").partition("\n\n")[0]
+    found = re.findall(r"^Info:\s+(\w+):\s+(\d+)/\s*\d+\s+\d+%$", block, flags=re.MULTILINE)
+    return {name: int(used) for name, used in found}
 
 
 def _timing(report: dict, target_mhz: float, status: int, seconds: float) -> Timing | None:

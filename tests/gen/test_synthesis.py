@@ -96,6 +96,16 @@ def test_a_missed_clock_is_a_result_whoever_says_so(tools: Path) -> None:
     assert place_and_route(replace(JOB, target_mhz=75.0)).timing.met
 
 
+def test_what_is_packed_counts_and_not_what_the_router_goes_through(tools: Path) -> None:
+    """nextpnr's report has the latter in it, its log does not."""
+    packed = ("Info: Device utilisation:", "Info: TRELLIS_COMB: 7000/ 24288 28%", "")
+    lines = (*packed, "Info: DP16KD: 1/ 56 1%")
+    told = "\n".join(f"echo '{line}'" for line in lines)
+    program(tools, "nextpnr-ecp5", f"{told}\n{nextpnr(0)}")
+    used = place_and_route(JOB).timing.used
+    assert (used["TRELLIS_COMB"], used["DP16KD"]) == (7000, 19)
+
+
 def test_another_failure_is_an_error(tools: Path) -> None:
     """nextpnr ends with the same status where it cannot place, but leaves no report."""
     program(tools, "nextpnr-ecp5", nextpnr(1, None))
