@@ -10,7 +10,7 @@ is one cycle behind from the operands on, and they meet again at the results::
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -201,11 +201,10 @@ class Engine(wiring.Component):
         beside = bool(config.work_blocks)
         read_slot = ~addressed & ~result if beside else ~addressed
         write_slot = ~result & ~addressed if beside else ~result
-        row = Cat(Const(0, config.lane_bits), host.address[config.lane_bits :])
         m.d.comb += [
             reader.slot_free.eq(read_slot),
             work.read_plain.eq(~addressed),
-            work.read_start.eq(Mux(addressed, issue.live_address, row)),
+            work.read_start.eq(Mux(addressed, issue.live_address, host.address)),
             host.write_ready.eq(~to_work | write_slot),
             work.write_start.eq(Mux(result, drain.result_address, host.address)),
             work.write_mask.eq(Mux(result, drain.result_mask, host.write & to_work & write_slot)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from amaranth.hdl import Array, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
@@ -30,8 +31,9 @@ class HostReader(wiring.Component):
     """Reads items for the host, those of work memory in slots that the program leaves free.
 
     Slots are scarce while a program runs: a stage that fills the array takes one in every cycle. So
-    each fetches a whole vector, all lanes of one row of work memory, into a line of registers, and
-    the items that lie in it are answered from there.
+    each fetches a whole vector, from the item on, into a line of registers, and those after it that
+    lie in the same row of work memory are answered from there: the line moves on with each, so that
+    nothing chooses among its items.
 
     Arguments
     ---------
@@ -46,8 +48,7 @@ class HostReader(wiring.Component):
     space, address, read, read_data, read_valid, refresh:
         As in ``hw.interface.HostSignature``.
     slot_free, fetch:
-        The host may give an address to work memory in this cycle; it does, of the row in which the
-        item lies.
+        The host may give an address to work memory in this cycle; it does, of the item.
     program, core, bias, work:
         What the memories answer to ``address``.
 
@@ -85,7 +86,7 @@ class HostReader(wiring.Component):
         row = self.address[: config.row_bits]
         lane = self.address[: config.lane_bits]
 
-        line = Signal.like(self.work)
+        line = [Signal.like(item, name=f"line_{n}") for n, item in enumerate(self.work)]
         in_line = Signal()  # so is the item at `address`, if it is one of work memory
         left = Signal(range(self.latency))
         of_work = self.space == Space.WORK
@@ -104,8 +105,11 @@ class HostReader(wiring.Component):
                 m.d.sync += left.eq(self.latency - 1)
                 with m.If(self.read & ~self.read_valid):
                     with m.If(of_work & in_line):
-                        answer(line[lane])
-                        m.d.sync += in_line.eq(lane != config.lanes - 1)
+                        answer(line[0])
+                        m.d.sync += [
+                            in_line.eq(lane != config.lanes - 1),
+                            *(item.eq(after) for item, after in pairwise(line)),
+                        ]
                     with m.Elif(of_work):
                         m.d.comb += self.fetch.eq(self.slot_free)
                         with m.If(self.slot_free):
@@ -124,7 +128,13 @@ class HostReader(wiring.Component):
                         with m.Case(Space.BIAS):
                             answer(bias.as_signed())
                         with m.Case(Space.WORK):
-                            m.d.sync += [line.eq(self.work), in_line.eq(1)]
+                            m.d.sync += [
+                                in_line.eq(1),
+                                *(
+                                    item.eq(found)
+                                    for item, found in zip(line, self.work, strict=True)
+                                ),
+                            ]
         with m.If(self.refresh):
             m.d.sync += in_line.eq(0)
         return m

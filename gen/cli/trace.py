@@ -56,26 +56,26 @@ def trace(
 ) -> None:
     """Compare float model, golden model and device layer by layer, to find where accuracy is lost.
 
-    For the input and for each layer's result:
+    For the input and for each layer's result, ratios in dB:
 
-      SQNR       signal-to-quantisation-noise ratio in dB against the float model, all noise so far
-      own SQNR   against the layer in float on the integers that it reads: what the layer itself
-                 adds. The worst is marked; exact is a layer that adds none
-      saturated  results at the end of the range, in all samples; in brackets, of a layer's
-                 earlier stages
-      range      largest magnitude over the end of the range; float: the same of the float model,
-                 above 100 % it does not fit
-      differ     results of the device that are not the golden model's (exit code 3)
+      SQNR       signal to quantisation noise against float: all noise so far
+      own SQNR   the noise of this layer alone; exact where there is none
+      saturated  results at the ends of the range (and in earlier stages)
+      range      largest magnitude over the end of the range
+      float      the same of the float model: above 100 % it does not fit
+      differ     results of the device that are not the golden model's
 
-    A ratio falls by 6 dB for each bit lost. Saturation: the scales were chosen from smaller values
-    than these. A small range: the scale leaves bits unused. Neither: the cores are too coarse (a
-    wider engine, or weights with less spread).
+    The layer with the least ratio of its own is marked. A bit lost is 6 dB.
+    Saturation: the scales were chosen from smaller values than these. A small
+    range: its scale leaves bits unused. Neither: its cores are too coarse,
+    which a wider engine mends, or weights with less spread. Exit code 3 if
+    the device's results differ.
 
     Examples:
 
-      drawbar trace model.onnx --data test.npy --calibration train.npy --plot trace.png
+      drawbar trace model.onnx --data test.npy --plot trace.png
 
-      drawbar trace model.safetensors --data test.npy --device sim --samples 4
+      drawbar trace model.onnx --data test.npy --device sim --samples 4
     """
     with reporting(json):
         if model.suffix == ".drawbar":

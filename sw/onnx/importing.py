@@ -22,7 +22,7 @@ from drawbar.sw.onnx.operands import (
 )
 from drawbar.sw.onnx.operators import OPERATORS
 from drawbar.sw.onnx.quantised import QUANTISED
-from drawbar.sw.onnx.reading import OnnxNode, evaluate, read_onnx
+from drawbar.sw.onnx.reading import AGAIN, OnnxNode, evaluate, read_onnx
 from drawbar.sw.onnx.shapes import SHAPES
 
 HANDLERS: dict[str, Handler] = {**OPERATORS, **QUANTISED, **SHAPES}
@@ -111,4 +111,8 @@ def _node(done: Import, node: OnnxNode) -> Operand:
             raise call.refuse(
                 "is used by its first output alone", f"output {extra!r}", "use the first"
             )
-    return handle(call)
+    try:
+        return handle(call)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # Attributes that no checker looks at: too few numbers, an axis that is not there.
+        raise call.refuse("has attributes that its operator takes", error, AGAIN) from None

@@ -39,7 +39,7 @@ def product(
     exact: bool,
 ) -> Value:
     """``weight (outputs, inputs)`` by an operand, zero point and all."""
-    if weight.ndim != 2:
+    if weight.ndim != 2 or 0 in weight.shape:
         raise call.refuse(
             "multiplies by a matrix", f"weights of shape {weight.shape}", "use two dimensions"
         )
@@ -91,7 +91,7 @@ def convolve(
     """A convolution of an operand with ``weight (outputs, inputs, height, width)``; outside an
     image is its zero point.
     """
-    if weight.ndim != 4:
+    if weight.ndim != 4 or 0 in weight.shape:
         raise call.refuse(
             "is a convolution of images, with four-dimensional weights", weight.shape, "use Conv2d"
         )
@@ -150,8 +150,10 @@ def _conv(call: OnnxCall) -> Operand:
 
 def _pair(call: OnnxCall, name: str) -> Pair:
     values = call.attribute(name, (1, 1))
-    if len(values) != 2:
-        raise call.refuse("is of images", f"{name}={tuple(values)}", "use two dimensions")
+    if len(values) != 2 or min(values) < 1:
+        raise call.refuse(
+            "is of images, by one element or more", f"{name}={tuple(values)}", "use two dimensions"
+        )
     return values[0], values[1]
 
 
@@ -162,6 +164,10 @@ def _padding(
     auto = call.attribute("auto_pad", "NOTSET")
     if auto == "NOTSET":
         pads = call.attribute("pads", (0, 0, 0, 0))
+        if len(pads) != 4 or min(pads) < 0:
+            raise call.refuse(
+                "has a padding of 0 or more on each of four sides", f"pads={tuple(pads)}", "mend it"
+            )
         return (pads[0], pads[1]), (pads[2], pads[3])
     if auto == "VALID":
         return (0, 0), (0, 0)

@@ -119,11 +119,12 @@ def _quantise(call: OnnxCall) -> Operand:
     if call.given(2):
         dtype = call.constant(2, "zero point").values.dtype
     elif call.attribute("output_dtype", 0):
-        dtype = {2: np.dtype(np.uint8), 3: np.dtype(np.int8), 5: np.dtype(np.int16)}.get(
-            call.attribute("output_dtype"), dtype
-        )
+        # Numbers of TensorProto.
+        known = {2: np.uint8, 3: np.int8, 4: np.uint16, 5: np.int16}
+        dtype = np.dtype(known.get(call.attribute("output_dtype"), np.float32))
     if dtype.kind not in "iu":
-        raise call.refuse("quantises to integers", dtype, "use int8 or int16")
+        found = call.attribute("output_dtype", 0) or dtype
+        raise call.refuse("quantises to int8 or int16", f"type {found}", "use one of these")
     bits_of(call, scale, "a scale")
     return pin(call.importing, call, operand, scale, dtype)
 

@@ -116,7 +116,12 @@ def _pad(call: OnnxCall) -> Operand:
     pairs = zip(pads[: len(axes)], pads[len(axes) :], strict=True)
     sides = dict(zip([n % rank for n in axes], pairs, strict=True))
     before, after = sides.pop(1, (0, 0))
-    if mode != "constant" or fill not in (0, None) or any(map(any, sides.values())):
+    if (
+        min(before, after) < 0
+        or mode != "constant"
+        or fill not in (0, None)
+        or any(map(any, sides.values()))
+    ):
         raise call.refuse(
             "adds channels of zeros",
             f"pads={pads}, mode={mode!r}, value {fill}",

@@ -38,13 +38,14 @@ class Memories:
             _, _, fetch, address = await ctx.tick().sample(reader.fetch, reader.address)
             assert free or not fetch, "a slot that is not the host's"
             self.now += 1
-            row = address // lanes
+            row, lane = divmod(address, lanes)
             if fetch:
                 self.fetches[row] += 1
-            coming.append(list(self.work[row]) if fetch else None)
+            coming.append(self.work[row][lane:] if fetch else None)
             answer = coming.pop(0) or []
-            rubbish = [rng.randint(-128, 127) for _ in range(lanes)]
-            ctx.set(reader.work, answer or rubbish)
+            # Past the end of the row, too.
+            rubbish = [rng.randint(-128, 127) for _ in range(lanes - len(answer))]
+            ctx.set(reader.work, answer + rubbish)
 
 
 async def read(ctx: Any, reader: HostReader, space: Space, address: int) -> tuple[int, int]:
