@@ -15,6 +15,7 @@ from math import prod
 import numpy as np
 
 from drawbar.gen.align import Boundary, align, refine, refined
+from drawbar.gen.arrange import NoBuffers, arrange
 from drawbar.gen.artefact import TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import stage_least
@@ -25,7 +26,7 @@ from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source
 from drawbar.gen.order import BATCH, OrderSearch, Step
 from drawbar.gen.phases import with_copies
-from drawbar.gen.place import NoBuffers, arrange, place, written_by
+from drawbar.gen.place import place, written_by
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.gen.products import product_stage
 from drawbar.gen.search import GOALS, Planner
