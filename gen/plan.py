@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice, product
 
+from drawbar.gen.arrange import NoBuffers
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_bound, program_cycles
 from drawbar.gen.errors import FitError, InputError
@@ -25,7 +26,7 @@ from drawbar.gen.fit import NoLayout, NoRoom, share_core, shortages
 from drawbar.gen.graph import plan_graph
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
-from drawbar.gen.place import NoBuffers, NoPlaces, double, least_double
+from drawbar.gen.place import NoPlaces, double, least_double
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.search import GOALS, RESCUE_ORDERS, Planner, layer_searches

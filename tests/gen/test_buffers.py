@@ -12,10 +12,11 @@ import pytest
 from plan_checks import check_plan, run_in_float
 from random_models import planner_config, random_model, random_tt_layer
 
+from drawbar.gen.arrange import NoBuffers
 from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.network import Model
-from drawbar.gen.place import NoBuffers, double, least_double
+from drawbar.gen.place import double, least_double
 from drawbar.gen.plan import plan_model
 from drawbar.gen.planned import Plan
 from drawbar.gen.program import descriptor_words
