@@ -268,5 +268,5 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_products_and_gaps_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="products.*use products = 0, or tile_gap = 0"):
+    with pytest.raises(ConfigError, match=r"products.*use products = 0, or tile_gap = 0"):
         EngineConfig(products=1, tile_gap=1)
