@@ -12,7 +12,7 @@ import drawbar.gen
 import drawbar.hw
 from drawbar.gen import verilog
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.errors import LinkError
+from drawbar.gen.errors import LinkError, ToolError
 from drawbar.gen.transfers import LinkRate
 from drawbar.sim.cache import Progress, cached, digest, quiet
 from drawbar.sim.verilator import Model, build_library
@@ -59,6 +59,14 @@ def board_verilog(
 
     def build(_scratch: Path, product: Path) -> None:
         verilog.need_amaranth()
+        if _sources_digest() != _SOURCES:
+            # What is imported only now would be other hardware than the key says.
+            raise ToolError(
+                "Verilog of the simulated board",
+                "comes from the sources that this process started with",
+                "files of gen/ or hw/ that have changed since",
+                "start again",
+            )
         progress("generate Verilog", None)
         from drawbar.hw.board import Board
 

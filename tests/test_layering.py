@@ -38,6 +38,8 @@ RULES: list[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = [
     ("drawbar.sw.compress.backend", ("drawbar.gen.errors",), GEN_TOPS, ("torch",)),
     ("drawbar.sw.onnx.backend", ("drawbar.gen.errors",), GEN_TOPS, ("onnx",)),
     ("drawbar.sw", ("drawbar.gen", "drawbar.sw"), GEN_TOPS, ("PIL", "numpy", "sklearn")),
+    # A benchmark's opponent, where it is installed.
+    ("drawbar.compress_checks", (API, *PACKAGES), ("drawbar.gen.cli",), ("tensorly",)),
     ("drawbar", (API, *PACKAGES), ("drawbar.gen.cli",), ("distributed", "matplotlib", "numpy")),
 ]
 

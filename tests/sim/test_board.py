@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from echo import Echo
 
 from drawbar.gen.config import PRESETS
-from drawbar.gen.errors import LinkError
+from drawbar.gen.errors import LinkError, ToolError
 from drawbar.gen.protocol import (
     HEADER_BYTES,
     IDENTITY_BYTES,
@@ -170,3 +171,14 @@ def test_generated_board_says_who_it_is_and_is_built_once() -> None:
             assert identity.window == config.link_window
             counts.append(board.cycles)
         assert counts[1] == 2 * counts[0]
+
+
+def test_sources_that_changed_meanwhile_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hardware is imported late: it would be kept under the key of other sources."""
+    monkeypatch.setattr(board_module, "_SOURCES", "sources of an earlier hour")
+    with pytest.raises(ToolError, match="start again"):
+        board_module.board_verilog(PRESETS["tiny"], cache=tmp_path)
+    monkeypatch.undo()
+    assert "module" in board_module.board_verilog(PRESETS["tiny"], cache=tmp_path)
