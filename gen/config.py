@@ -16,7 +16,7 @@ from drawbar.gen.errors import ConfigError
 
 #: Bumped whenever the RTL, the program encoding or the link changes what the same configuration
 #: means.
-HARDWARE_REVISION = 2
+HARDWARE_REVISION = 3
 
 
 def clog2(n: int) -> int:
