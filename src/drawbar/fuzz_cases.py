@@ -35,6 +35,8 @@ FOR_MEMORY = 1 / 4
 #: The part of the cases that are graphs of images; their edge at most, and samples side by side.
 GRAPHS = 1 / 4
 MOST_EDGE, GRAPH_BATCHES = 10, (1, 1, 1, 2, 3)
+#: The part of the engines that have some of what is for small chips.
+SMALL_CHIPS = 1 / 3
 #: Draws of a model before the bounds are halved.
 PATIENCE = 4
 
@@ -72,7 +74,7 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
     lanes = rng.choice([n for n in (1, 2, 4, 8, 16) if n <= most])
     data_width = rng.choice((8, 16))
     work = rng.choice((200, 600, 2000, 8000, 30000))
-    return EngineConfig(
+    config = EngineConfig(
         name=name,
         rows=rng.randint(1, most),
         lanes=lanes,
@@ -86,6 +88,22 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
         row_loops=rng.choice((1, 2, 3, 4)),
         column_loops=rng.choice((1, 2, 3, 4, 6)),
     )
+    # Now and then with what saves area on small chips.
+    if rng.random() >= SMALL_CHIPS:
+        return config
+    config = config.replace(
+        stages_held=rng.choice((1, 3)),
+        tile_gap=rng.choice((0, 1)),
+        count_bits=rng.choice((12, 16)),
+        counter_bits=rng.choice((24, 32)),
+    )
+    if lanes == 1 and config.stages_held == 1:
+        blocks = rng.choice((0, 2, 4))
+        depth = config.work_depth
+        config = config.replace(
+            work_blocks=blocks, work_depth=max(blocks, depth - depth % max(1, blocks))
+        )
+    return config
 
 
 @dataclass(frozen=True)
@@ -122,7 +140,7 @@ class Case:
         tries = 0
         while True:
             scale = 2.0 ** -(tries // PATIENCE)
-            case = _draw(seed, number, config, rng, scale)
+            case = _draw(seed, number, config, rng, scale, tries)
             try:
                 plan = plan_model(case.model, config, batch=case.batch, minimise=case.minimise)
                 if plan.total.total <= MOST_CYCLES:
@@ -136,7 +154,9 @@ class Case:
             tries += 1
 
 
-def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scale: float) -> Case:
+def _draw(
+    seed: int, number: int, config: EngineConfig, rng: random.Random, scale: float, tries: int
+) -> Case:
     batch = rng.choice((1, 1, 1, 2, 3, 4, 5, 8, 16, 17, 33, 40))
     # With an operand of most of work memory only slices fit.
     elements = int(min(MOST_ELEMENTS, config.work_elements * rng.choice((0.3, 0.5, 0.8))) * scale)
@@ -145,9 +165,9 @@ def _draw(seed: int, number: int, config: EngineConfig, rng: random.Random, scal
     most_weights = int(min(MOST_WEIGHTS, config.core_depth * config.rows) * scale)
     model = _model(rng, features, max(1, most_weights))
     minimise = "memory" if rng.random() < FOR_MEMORY else "cycles"
-    # From a generator of its own; where none fits, it is layers after all.
-    other = _generator(seed, "graph", number, scale)
-    if scale > 1 / 8 and other.random() < GRAPHS:
+    # From generators of their own; where none fits, it is layers after all.
+    if scale > 1 / 8 and _generator(seed, "graph", number).random() < GRAPHS:
+        other = _generator(seed, "graph", number, tries)
         model = random_graph(other, most=max(5, int(MOST_EDGE * scale)))
         batch, minimise = other.choice(GRAPH_BATCHES), "cycles"
     values = np.random.default_rng(rng.getrandbits(64))
