@@ -26,9 +26,11 @@ def check_room(
     batch: int,
     searches: Sequence[OrderSearch],
     work_limit: int,
+    spare: int = 0,
 ) -> list[int]:
     """Core vectors of each layer's smallest order within so many work elements, after a check that
-    the memories can hold the model; a layout may still need some more of them.
+    the memories can hold the model, and ``spare`` core vectors besides; a layout may still need
+    some more of them.
     """
     vector = config.rows * config.element_bytes
     needs = []
@@ -54,15 +56,16 @@ def check_room(
                 f"of work memory, {(core - config.core_depth) * vector} too many",
                 f"raise core_depth to at least {core}, or use smaller ranks",
             )
-    if sum(needs) > config.core_depth:
+    if sum(needs) + spare > config.core_depth:
         largest = max(range(len(needs)), key=needs.__getitem__)
         raise NoRoom(
             f"model {model.name!r}, batch {batch}",
             f"needs at most the engine's {config.core_bytes} bytes of core memory",
-            f"{sum(needs) * vector} bytes in its smallest orders within {config.work_bytes} "
-            f"bytes of work memory, {(sum(needs) - config.core_depth) * vector} too many; most "
+            f"{(sum(needs) + spare) * vector} bytes in its smallest orders within "
+            f"{config.work_bytes} bytes of work memory, "
+            f"{(sum(needs) + spare - config.core_depth) * vector} too many; most "
             f"of it in layer {searches[largest].network.name!r}",
-            f"raise core_depth to at least {sum(needs)}, or use smaller ranks there",
+            f"raise core_depth to at least {sum(needs) + spare}, or use smaller ranks there",
         )
     bias = sum(search.least_bias() for search in searches)
     if bias > config.bias_depth:

@@ -178,9 +178,10 @@ def plan_graph(
         for segment in segments
     ]
     flat = [search for group in searches for search in group]
-    check_room(model, config, batch, flat, config.work_elements)
-    bordered = any(p.border for p in placed)
-    depth = config.core_depth - int(bordered)
+    # The zeros around images are products with a core of one vector.
+    border = int(any(p.border for p in placed))
+    check_room(model, config, batch, flat, config.work_elements, border)
+    depth = config.core_depth - border
     bound, shared = share_core([s.prices(config.work_elements) for s in flat], depth)
     # Products have no cores.
     found = iter(shared)
@@ -212,7 +213,7 @@ def plan_graph(
             cycles, bound = cycles + least, bound + least
             continue
         own = shares[segment.first : segment.last + 1]
-        later = sum(shares[segment.last + 1 :]) + int(bordered)
+        later = sum(shares[segment.last + 1 :]) + border
         others = sum(
             placed[t].size
             for t, (begin, until) in enumerate(lives)

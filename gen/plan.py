@@ -231,7 +231,9 @@ def _least_memory(
 ) -> Plan | None:
     """The plan of the least work memory that is nearly as fast as any; None where none fits."""
     try:
-        roomy = config.replace(work_depth=1 << 20, work_blocks=0)
+        # An engine that holds one stage has 32 bits for both addresses of a result.
+        bits = 32 - config.bias_address_bits - config.lane_bits if config.stages_held == 1 else 20
+        roomy = config.replace(work_depth=1 << min(20, bits), work_blocks=0)
         fastest = _fastest(model, roomy, batch, searches)
     except FitError:
         # Not for work memory; the fastest plan's search will say why.
@@ -275,10 +277,12 @@ def _least_memory(
 
 def _explained(missing: NoLayout, model: Model, config: EngineConfig, batch: int) -> FitError:
     """The same error, with what a plan that was found on a roomier engine needs."""
-    # Memories and loops as large as they come; core memory is not what is short.
+    # Memories and loops as large as they come, which takes an engine that holds three stages; core
+    # memory is not what is short.
     roomy = config.replace(
         work_depth=1 << 20,
         work_blocks=0,
+        stages_held=3,
         bias_depth=1 << 20,
         program_depth=1 << 16,
         k_loops=4,

@@ -148,6 +148,20 @@ def test_work_memory_is_short_by_so_many_bytes() -> None:
     assert "work_depth to at least 20" in error.fix
 
 
+@pytest.mark.parametrize("stages_held", [1, 3])
+def test_a_layout_is_short_of_bias_vectors(stages_held: int) -> None:
+    """An engine that holds one stage has no room for the addresses of a roomier one."""
+    cores = [np.ones((1, 4, 3, 2)), np.ones((2, 3, 3, 1))]
+    model = Model("m", (tt_network("tt", cores, bias=np.ones(12)),))
+    config = EngineConfig(
+        rows=3, lanes=2, work_depth=60, bias_depth=6, k_loops=1, row_loops=1, column_loops=1
+    )
+    error = refusal(model, config.replace(stages_held=stages_held))
+    assert "has a layout" in error.rule
+    assert too_many(error) == 6
+    assert "bias_depth to at least 12" in error.fix
+
+
 def test_bias_memory_is_short_by_so_many_vectors() -> None:
     model = Model("m", (dense_network("fc", np.ones((30, 50)), bias=np.ones(30)),))
     assert plan_model(model, ROOMY.replace(bias_depth=30)).bias_vectors == 30

@@ -85,7 +85,7 @@ CONFIGS = {
     ),
     # Two lane groups, and products of live tensors.
     "gates": EngineConfig(
-        rows=2, lanes=8, acc_width=36, core_depth=100, work_depth=60, bias_depth=40, products=1
+        rows=3, lanes=8, acc_width=36, core_depth=100, work_depth=60, bias_depth=40, products=1
     ),
 }
 
