@@ -159,7 +159,7 @@ def test_what_does_not_fit_says_so() -> None:
 def test_the_zeros_around_an_image_take_a_core_vector() -> None:
     model = image_model((4, 7, 7), 4)
     assert plan_model(model, ENGINE.replace(core_depth=37)).core_vectors == 37
-    with pytest.raises(FitError, match="8 too many.*core_depth to at least 37"):
+    with pytest.raises(FitError, match=r"8 too many.*core_depth to at least 37"):
         plan_model(model, ENGINE.replace(core_depth=36))
 
 
