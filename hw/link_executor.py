@@ -257,18 +257,26 @@ class LinkExecutor(wiring.Component):
             m.d.sync += self.host.address.eq(self.host.address + 1)
 
         # The report is of the cycle after the one in which the executor is sure of the answer.
-        report = Signal(STATUS_BYTES * BYTE)
-        sure = Signal()
+        # Its next byte stands apart, so that the rest may follow a cycle late, out of a register: it
+        # is known late whether a byte is taken.
+        next_byte, report = Signal(BYTE), Signal((STATUS_BYTES - 1) * BYTE)
+        sure, follows = Signal(), Signal()
         counters, identity = self._counters(m, ops[Op.STATUS]), self._identity()
-        m.d.sync += sure.eq(fsm.ongoing("Decide") | fsm.ongoing("Wait"))
+        m.d.sync += [
+            sure.eq(fsm.ongoing("Decide") | fsm.ongoing("Wait")),
+            follows.eq(report_taken),
+        ]
         with m.If(sure):
-            m.d.sync += report.eq(Mux(ops[Op.IDENTIFY], identity, counters))
-        with m.Elif(report_taken):
-            m.d.sync += report.eq(report[BYTE:])
+            m.d.sync += Cat(next_byte, report).eq(Mux(ops[Op.IDENTIFY], identity, counters))
+        with m.Else():
+            with m.If(report_taken):
+                m.d.sync += next_byte.eq(Mux(follows, report[BYTE : 2 * BYTE], report[:BYTE]))
+            with m.If(follows):
+                m.d.sync += report.eq(report[BYTE:])
 
         m.d.comb += [
             self.payload.valid.eq(sending_report | (sending_items & reader.bytes_out.valid)),
-            self.payload.payload.eq(Mux(reads, reader.bytes_out.payload, report[:BYTE])),
+            self.payload.payload.eq(Mux(reads, reader.bytes_out.payload, next_byte)),
             reader.bytes_out.ready.eq(sending_items & self.payload.ready),
             items_taken.eq(sending_items & reader.bytes_out.valid & self.payload.ready),
             report_taken.eq(sending_report & self.payload.ready),
