@@ -257,8 +257,8 @@ class LinkExecutor(wiring.Component):
             m.d.sync += self.host.address.eq(self.host.address + 1)
 
         # The report is of the cycle after the one in which the executor is sure of the answer.
-        # Its next byte stands apart, so that the rest may follow a cycle late, out of a register: in
-        # the cycle itself it is known late whether a byte is taken.
+        # Its next byte stands apart. The rest follows a cycle after it, out of a register, as it is
+        # known late in a cycle whether a byte is taken.
         next_byte, report = Signal(BYTE), Signal((STATUS_BYTES - 1) * BYTE)
         sure, follows = Signal(), Signal()
         counters, identity = self._counters(m, ops[Op.STATUS]), self._identity()
