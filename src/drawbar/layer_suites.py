@@ -280,27 +280,17 @@ def run_layers(
 
 
 def fixed_suite(
-    layers: Sequence[Layer],
-    *,
-    engine: str = "large",
-    batch: int = 1,
-    minimise: str = "cycles",
-    device: str = "sim",
-    report: Report | None = None,
-    build_progress: BuildProgress | None = None,
+    layers: Sequence[Layer], *, engine: str = "large", batch: int = 1, **options: Any
 ) -> list[Row]:
-    """Layers on one engine. A batch that is too large for its memories gets larger ones."""
-    base = load_config(engine)
-    config = enlarged(base, **fitting_engine(layers, base, batch))
-    return run_layers(
-        layers,
-        config,
-        batch=batch,
-        minimise=minimise,
-        device=device,
-        report=report,
-        build_progress=build_progress,
-    )
+    """Layers on one engine. A batch that is too large for its memories gets larger ones.
+    ``options`` are those of ``run_layers``.
+    """
+    return run_layers(layers, _fitted(layers, load_config(engine), batch), batch=batch, **options)
+
+
+def _fitted(layers: Sequence[Layer], config: EngineConfig, batch: int) -> EngineConfig:
+    """The engine, with larger memories where the layers need them."""
+    return enlarged(config, **fitting_engine(layers, config, batch))
 
 
 #: TIE's layers, and ETTE's: other networks than TIE's, of other compression.
@@ -308,33 +298,18 @@ tie_suite = partial(fixed_suite, TIE_LAYERS)
 ette_suite = partial(fixed_suite, ETTE_LAYERS)
 
 
-def ranks_suite(
-    *,
-    engine: str = "large",
-    batch: int = 1,
-    minimise: str = "cycles",
-    device: str = "sim",
-    report: Report | None = None,
-    build_progress: BuildProgress | None = None,
-) -> list[Row]:
+def ranks_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> list[Row]:
     """Other ranks, with ample core memory and with ``SMALL_CORE_BYTES`` of it. What does not fit
-    there keeps its error as its row.
+    there keeps its error as its row. ``options`` are those of ``run_layers``.
     """
     base = load_config(engine)
     ample = fitting_engine(RANK_LAYERS, base, batch)
     small = {**ample, "core_depth": SMALL_CORE_BYTES // (base.rows * base.element_bytes)}
-    rows = []
-    for config in (enlarged(base, **ample), enlarged(base, **small)):
-        rows += run_layers(
-            RANK_LAYERS,
-            config,
-            batch=batch,
-            minimise=minimise,
-            device=device,
-            report=report,
-            build_progress=build_progress,
-        )
-    return rows
+    return [
+        row
+        for changes in (ample, small)
+        for row in run_layers(RANK_LAYERS, enlarged(base, **changes), batch=batch, **options)
+    ]
 
 
 def reshaped(config: EngineConfig, factor: int) -> EngineConfig:
@@ -352,17 +327,9 @@ def reshaped(config: EngineConfig, factor: int) -> EngineConfig:
     )
 
 
-def shapes_suite(
-    *,
-    engine: str = "large",
-    batch: int = 1,
-    minimise: str = "cycles",
-    device: str = "sim",
-    report: Report | None = None,
-    build_progress: BuildProgress | None = None,
-) -> list[Row]:
+def shapes_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> list[Row]:
     """The layers that starve a square array, on as many multipliers in other shapes: more lanes
-    take more of the live tensor a cycle, and more results.
+    take more of the live tensor a cycle, and more results. ``options`` are those of ``run_layers``.
 
     Raises
     ------
@@ -380,16 +347,7 @@ def shapes_suite(
             f"bias_depth {base.bias_depth}",
             "use large",
         )
-    rows = []
-    for factor in SHAPES:
-        shape = reshaped(base, factor)
-        rows += run_layers(
-            STARVED_LAYERS,
-            enlarged(shape, **fitting_engine(STARVED_LAYERS, shape, batch)),
-            batch=batch,
-            minimise=minimise,
-            device=device,
-            report=report,
-            build_progress=build_progress,
-        )
-    return rows
+    shapes = [_fitted(STARVED_LAYERS, reshaped(base, factor), batch) for factor in SHAPES]
+    return [
+        row for shape in shapes for row in run_layers(STARVED_LAYERS, shape, batch=batch, **options)
+    ]

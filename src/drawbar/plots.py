@@ -55,7 +55,7 @@ def check_plot(path: str | Path) -> None:
         ) from None
 
 
-def _figure(path: str | Path, width: float, height: float) -> Figure:
+def new_figure(path: str | Path, width: float, height: float) -> Figure:
     """An empty figure of so many inches, for a picture at this path."""
     check_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,7 +66,14 @@ def _figure(path: str | Path, width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure to this path, its folder included.
+
+    Raises
+    ------
+    InputError:
+        the file cannot be written.
+    """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +96,7 @@ def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> 
     ToolError:
         Matplotlib is missing, or the file cannot be written.
     """
-    figure = _figure(path, 9, 1.6 + 0.42 * len(stages))
+    figure = new_figure(path, 9, 1.6 + 0.42 * len(stages))
     axes = figure.add_subplot()
     labels = [f"{stage.layer}, {stage.text}" for stage in stages]
     positions = range(len(stages))
@@ -114,7 +121,7 @@ def plot_stages(stages: Sequence[StageCycles], title: str, path: str | Path) -> 
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False, loc="lower right")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 #: Phases of a compression run: background colour.
@@ -138,7 +145,7 @@ def plot_training(
     InputError:
         the file has another suffix, or cannot be written.
     """
-    figure = _figure(path, 9, 8)
+    figure = new_figure(path, 9, 8)
     loss, right, residual = figure.subplots(3, 1, sharex=True)
     epochs = list(range(1, len(history) + 1))
     loss.plot(epochs, [row["loss"] for row in history], color="#2b6cb0")
@@ -181,7 +188,7 @@ def plot_training(
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     loss.set_title("Compression: dense, ADMM, fine-tuning of the cores", fontsize=10, loc="left")
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 #: Where a stage's cycles go, in the order in which they are drawn: colour by name.
@@ -214,7 +221,7 @@ def plot_explanation(found: Explanation, path: str | Path) -> Path:
     """
     count = len(found.stages)
     rows = max(3.4, 1.7 + 0.34 * count)
-    figure = _figure(path, 10, rows + 4.6)
+    figure = new_figure(path, 10, rows + 4.6)
     time, roof = figure.subplots(2, 1, height_ratios=[rows, 4.4])
     config = found.config
     figure.suptitle(
@@ -227,7 +234,7 @@ def plot_explanation(found: Explanation, path: str | Path) -> Path:
     )
     _draw_time(time, found)
     _draw_roof(roof, found)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _label(stage: StageReport) -> str:
@@ -400,7 +407,7 @@ def plot_pareto(rows: Sequence[Mapping[str, Any]], title: str, path: str | Path)
     ToolError, InputError:
         Matplotlib is missing, or the file cannot be written.
     """
-    figure = _figure(path, 9, 5.5)
+    figure = new_figure(path, 9, 5.5)
     axes = figure.add_subplot()
     for width, colour in zip(sorted({row["data_width"] for row in rows}), _WIDTHS, strict=False):
         of_width = [row for row in rows if row["data_width"] == width]
@@ -431,4 +438,4 @@ def plot_pareto(rows: Sequence[Mapping[str, Any]], title: str, path: str | Path)
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)

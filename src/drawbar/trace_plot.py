@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drawbar.plots import _figure, _save
+from drawbar.plots import new_figure, save_figure
 from drawbar.tracing import LayerTrace, Trace
 
 _NOISE, _OWN, _WORST, _FLOAT = "#a0aec0", "#2b6cb0", "#c53030", "#dd6b20"
@@ -28,7 +28,7 @@ def plot_trace(found: Trace, path: str | Path) -> Path:
         the file has another suffix, or cannot be written.
     """
     count = len(found.layers)
-    figure = _figure(path, 11, 1.7 + ROW * max(count, 3))
+    figure = new_figure(path, 11, 1.7 + ROW * max(count, 3))
     ratios, histograms = figure.subplots(1, 2, sharey=True, width_ratios=[1, 1.25])
     figure.suptitle(
         f"{found.model} on engine {found.engine} ({found.data_width} bit), "
@@ -39,7 +39,7 @@ def plot_trace(found: Trace, path: str | Path) -> Path:
     )
     _draw_ratios(ratios, found)
     _draw_histograms(histograms, found)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _draw_ratios(axes: Any, found: Trace) -> None:
