@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -387,9 +386,9 @@ class Planner:
         check_room(self.model, config, self.batch, self.searches, room)
         fronts = [search.prices(room) for search in self.searches]
         bound_total, shares = share_core(fronts, config.core_depth)
-        # All but the last one may find no places in blocks of work memory.
-        for left, best in reversed(list(enumerate(reversed(self.ranked(shares))))):
-            with suppress(*[NoPlaces] * min(left, 1)):
+        missing: NoPlaces | None = None
+        for best in self.ranked(shares):
+            try:
                 return place(
                     *(self.model, config, self.batch, self.networks),
                     stages=chained(best.done),
@@ -400,7 +399,11 @@ class Planner:
                     core_vectors=best.core,
                     bias_vectors=best.bias,
                 )
-        raise AssertionError
+            except NoPlaces as error:
+                # In blocks of work memory; a slower plan may find them.
+                missing = error
+        assert missing is not None
+        raise missing
 
     def search(
         self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0
