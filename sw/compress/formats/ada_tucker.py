@@ -4,10 +4,11 @@ balanced modes, trained end to end; and SCADA-Tucker, one core shared by all lay
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil, prod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from drawbar.gen.errors import NetworkError
 from drawbar.gen.network import ContractionNetwork, Core
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
-from drawbar.sw.compress.formats.settle import take_options
+from drawbar.sw.compress.formats.settle import Asked
 from drawbar.sw.compress.formats.tucker import Tucker
+from drawbar.sw.compress.spec import Spec
 
 ORDER = 4
 
@@ -37,23 +39,22 @@ class ADATucker(Tucker):
     """
 
     name = "ada_tucker"
+    defaults: ClassVar[dict[str, Any]] = {"order": ORDER, "clip": True}
 
-    def settle(
-        self,
-        shape: Sequence[int],
-        name: str,
-        modes_out: Sequence[int] | None,
-        modes_in: Sequence[int] | None,
-        options: dict[str, Any],
-    ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
-        chosen = take_options(options, {"order": ORDER, "clip": True}, name, self.name)
-        order = chosen["order"]
+    def settle(self, asked: Asked) -> Spec:
+        spec = super().settle(asked)
+        order = len(spec.output) + len(spec.input)
+        return replace(spec, options={**spec.options, "order": order})
+
+    def modes(self, asked: Asked) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        name, order = asked.name, asked.options["order"]
         if not isinstance(order, int) or isinstance(order, bool) or not 2 <= order <= 8:
             raise NetworkError(f"layer {name!r}, order", "is 2 to 8", order, "use one of these")
-        out, in_ = balanced_modes(shape[0], shape[1], order)
-        out = out if modes_out is None else tuple(modes_out)
-        in_ = in_ if modes_in is None else tuple(modes_in)
-        for side, modes, size in (("modes_out", out, shape[0]), ("modes_in", in_, shape[1])):
+        outputs, inputs = asked.shape[:2]
+        out, in_ = balanced_modes(outputs, inputs, order)
+        out = out if asked.modes_out is None else tuple(asked.modes_out)
+        in_ = in_ if asked.modes_in is None else tuple(asked.modes_in)
+        for side, modes, size in (("modes_out", out, outputs), ("modes_in", in_, inputs)):
             good = modes and all(isinstance(mode, int) and mode >= 1 for mode in modes)
             if not good or prod(modes) < size:
                 raise NetworkError(
@@ -62,7 +63,7 @@ class ADATucker(Tucker):
                     modes,
                     "use larger modes, or give none",
                 )
-        return out, in_, {**chosen, "order": len(out) + len(in_)}
+        return out, in_
 
     def network(self, layer: FactorisedLayer, name: str) -> ContractionNetwork:
         """Where a side is padded, its factors are merged into one and cut to the layer's size; the

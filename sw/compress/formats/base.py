@@ -5,18 +5,20 @@ becomes cores. Everything else follows from the spec, because every format is a 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.contraction import dense_weight
 from drawbar.sw.compress.factorised import FactorisedLayer, build_layer, layer_network
+from drawbar.sw.compress.formats.settle import Asked, check_growth, check_shape, take_options
+from drawbar.sw.compress.modes import warn_clipped
 from drawbar.sw.compress.spec import Spec
 
 
 class Format(ABC):
-    """One decomposition format. Subclasses give ``name``, ``spec`` and ``decompose``.
+    """One decomposition format. Subclasses give ``name``, ``settle`` and ``decompose``.
 
     Members
     -------
@@ -24,12 +26,14 @@ class Format(ABC):
         In the registry and in configurations.
     convolution:
         Whether the format is defined for convolutions.
+    defaults:
+        The format's own options, with their values where they are not given.
     """
 
     name: ClassVar[str]
     convolution: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
-    @abstractmethod
     def spec(
         self,
         shape: Sequence[int],
@@ -69,6 +73,17 @@ class Format(ABC):
         RankWarning:
             a rank was clipped to the largest useful one; names the layer.
         """
+        shape = check_shape(shape, name, self.name, self.convolution)
+        chosen = take_options(options, self.defaults, name, self.name)
+        asked = Asked(shape, name, modes_out, modes_in, max_rank, ranks, chosen)
+        spec = self.settle(asked)
+        for wanted, used, what in asked.clipped:
+            warn_clipped(name, wanted, used, what, stacklevel + 1)
+        return check_growth(spec, grow)
+
+    @abstractmethod
+    def settle(self, asked: Asked) -> Spec:
+        """The spec for what is asked, as ``spec`` says; its size is checked there."""
 
     @abstractmethod
     def decompose(

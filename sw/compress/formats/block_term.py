@@ -5,7 +5,7 @@ HOOI of one term after the other and alternating least squares of all together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from drawbar.gen.errors import NetworkError
 from drawbar.gen.formats import block_term_network
@@ -14,17 +14,9 @@ from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format
-from drawbar.sw.compress.formats.settle import (
-    check_growth,
-    check_shape,
-    settle_modes,
-    side_sizes,
-    take_options,
-    weight_tensor,
-)
+from drawbar.sw.compress.formats.settle import Asked, side_sizes, weight_tensor
 from drawbar.sw.compress.formats.tucker import core_bounds
 from drawbar.sw.compress.hooi import tucker
-from drawbar.sw.compress.modes import check_modes, check_ranks, warn_clipped
 from drawbar.sw.compress.spec import Spec
 
 TERMS = 2
@@ -40,57 +32,33 @@ class BlockTerm(Format):
     """
 
     name = "block_term"
+    defaults: ClassVar[dict[str, Any]] = {"terms": TERMS}
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ``ranks`` has one for each pair of modes, the same in all terms."""
-        shape = check_shape(shape, name, self.name, self.convolution)
-        chosen = take_options(options, {"terms": TERMS}, name, self.name)
-        terms = chosen["terms"]
+        terms = asked.options["terms"]
         if not isinstance(terms, int) or isinstance(terms, bool) or terms < 1:
             raise NetworkError(
-                f"layer {name!r}, terms", "is a positive integer", terms, "use 1 or more"
+                f"layer {asked.name!r}, terms", "is a positive integer", terms, "use 1 or more"
             )
-        out, in_ = settle_modes(shape, modes_out, modes_in, name)
-        out, in_ = check_modes(out, in_, shape[0], shape[1], name)
-        asked = check_ranks(
-            len(out),
-            max_rank=max_rank,
-            ranks=ranks,
-            name=name,
-            one="pair of modes",
-            all_of_them=f"{len(out)} pairs of modes",
-        )
-        used = core_bounds([m * n for m, n in zip(out, in_, strict=True)], asked)
-        warn_clipped(name, asked, used, "pair of modes", stacklevel + 1)
+        out, in_ = asked.paired_modes()
+        wanted = asked.given_ranks(len(out), "pair of modes", f"{len(out)} pairs of modes")
+        used = core_bounds([m * n for m, n in zip(out, in_, strict=True)], wanted)
+        asked.note_clipped(wanted, used, "pair of modes")
         m, n, r = side_sizes("m", out), side_sizes("n", in_), side_sizes("r", used)
-        return check_growth(
-            Spec(
-                format=self.name,
-                name=name,
-                shape=shape,
-                sizes={**m, **n, "terms": terms, **r},
-                cores=(
-                    *(("terms", *indices) for indices in zip(m, n, r, strict=True)),
-                    ("terms", *r),
-                ),
-                input=tuple(n),
-                output=tuple(m),
-                ranks=used,
-                options=chosen,
+        return Spec(
+            format=self.name,
+            name=asked.name,
+            shape=asked.shape,
+            sizes={**m, **n, "terms": terms, **r},
+            cores=(
+                *(("terms", *indices) for indices in zip(m, n, r, strict=True)),
+                ("terms", *r),
             ),
-            grow,
+            input=tuple(n),
+            output=tuple(m),
+            ranks=used,
+            options=asked.options,
         )
 
     def decompose(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from drawbar.gen.formats import cp_network
 from drawbar.gen.network import ContractionNetwork
@@ -14,15 +14,7 @@ from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format
-from drawbar.sw.compress.formats.settle import (
-    check_growth,
-    check_shape,
-    settle_modes,
-    side_sizes,
-    take_options,
-    weight_tensor,
-)
-from drawbar.sw.compress.modes import check_ranks, warn_clipped
+from drawbar.sw.compress.formats.settle import Asked, side_sizes, weight_tensor
 from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.truncation import left_vectors
 
@@ -46,56 +38,32 @@ class CP(Format):
 
     name = "cp"
     convolution = True
+    defaults: ClassVar[dict[str, Any]] = {"clip": True}
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ``ranks`` is the one rank. The largest useful one is that at which
         every tensor is exact: the product of all modes but the largest.
         """
-        shape = check_shape(shape, name, self.name, self.convolution)
-        chosen = take_options(options, {"clip": True}, name, self.name)
-        count = 1 if len(shape) == 4 else None
-        out, in_ = settle_modes(shape, modes_out, modes_in, name, count)
+        out, in_ = asked.modes(1 if len(asked.shape) == 4 else None)
         m, n = side_sizes("m", out), side_sizes("n", in_)
-        kernel = dict(zip(("ky", "kx"), shape[2:], strict=False))
+        kernel = dict(zip(("ky", "kx"), asked.shape[2:], strict=False))
         modes = {**m, **n, **kernel}
-        asked = check_ranks(
-            1,
-            max_rank=max_rank,
-            ranks=ranks,
-            name=name,
-            one="rank",
-            all_of_them="bonds that all cores share",
-        )
+        wanted = asked.given_ranks(1, "rank", "bonds that all cores share")
         bound = prod(modes.values()) // max(modes.values())
-        rank = bound if asked is None else asked[0]
-        used = (min(rank, bound) if chosen["clip"] else rank,)
-        warn_clipped(name, asked, used, "rank", stacklevel + 1)
-        return check_growth(
-            Spec(
-                format=self.name,
-                name=name,
-                shape=shape,
-                sizes={**modes, "R": used[0]},
-                cores=tuple((mode, "R") for mode in modes),
-                input=tuple(n),
-                output=tuple(m),
-                kernel=tuple(kernel),
-                ranks=used,
-                options=chosen,
-            ),
-            grow,
+        rank = bound if wanted is None else wanted[0]
+        used = (min(rank, bound) if asked.options["clip"] else rank,)
+        asked.note_clipped(wanted, used, "rank")
+        return Spec(
+            format=self.name,
+            name=asked.name,
+            shape=asked.shape,
+            sizes={**modes, "R": used[0]},
+            cores=tuple((mode, "R") for mode in modes),
+            input=tuple(n),
+            output=tuple(m),
+            kernel=tuple(kernel),
+            ranks=used,
+            options=asked.options,
         )
 
     def decompose(

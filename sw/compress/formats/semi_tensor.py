@@ -9,6 +9,7 @@ network with fewer weights.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,25 +20,16 @@ from drawbar.gen.errors import NetworkError
 from drawbar.sw.compress.als import fit_weight
 from drawbar.sw.compress.backend import torch
 from drawbar.sw.compress.formats.base import Format
-from drawbar.sw.compress.formats.settle import (
-    check_growth,
-    check_shape,
-    kernel_sizes,
-    settle_modes,
-    side_sizes,
-    take_options,
-    weight_tensor,
-)
+from drawbar.sw.compress.formats.settle import Asked, kernel_sizes, side_sizes, weight_tensor
 from drawbar.sw.compress.formats.tensor_ring import TensorRing, ring_bounds
 from drawbar.sw.compress.formats.train import TTMatrix
 from drawbar.sw.compress.formats.tucker import core_bounds
 from drawbar.sw.compress.hooi import tucker
-from drawbar.sw.compress.modes import check_ranks, warn_clipped
 from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.tt import train_svd
 
-#: How much cores shrink where nothing else is asked.
-SHRINK = 2
+#: What these formats are asked besides; cores shrink by 2 where nothing else is asked.
+DEFAULTS: dict[str, Any] = {"t": 2, "shrink": None}
 SEED = 0
 
 
@@ -77,41 +69,20 @@ class SemiTensorChain(Format):
     #: The format of whole cores.
     whole: ClassVar[type[Format]]
 
+    @abstractmethod
     def ratios(self, cores: int, t: int) -> tuple[int, ...]:
         """By how much each core shrinks where only t is given."""
-        raise NotImplementedError
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ranks are those of the whole cores, which the ratios divide."""
-        t, shrink = options.pop("t", SHRINK), options.pop("shrink", None)
-        clip = options.pop("clip", True)
-        whole = self.whole().spec(
-            shape,
-            name=name,
-            modes_out=modes_out,
-            modes_in=modes_in,
-            max_rank=max_rank,
-            ranks=ranks,
-            grow=True,
-            clip=False,
-            **options,
-        )
+        options = dict(asked.options)
+        t, shrink, clip = options.pop("t"), options.pop("shrink"), options["clip"]
+        whole = self.whole().settle(replace(asked, options={**options, "clip": False}))
         count = len(whole.cores)
         ratios = tuple(shrink) if shrink is not None else self.ratios(count, t)
-        check_ratios(ratios, count, name, "cores")
-        if max_rank is None and ranks is None:  # where there is room, a shrunk core has more
+        check_ratios(ratios, count, asked.name, "cores")
+        free = asked.max_rank is None and asked.ranks is None
+        if free:  # where there is room, a shrunk core has more
             bonds = {core[-1]: max(ratios) ** 2 for core in whole.cores}
             bonds |= {i: 1 for i, size in whole.sizes.items() if size == 1}
             whole = replace(
@@ -120,11 +91,10 @@ class SemiTensorChain(Format):
         spec = shrink_chain(whole, ratios)
         if clip:
             spec = clip_bonds(spec, whole)
-            asked = [whole.sizes[core[-1]] for core in whole.cores]
-            if max_rank is not None or ranks is not None:
-                warn_clipped(name, asked, spec.ranks[1:], "bond", stacklevel + 1)
-        options = {**whole.options, "clip": clip, "shrink": list(ratios)}
-        return check_growth(replace(spec, format=self.name, options=options), grow)
+            if not free:
+                wanted = [whole.sizes[core[-1]] for core in whole.cores]
+                asked.note_clipped(wanted, spec.ranks[1:], "bond")
+        return replace(spec, format=self.name, options={**options, "shrink": list(ratios)})
 
     def decompose(
         self, weight: torch.Tensor, spec: Spec, *, start: Sequence[torch.Tensor] | None = None
@@ -147,6 +117,7 @@ class SemiTensorTrain(SemiTensorChain):
 
     name = "stt"
     whole = TTMatrix
+    defaults = {**DEFAULTS, **TTMatrix.defaults}
 
     def ratios(self, cores: int, t: int) -> tuple[int, ...]:
         return (1, *(t,) * (cores - 1))
@@ -182,6 +153,7 @@ class SemiTensorRing(SemiTensorChain):
 
     name = "str"
     whole = TensorRing
+    defaults = {**DEFAULTS, **TensorRing.defaults}
 
     def ratios(self, cores: int, t: int) -> tuple[int, ...]:
         return (1, *(t,) * (cores - 2), 1) if cores > 1 else (1,)
@@ -201,48 +173,30 @@ class SemiTensorTucker(Format):
 
     name = "sttu"
     convolution = True
+    defaults = DEFAULTS
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ranks are those of the core, which the ratios divide."""
-        t, shrink = options.pop("t", SHRINK), options.pop("shrink", None)
-        shape = check_shape(shape, name, self.name, self.convolution)
-        take_options(options, {"t": SHRINK, "shrink": None}, name, self.name)
-        out, in_ = settle_modes(shape, modes_out, modes_in, name, count=1)
-        m, n, kernel = side_sizes("m", out), side_sizes("n", in_), kernel_sizes(shape)
+        t, shrink, name = asked.options["t"], asked.options["shrink"], asked.name
+        out, in_ = asked.modes(1)
+        m, n, kernel = side_sizes("m", out), side_sizes("n", in_), kernel_sizes(asked.shape)
         modes = {**m, **n}
-        asked = check_ranks(
-            len(modes),
-            max_rank=max_rank,
-            ranks=ranks,
-            name=name,
-            one="mode",
-            all_of_them=f"{len(out)} output modes, then of the {len(in_)} input modes",
+        given = asked.given_ranks(
+            len(modes), "mode", f"{len(out)} output modes, then of the {len(in_)} input modes"
         )
         ratios = tuple(shrink) if shrink is not None else (t,) * len(modes)
         check_ratios(ratios, len(modes), name, "factors")
-        wanted = asked or tuple(modes.values())
+        wanted = given or tuple(modes.values())
         for (mode, size), rank, ratio in zip(modes.items(), wanted, ratios, strict=True):
             check_divides(ratio, size, f"layer {name!r}, mode {mode}")
             check_divides(ratio, rank, f"layer {name!r}, rank of mode {mode}")
         tops = core_bounds(
             [size // ratio for size, ratio in zip(modes.values(), ratios, strict=True)],
             [rank // ratio for rank, ratio in zip(wanted, ratios, strict=True)],
-            prod(shape[2:]) * prod(ratios),
+            prod(kernel.values()) * prod(ratios),
         )
         used = tuple(top * ratio for top, ratio in zip(tops, ratios, strict=True))
-        warn_clipped(name, asked, used, "mode", stacklevel + 1)
+        asked.note_clipped(given, used, "mode")
         sizes: dict[str, int] = dict(kernel)
         digits: dict[str, tuple[str, ...]] = {}
         bonds = []
@@ -256,20 +210,17 @@ class SemiTensorTucker(Format):
         core = [
             i for bond, mode in zip(bonds, modes, strict=True) for i in (bond, *digits[mode][1:])
         ]
-        return check_growth(
-            Spec(
-                format=self.name,
-                name=name,
-                shape=shape,
-                sizes=sizes,
-                cores=((*core, *kernel), *zip(modes, bonds, strict=True)),
-                input=tuple(i for mode in n for i in digits[mode]),
-                output=tuple(i for mode in m for i in digits[mode]),
-                kernel=tuple(kernel),
-                ranks=used,
-                options={"shrink": list(ratios)},
-            ),
-            grow,
+        return Spec(
+            format=self.name,
+            name=asked.name,
+            shape=asked.shape,
+            sizes=sizes,
+            cores=((*core, *kernel), *zip(modes, bonds, strict=True)),
+            input=tuple(i for mode in n for i in digits[mode]),
+            output=tuple(i for mode in m for i in digits[mode]),
+            kernel=tuple(kernel),
+            ranks=used,
+            options={"shrink": list(ratios)},
         )
 
     def decompose(

@@ -3,18 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 from drawbar.gen.errors import NetworkError
 from drawbar.sw.compress.backend import nn, torch
-from drawbar.sw.compress.modes import check_side, default_count, factorise
+from drawbar.sw.compress.modes import (
+    check_modes,
+    check_ranks,
+    check_side,
+    default_count,
+    factorise,
+)
 from drawbar.sw.compress.spec import Spec
 
 #: The index of a convolution's kernel positions, rows first.
 KERNEL = "k"
 #: What every format can be asked, besides its own options.
 KEYS = ("format", "modes_out", "modes_in", "max_rank", "ranks", "grow")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a layer, as in ``Format.spec``; the shape and the options are checked."""
+
+    shape: tuple[int, ...]
+    name: str
+    modes_out: Sequence[int] | None
+    modes_in: Sequence[int] | None
+    max_rank: int | None
+    ranks: Sequence[int] | None
+    options: dict[str, Any]
+    clipped: list[tuple[Sequence[int] | None, Sequence[int], str]] = field(default_factory=list)
+
+    def modes(self, count: int | None = None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Checked modes of both sides; those that are not given are balanced, as many as the other
+        side has, or ``count``.
+        """
+        outputs, inputs = self.shape[:2]
+        given = self.modes_out if self.modes_out is not None else self.modes_in
+        many = count or default_count(outputs, inputs)
+        if given is not None:
+            many = max(1, len(given))
+        out = factorise(outputs, many) if self.modes_out is None else self.modes_out
+        in_ = factorise(inputs, many) if self.modes_in is None else self.modes_in
+        return (
+            check_side(out, outputs, "modes_out", self.name),
+            check_side(in_, inputs, "modes_in", self.name),
+        )
+
+    def paired_modes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """``modes``, equally many on both sides."""
+        out, in_ = self.modes()
+        return check_modes(out, in_, self.shape[0], self.shape[1], self.name)
+
+    def given_ranks(self, count: int, one: str, all_of_them: str) -> tuple[int, ...] | None:
+        """``modes.check_ranks`` of what is asked."""
+        return check_ranks(
+            count,
+            max_rank=self.max_rank,
+            ranks=self.ranks,
+            name=self.name,
+            one=one,
+            all_of_them=all_of_them,
+        )
+
+    def note_clipped(self, wanted: Sequence[int] | None, used: Sequence[int], what: str) -> None:
+        """Ranks that were asked for and those that are used; ``Format.spec`` warns of them."""
+        self.clipped.append((wanted, used, what))
 
 
 def check_shape(shape: Sequence[int], name: str, format: str, convolution: bool) -> tuple[int, ...]:
@@ -42,29 +99,6 @@ def check_shape(shape: Sequence[int], name: str, format: str, convolution: bool)
             "choose another format for this layer",
         )
     return found
-
-
-def settle_modes(
-    shape: Sequence[int],
-    modes_out: Sequence[int] | None,
-    modes_in: Sequence[int] | None,
-    name: str,
-    count: int | None = None,
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Checked modes of both sides; those that are not given are balanced, as many as the other side
-    has, or ``count``.
-    """
-    outputs, inputs = shape[:2]
-    given = modes_out if modes_out is not None else modes_in
-    many = count or default_count(outputs, inputs)
-    if given is not None:
-        many = max(1, len(given))
-    out = factorise(outputs, many) if modes_out is None else modes_out
-    in_ = factorise(inputs, many) if modes_in is None else modes_in
-    return (
-        check_side(out, outputs, "modes_out", name),
-        check_side(in_, inputs, "modes_in", name),
-    )
 
 
 def take_options(
@@ -111,6 +145,14 @@ def weight_tensor(weight: torch.Tensor, spec: Spec, axes: Sequence[Sequence[str]
     flat = [index for axis in axes for index in axis]
     dense = dense.reshape(spec.modes(own)).permute([own.index(index) for index in flat])
     return dense.reshape([prod(spec.modes(axis)) for axis in axes])
+
+
+def as_cores(parts: Sequence[torch.Tensor], weight: torch.Tensor, spec: Spec) -> list[torch.Tensor]:
+    """What was found for a weight, as cores of the spec's shapes and the weight's type."""
+    return [
+        part.reshape(shape).to(weight.dtype).contiguous()
+        for part, shape in zip(parts, spec.core_shapes, strict=True)
+    ]
 
 
 def check_weight(weight: torch.Tensor, spec: Spec) -> torch.Tensor:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from drawbar.gen.formats import tensor_ring_network
 from drawbar.gen.network import ContractionNetwork
@@ -16,15 +16,12 @@ from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
     KERNEL,
-    check_growth,
-    check_shape,
+    Asked,
     kernel_sizes,
-    settle_modes,
     side_sizes,
-    take_options,
     weight_tensor,
 )
-from drawbar.sw.compress.modes import chain_bounds, check_ranks, warn_clipped
+from drawbar.sw.compress.modes import chain_bounds
 from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.truncation import split
 
@@ -45,55 +42,35 @@ class TensorRing(Format):
 
     name = "tensor_ring"
     convolution = True
+    defaults: ClassVar[dict[str, Any]] = {"clip": True}
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ``ranks`` has one for each core, to its left."""
-        shape = check_shape(shape, name, self.name, self.convolution)
-        chosen = take_options(options, {"clip": True}, name, self.name)
-        out, in_ = settle_modes(shape, modes_out, modes_in, name)
-        sizes = {**side_sizes("n", in_), **kernel_sizes(shape), **side_sizes("m", out)}
+        out, in_ = asked.modes()
+        kernel = kernel_sizes(asked.shape)
+        sizes = {**side_sizes("n", in_), **kernel, **side_sizes("m", out)}
         modes = list(sizes.values())
-        asked = check_ranks(
-            len(modes),
-            max_rank=max_rank,
-            ranks=ranks,
-            name=name,
-            one="bond",
-            all_of_them=f"{len(modes)} bonds of a ring of {len(modes)} cores",
+        wanted = asked.given_ranks(
+            len(modes), "bond", f"{len(modes)} bonds of a ring of {len(modes)} cores"
         )
-        if asked is None:
+        if wanted is None:
             used = (1, *chain_bounds(modes, None))
         else:
-            used = ring_bounds(modes, asked) if chosen["clip"] else asked
-        warn_clipped(name, asked, used, "bond", stacklevel + 1)
+            used = ring_bounds(modes, wanted) if asked.options["clip"] else wanted
+        asked.note_clipped(wanted, used, "bond")
         own = [i for part in ("n", KERNEL, "m") for i in sizes if i[0] == part]
         cores = [(f"r{k}", mode, f"r{(k + 1) % len(own)}") for k, mode in enumerate(own)]
-        return check_growth(
-            Spec(
-                format=self.name,
-                name=name,
-                shape=shape,
-                sizes={**sizes, **{f"r{k}": rank for k, rank in enumerate(used)}},
-                cores=tuple(cores),
-                input=tuple(side_sizes("n", in_)),
-                output=tuple(side_sizes("m", out)),
-                kernel=tuple(kernel_sizes(shape)),
-                ranks=(*used, used[0]),
-                options=chosen,
-            ),
-            grow,
+        return Spec(
+            format=self.name,
+            name=asked.name,
+            shape=asked.shape,
+            sizes={**sizes, **{f"r{k}": rank for k, rank in enumerate(used)}},
+            cores=tuple(cores),
+            input=tuple(side_sizes("n", in_)),
+            output=tuple(side_sizes("m", out)),
+            kernel=tuple(kernel),
+            ranks=(*used, used[0]),
+            options=asked.options,
         )
 
     def decompose(

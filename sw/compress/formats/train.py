@@ -15,15 +15,12 @@ from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format
 from drawbar.sw.compress.formats.settle import (
     KERNEL,
-    check_growth,
-    check_shape,
+    Asked,
     kernel_sizes,
-    settle_modes,
     side_sizes,
-    take_options,
     weight_tensor,
 )
-from drawbar.sw.compress.modes import chain_bounds, check_modes, check_ranks, warn_clipped
+from drawbar.sw.compress.modes import chain_bounds
 from drawbar.sw.compress.spec import Spec
 from drawbar.sw.compress.tt import train_svd
 
@@ -48,67 +45,42 @@ class Train(Format):
     def sites(self, sizes: dict[str, int], layout: str) -> list[tuple[str, ...]]:
         """The modes of each core, in the order of the chain."""
 
-    def settle(
-        self,
-        shape: Sequence[int],
-        name: str,
-        modes_out: Sequence[int] | None,
-        modes_in: Sequence[int] | None,
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return settle_modes(shape, modes_out, modes_in, name)
+    def modes(self, asked: Asked) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Those of the outputs and of the inputs."""
+        return asked.modes()
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ``ranks`` has one for each inner bond."""
-        shape = check_shape(shape, name, self.name, self.convolution)
-        chosen = take_options(options, self.defaults, name, self.name)
-        layout = chosen.get("layout", LAYOUTS[0])
+        layout = asked.options.get("layout", LAYOUTS[0])
         if layout not in LAYOUTS:
             raise NetworkError(
-                f"layer {name!r}, layout", f"is one of {', '.join(LAYOUTS)}", layout, "use one"
+                f"layer {asked.name!r}, layout",
+                f"is one of {', '.join(LAYOUTS)}",
+                layout,
+                "use one",
             )
-        out, in_ = self.settle(shape, name, modes_out, modes_in)
-        sizes = {**side_sizes("m", out), **side_sizes("n", in_), **kernel_sizes(shape)}
+        out, in_ = self.modes(asked)
+        kernel = kernel_sizes(asked.shape)
+        sizes = {**side_sizes("m", out), **side_sizes("n", in_), **kernel}
         sites = self.sites(sizes, layout)
         bonds = len(sites) - 1
-        asked = check_ranks(
-            bonds,
-            max_rank=max_rank,
-            ranks=ranks,
-            name=name,
-            one="bond",
-            all_of_them=f"{bonds} bonds between {bonds + 1} cores",
-        )
-        used = chain_bounds([prod(sizes[i] for i in site) for site in sites], asked)
-        if asked is not None and not chosen["clip"]:
-            used = asked
-        warn_clipped(name, asked, used, "bond", stacklevel + 1)
+        wanted = asked.given_ranks(bonds, "bond", f"{bonds} bonds between {bonds + 1} cores")
+        used = chain_bounds([prod(sizes[i] for i in site) for site in sites], wanted)
+        if wanted is not None and not asked.options["clip"]:
+            used = wanted
+        asked.note_clipped(wanted, used, "bond")
         whole = (1, *used, 1)
-        return check_growth(
-            Spec(
-                format=self.name,
-                name=name,
-                shape=shape,
-                sizes={**sizes, **{f"r{k}": rank for k, rank in enumerate(whole)}},
-                cores=tuple((f"r{k}", *site, f"r{k + 1}") for k, site in enumerate(sites)),
-                input=tuple(f"n{k}" for k in range(len(in_))),
-                output=tuple(f"m{k}" for k in range(len(out))),
-                kernel=tuple(kernel_sizes(shape)),
-                ranks=whole,
-                options=chosen,
-            ),
-            grow,
+        return Spec(
+            format=self.name,
+            name=asked.name,
+            shape=asked.shape,
+            sizes={**sizes, **{f"r{k}": rank for k, rank in enumerate(whole)}},
+            cores=tuple((f"r{k}", *site, f"r{k + 1}") for k, site in enumerate(sites)),
+            input=tuple(f"n{k}" for k in range(len(in_))),
+            output=tuple(f"m{k}" for k in range(len(out))),
+            kernel=tuple(kernel),
+            ranks=whole,
+            options=asked.options,
         )
 
     def decompose(
@@ -136,15 +108,8 @@ class TTMatrix(Train):
     name = "tt"
     defaults = {"layout": LAYOUTS[0], "clip": True}
 
-    def settle(
-        self,
-        shape: Sequence[int],
-        name: str,
-        modes_out: Sequence[int] | None,
-        modes_in: Sequence[int] | None,
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        out, in_ = settle_modes(shape, modes_out, modes_in, name)
-        return check_modes(out, in_, shape[0], shape[1], name)
+    def modes(self, asked: Asked) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return asked.paired_modes()
 
     def sites(self, sizes: dict[str, int], layout: str) -> list[tuple[str, ...]]:
         out = [i for i in sizes if i[0] == "m"]

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from drawbar.gen.formats import tucker_network
 from drawbar.gen.network import ContractionNetwork
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.factorised import FactorisedLayer, layer_arrays
 from drawbar.sw.compress.formats.base import Format
-from drawbar.sw.compress.formats.settle import (
-    check_growth,
-    check_shape,
-    kernel_sizes,
-    settle_modes,
-    side_sizes,
-    take_options,
-    weight_tensor,
-)
+from drawbar.sw.compress.formats.settle import Asked, kernel_sizes, side_sizes, weight_tensor
 from drawbar.sw.compress.hooi import tucker
-from drawbar.sw.compress.modes import check_ranks, warn_clipped
 from drawbar.sw.compress.spec import Spec
 
 
@@ -40,65 +31,37 @@ class Tucker(Format):
 
     name = "tucker"
     convolution = True
+    defaults: ClassVar[dict[str, Any]] = {"clip": True}
 
-    def settle(
-        self,
-        shape: Sequence[int],
-        name: str,
-        modes_out: Sequence[int] | None,
-        modes_in: Sequence[int] | None,
-        options: dict[str, Any],
-    ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
-        """Modes of both sides, and the options with their defaults."""
-        chosen = take_options(options, {"clip": True}, name, self.name)
-        return *settle_modes(shape, modes_out, modes_in, name, count=1), chosen
+    def modes(self, asked: Asked) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Those of the outputs and of the inputs."""
+        return asked.modes(1)
 
-    def spec(
-        self,
-        shape: Sequence[int],
-        *,
-        name: str = "",
-        modes_out: Sequence[int] | None = None,
-        modes_in: Sequence[int] | None = None,
-        max_rank: int | None = None,
-        ranks: Sequence[int] | None = None,
-        grow: bool = False,
-        stacklevel: int = 1,
-        **options: Any,
-    ) -> Spec:
+    def settle(self, asked: Asked) -> Spec:
         """See ``Format.spec``; ``ranks`` has one for each output mode, then for each input mode."""
-        shape = check_shape(shape, name, self.name, self.convolution)
-        out, in_, chosen = self.settle(shape, name, modes_out, modes_in, options)
+        out, in_ = self.modes(asked)
         modes = (*out, *in_)
-        asked = check_ranks(
-            len(modes),
-            max_rank=max_rank,
-            ranks=ranks,
-            name=name,
-            one="mode",
-            all_of_them=f"{len(out)} output modes, then of the {len(in_)} input modes",
+        wanted = asked.given_ranks(
+            len(modes), "mode", f"{len(out)} output modes, then of the {len(in_)} input modes"
         )
-        used = core_bounds(modes, asked, prod(shape[2:]))
-        if asked is not None and not chosen["clip"]:
-            used = asked
-        warn_clipped(name, asked, used, "mode", stacklevel + 1)
+        used = core_bounds(modes, wanted, prod(asked.shape[2:]))
+        if wanted is not None and not asked.options["clip"]:
+            used = wanted
+        asked.note_clipped(wanted, used, "mode")
         m, n = side_sizes("m", out), side_sizes("n", in_)
         q, s = side_sizes("q", used[: len(out)]), side_sizes("s", used[len(out) :])
-        kernel = kernel_sizes(shape)
-        return check_growth(
-            Spec(
-                format=self.name,
-                name=name,
-                shape=shape,
-                sizes={**m, **n, **kernel, **q, **s},
-                cores=((*q, *s, *kernel), *zip(m, q, strict=True), *zip(n, s, strict=True)),
-                input=tuple(n),
-                output=tuple(m),
-                kernel=tuple(kernel),
-                ranks=used,
-                options=chosen,
-            ),
-            grow,
+        kernel = kernel_sizes(asked.shape)
+        return Spec(
+            format=self.name,
+            name=asked.name,
+            shape=asked.shape,
+            sizes={**m, **n, **kernel, **q, **s},
+            cores=((*q, *s, *kernel), *zip(m, q, strict=True), *zip(n, s, strict=True)),
+            input=tuple(n),
+            output=tuple(m),
+            kernel=tuple(kernel),
+            ranks=used,
+            options=asked.options,
         )
 
     def decompose(
