@@ -16,7 +16,7 @@ from drawbar.gen.errors import ConfigError
 
 #: Bumped whenever the RTL, the program encoding or the link changes what the same configuration
 #: means.
-HARDWARE_REVISION = 3
+HARDWARE_REVISION = 4
 
 
 def clog2(n: int) -> int:

@@ -37,14 +37,17 @@ HEADER_BYTES = 16
 CRC_BYTES = 4
 MAX_PAYLOAD = 512
 MAX_FRAME = HEADER_BYTES + MAX_PAYLOAD + CRC_BYTES
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 RESPONSE_FLAG = 0x80
 
 _HEADER = struct.Struct("<2sBBIHH")
 
 
 class Op(enum.IntEnum):
-    """Operations. A response carries its request's operation with ``RESPONSE_FLAG`` set."""
+    """Operations. A response carries its request's operation with ``RESPONSE_FLAG`` set.
+
+    A STATUS is a WAIT that waits no longer than until no program is pending.
+    """
 
     IDENTIFY = 1
     STATUS = 2
@@ -189,13 +192,12 @@ _COUNTERS = struct.Struct("<10I")
 class Counters:
     """Payload of a STATUS or WAIT response: ten 32-bit words.
 
-    ``running`` is 1 while a program runs. The next seven are of one run: in a STATUS response of
-    the one under way, or else the latest; in a WAIT response of the latest one that has ended. In
+    ``running`` is 1 while a program runs. The next seven are of the latest run that has ended. In
     cycles, ``cycles == busy + stall_drain + stall_fetch + flush``. ``stages`` counts the stages
     done. ``idle`` counts the cycles in which nothing ran before this run, since the end of the one
     before or since reset, modulo 2**32: ``gen.cycles.RUN_GAP`` where this run was pending, more
-    where the engine had to wait for the host. The last two count since power-on: frames rejected
-    by a check, and frames out of sequence.
+    where the engine had to wait for the host. The last two count since power-on, modulo 256, up
+    to when they are sent: frames rejected by a check, and frames out of sequence.
     """
 
     running: int

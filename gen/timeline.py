@@ -41,16 +41,25 @@ SETTLE = (5, 4)
 HEADER_SETTLE = 4
 #: Cycles in the executor from taking a request to acting on it, and from there to the first byte of
 #: a payload on its way to memory, besides one.
-TAKE_TO_ACT = 4
-ACT_TO_ITEM = 3
+TAKE_TO_ACT = 12
+ACT_TO_ITEM = 4
+#: Cycles from the one in which the executor begins an answer to its first byte on the line.
+ANSWER_TO_BYTE = 3
+#: Cycles from the last item of a WRITE to its answer, and from a READ's to when it asks for an item.
+WRITE_TO_ANSWER = 2
+ANSWER_TO_ASK = 1
+#: Cycles from the last byte of a piece that the transmitter takes to when the executor goes on.
+TAKEN_TO_NEXT = 2
 #: Cycles from the fetch of a line of work memory to the first byte of an item in it, and the least
 #: from one item of a line to the next; and from the last byte of an item to the first one of the
 #: next, if that was there before.
 FETCH_TO_BYTE = WORK_READ + 4
 ITEM_TO_ITEM = 3
 END_TO_NEXT = 2
+#: Cycles from when a program starts or ends to when the executor acts on it.
+SEEN = 1
 #: A run starts this many cycles after the executor acts on its RUN, if nothing runs.
-ACT_TO_START = 2
+ACT_TO_START = 3
 #: Runs after which they repeat, and the last ones of them that are averaged: both buffers alike.
 STEADY_RUNS = 8
 AVERAGED = 4
@@ -148,10 +157,9 @@ class Timeline:
         self.rate = rate
         self.starts: list[int] = []
         self._item = item_bytes(config, Space.WORK)
-        # First cycles in which each takes the next frame's second byte, request, answer, byte.
+        # First cycles in which each takes the next frame's second byte, request, byte.
         self._receiver_free = 0
         self._executor_free = 0
-        self._transmitter_free = 0
         self._line_free = 0
         # Cycles of each answer's last byte; and of all bytes, where the host looks at each.
         self._answered: list[int] = []
@@ -207,7 +215,7 @@ class Timeline:
         act = max(ceil(end) - 1 + ARRIVAL[payload], self._executor_free) + TAKE_TO_ACT
         match request.op:
             case Op.WRITE:
-                self._answer(request, self._write(request, act) + 1)
+                self._answer(request, self._write(request, act) + WRITE_TO_ANSWER)
             case Op.READ:
                 self._answer(request, act + 1)
             case Op.RUN:
@@ -219,7 +227,7 @@ class Timeline:
     def _run(self, act: int) -> int:
         """Start a run, or leave it pending; a third one waits until none is."""
         if self.starts:
-            act = max(act, self.starts[-1])
+            act = max(act, self.starts[-1] + SEEN)
             next_start = self.starts[-1] + self.slots.cycles + RUN_GAP
             self.starts.append(max(act + ACT_TO_START, next_start))
         else:
@@ -227,10 +235,11 @@ class Timeline:
         return act
 
     def _waits_until(self, request: Transfer) -> int:
-        """When a WAIT is over: when the latest run has started, or has ended."""
+        """When a WAIT is over: when it is seen that the latest run has started, or has ended."""
         if not self.starts:
             return 0
-        return self.starts[-1] + (0 if request.item == WAIT_PENDING else self.slots.cycles)
+        waits = 0 if request.item == WAIT_PENDING else self.slots.cycles
+        return self.starts[-1] + waits + SEEN
 
     def _write(self, request: Transfer, start: int) -> int:
         """The cycle in which the last item is written."""
@@ -242,37 +251,53 @@ class Timeline:
         return cycle
 
     def _answer(self, request: Transfer, ready: int) -> None:
-        """Send an answer as soon as the one before is sent."""
-        cycle = max(ready, self._transmitter_free)
-        self._executor_free = cycle + 1
-        end = self._bytes(HEADER_BYTES, cycle + 1)
+        """Send an answer. The transmitter holds a byte, and takes the next one when the line takes
+        that; the executor is free when its last byte is taken.
+        """
+        each = self.rate.byte_out
+        end = self._bytes(HEADER_BYTES, ready + ANSWER_TO_BYTE)
+        header = end - CRC_BYTES * each  # the last byte before the check
+        taken = header - each
         if request.bytes_out > HEADER_BYTES:
-            read = request.op == Op.READ
-            end = self._items(request, ready) if read else self._bytes(request.length, 0)
-            self._executor_free = end + 1
-            end = self._bytes(CRC_BYTES, 0)
-        self._transmitter_free = end + 1
+            if request.op == Op.READ:
+                taken = self._items(
+                    request, ready + ANSWER_TO_ASK, max(header, taken + TAKEN_TO_NEXT)
+                )
+            else:
+                taken = self._bytes(request.length, 0) - each
+            self._bytes(CRC_BYTES, 0)
+        self._executor_free = taken + TAKEN_TO_NEXT
         self._answered.append(self._line_free - 1)
 
-    def _items(self, request: Transfer, ask: int) -> int:
-        """Send what a READ reads, line by line; the cycle of the last byte."""
-        lanes, size = self.config.lanes, self._item
+    def _items(self, request: Transfer, ask: int, free: int) -> int:
+        """Send what a READ reads, line by line, from the cycle ``free`` on; the cycle in which the
+        transmitter takes the last byte.
+        """
+        lanes, size, each = self.config.lanes, self._item, self.rate.byte_out
         item, last = request.item, request.item + request.length // size
-        end = 0
+        end = -END_TO_NEXT  # the last byte before is taken
         while item < last:
             count = min(last, item - item % lanes + lanes) - item
             there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
-            if size * self.rate.byte_out >= ITEM_TO_ITEM:
-                # Each item is there when the line takes it, and leaves room for the next.
-                ask = max(there, end + END_TO_NEXT) + (count - 1) * ITEM_TO_ITEM
-                end = self._bytes(count * size, there)
-                if count > 1:
-                    ask = max(ask, end - size * self.rate.byte_out + END_TO_NEXT)
-            else:
-                for _ in range(count):
-                    ask = max(there, end + END_TO_NEXT)
-                    end = self._bytes(size, ask)
-                    there = ask + ITEM_TO_ITEM
+            # Each item is there when the line takes it, and leaves room for the next; or not.
+            steps = [count] if size * each >= ITEM_TO_ITEM else [1] * count
+            for items in steps:
+                first = max(there, end + END_TO_NEXT)
+                taken = max(first, free)
+                free = self._bytes(items * size, taken + 1)
+                before = free - size * each  # the last byte of the item before on the line
+                if size > 1:
+                    end, end_before = free - each, before - each
+                else:
+                    # A single byte is taken as soon as it is there.
+                    late = max(first, taken - 1) + (items - 1) * ITEM_TO_ITEM
+                    end = taken if items == 1 else max(late, free - each)
+                    end_before = taken + (items - 2) * ITEM_TO_ITEM
+                    end_before = max(end_before, before - each)
+                ask = first + (items - 1) * ITEM_TO_ITEM
+                if items > 1:
+                    ask = max(ask, end_before + END_TO_NEXT)
+                there = ask + ITEM_TO_ITEM
             item += count
         return end
 

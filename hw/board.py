@@ -33,7 +33,7 @@ class Board(wiring.Component):
         connect(m, link.host, engine.host)
         m.d.comb += [
             link.counters.eq(engine.counters),
-            link.finished_counters.eq(engine.finished_counters),
+            link.counted.eq(engine.counted),
         ]
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))

@@ -47,7 +47,7 @@ def crc32c_step(register: ValueLike, byte: ValueLike) -> Value:
 class Crc32c(wiring.Component):
     """A CRC-32C register.
 
-    One byte a cycle; ``register``, ``match`` and ``check`` include a byte in the cycle after its
+    One byte a cycle; ``register``, ``matches`` and ``check`` include a byte in the cycle after its
     ``enable``.
 
     Arguments
@@ -67,8 +67,8 @@ class Crc32c(wiring.Component):
         ``check``. ``enable`` wins.
     check:
         The first byte of the check of what was taken in, as it goes on the wire.
-    match:
-        What was taken in ends in its own check.
+    matches:
+        All four bits are set: what was taken in ends in its own check.
     """
 
     clear: In(1)
@@ -77,7 +77,7 @@ class Crc32c(wiring.Component):
     byte: In(8)
     shift: In(1)
     check: Out(8)
-    match: Out(1)
+    matches: Out(4)
 
     def __init__(self, *, primed: bytes = b"") -> None:
         self.primed = primed
@@ -88,7 +88,9 @@ class Crc32c(wiring.Component):
         register = Signal(CRC_BITS, init=CRC_START)
         m.d.comb += [
             self.check.eq(~register[:8]),
-            self.match.eq(register == CRC_RESIDUE),
+            self.matches.eq(
+                Cat(register.word_select(n, 8) == (CRC_RESIDUE >> (8 * n) & 0xFF) for n in range(4))
+            ),
         ]
         with m.If(self.clear):
             m.d.sync += register.eq(CRC_START)

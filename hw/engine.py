@@ -51,11 +51,11 @@ class Engine(wiring.Component):
         starts ``gen.cycles.RUN_GAP`` cycles after the end of the one that runs. A write is seen by
         the reads after it. See ``hw.host_reader`` for the latency of a read.
     counters:
-        Of the program that runs. ``cycles`` counts those in which ``host.running`` is high: from
-        two cycles after ``start``, if nothing runs, to the one at whose end the last result is
-        written.
-    finished_counters:
-        Of the latest program that has ended.
+        Of the program that runs, or else of the latest one that ran. ``cycles`` counts those in
+        which ``host.running`` is high: from two cycles after ``start``, if nothing runs, to the one
+        at whose end the last result is written.
+    counted:
+        Strobe: a program has ended, and all is counted. ``counters`` stay until the next one runs.
 
     Reset stops a run and keeps the memories' contents.
     """
@@ -66,7 +66,7 @@ class Engine(wiring.Component):
             {
                 "host": In(HostSignature()),
                 "counters": Out(EngineCounters),
-                "finished_counters": Out(EngineCounters),
+                "counted": Out(1),
             }
         )
 
@@ -118,7 +118,7 @@ class Engine(wiring.Component):
             sequencer.written.eq(drain.written),
             sequencer.finished.eq(drain.finished),
             self.counters.eq(sequencer.counters),
-            self.finished_counters.eq(sequencer.finished_counters),
+            self.counted.eq(sequencer.counted),
         ]
 
         # Compute.

@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import Space
 from drawbar.hw.delay import delayed
+from drawbar.hw.interface import held_bits
 
 
 def _choice(m: Module, items: Sequence[Value], number: Value, name: str) -> Value:
@@ -96,8 +97,11 @@ class HostReader(wiring.Component):
         core = _choice(m, [self.core[n] for n in range(config.rows)], row, "core")
         bias = _choice(m, [self.bias[n] for n in range(config.lanes)], lane, "bias")
 
+        held = Signal(signed(held_bits(config)))
+        m.d.comb += self.read_data.eq(held)
+
         def answer(item: Value) -> None:
-            m.d.sync += [self.read_data.eq(item), self.read_valid.eq(1)]
+            m.d.sync += [held.eq(item), self.read_valid.eq(1)]
 
         m.d.sync += self.read_valid.eq(0)
         with m.FSM(name="read"):

@@ -4,8 +4,17 @@
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from drawbar.gen.config import EngineConfig
+
 #: Bits of a row's number: the greatest nest has 12 levels, and a base.
 ROW_BITS = 4
+
+
+def held_bits(config: EngineConfig) -> int:
+    """Bits of an item that is read, in whole bytes; what is above is its sign. A bias is the widest
+    item, or a word of the program.
+    """
+    return max(32, -(-config.acc_width // 8) * 8)
 
 
 class HostSignature(wiring.Signature):
@@ -20,8 +29,7 @@ class HostSignature(wiring.Signature):
         the low bits. All stays while it is not ready.
     read, read_data, read_valid:
         ``read`` stays, with space and address, until the cycle of ``read_valid``. From then on
-        ``read_data`` is the item, sign-extended (program words: zero-extended), until there is
-        another ``read``. Spaces other than WORK may be read only while no program runs and none is
+        ``read_data`` is the item, sign-extended, until there is another ``read``. Spaces other than WORK may be read only while no program runs and none is
         pending.
     refresh:
         Strobe, without ``read``, before the first read of WORK and before each that does not follow

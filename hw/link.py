@@ -9,7 +9,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import MAX_PAYLOAD
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.link_executor import LinkExecutor
-from drawbar.hw.link_frames import BYTE, Request
+from drawbar.hw.link_frames import BYTE, KEPT_BYTES, Request
 from drawbar.hw.link_receiver import LinkReceiver
 from drawbar.hw.link_transmitter import LinkTransmitter
 from drawbar.hw.vendor.portable import primitives
@@ -21,7 +21,8 @@ class Link(wiring.Component):
     ::
 
         rx ──> receiver ──> queue of requests ──> executor ──> transmitter ──> tx
-                  └──────> slots of payloads ───────┘ └──> host
+                  ├──────> ring of headers ─────────┤ └──> host
+                  └──────> slots of payloads ───────┘
 
     Payloads wait in one slot of 512 bytes for each request of the window, so nothing reaches the
     engine's memories before its check has passed, and a host that keeps at most ``link_window``
@@ -30,9 +31,10 @@ class Link(wiring.Component):
 
     Throughput: a byte a cycle, but for two cycles after each header with a payload, two after its
     payload, and three after each other frame. When nothing is before it, the first byte of the
-    answer comes 13 cycles after the last byte of a STATUS or IDENTIFY, 14 after a READ, RUN or WAIT
-    that need not wait, and 16 and its length after a WRITE that ``host`` takes at once. A READ
-    sends a byte a cycle as far as ``host`` gives items: see ``ItemReader``.
+    answer comes 24 cycles after the last byte of a request that need not wait, and 28 and its
+    length after that of a WRITE that ``host`` takes at once. A READ
+    sends a byte a cycle as far as ``host`` gives items: see ``ItemReader``. The next request is
+    taken when all of the answer but its last byte and its check has been sent.
 
     Arguments
     ---------
@@ -48,8 +50,8 @@ class Link(wiring.Component):
         Bytes from and to the host.
     host:
         The engine's memories, and the start of programs.
-    counters, finished_counters:
-        Of the program that runs and of the latest one that has ended, for STATUS and WAIT.
+    counters, counted:
+        As in ``hw.engine.Engine``, for STATUS and WAIT.
     """
 
     def __init__(self, *, config: EngineConfig, idle_cycles: int | None = None) -> None:
@@ -65,7 +67,7 @@ class Link(wiring.Component):
                 "tx": Out(stream.Signature(BYTE)),
                 "host": Out(HostSignature()),
                 "counters": In(EngineCounters),
-                "finished_counters": In(EngineCounters),
+                "counted": In(1),
             }
         )
 
@@ -87,15 +89,14 @@ class Link(wiring.Component):
         m.submodules.transmitter = transmitter = LinkTransmitter()
 
         wiring.connect(m, wiring.flipped(self.rx), receiver.rx)
-        wiring.connect(m, executor.response, transmitter.response)
-        wiring.connect(m, executor.payload, transmitter.payload)
+        wiring.connect(m, executor.bytes_out, transmitter.bytes_in)
         wiring.connect(m, transmitter.tx, wiring.flipped(self.tx))
         wiring.connect(m, executor.host, wiring.flipped(self.host))
         m.d.comb += [
             receiver.release.eq(executor.release),
             receiver.release_slot.eq(executor.release_slot),
             executor.counters.eq(self.counters),
-            executor.finished_counters.eq(self.finished_counters),
+            executor.counted.eq(self.counted),
             executor.crc_errors.eq(receiver.crc_errors),
             executor.sequence_errors.eq(receiver.sequence_errors),
         ]
@@ -117,20 +118,36 @@ class Link(wiring.Component):
             queue.r_en.eq(executor.requests.ready),
         ]
 
-        # Never written where it is read: the receiver writes only slots that are free, the executor
-        # reads only the slot of a request that it has not answered. tests/hw/test_link.py watches
-        # both ports.
-        m.d.comb += executor.slot_byte.eq(
-            primitives(platform).memory(
-                m,
-                name="slots",
-                width=BYTE,
-                depth=window * MAX_PAYLOAD,
-                read_address=executor.slot_address,
-                read_enable=executor.slot_enable,
-                write_address=receiver.slot_address,
-                write_data=receiver.slot_byte,
-                write_enable=receiver.slot_write,
-            )
-        )
+        # Never written where they are read: the receiver writes only entries and slots that are free,
+        # the executor reads only those of a request that it has not answered. tests/hw/test_link.py
+        # watches the ports.
+        vendor = primitives(platform)
+        m.d.comb += [
+            executor.header_byte.eq(
+                vendor.memory(
+                    m,
+                    name="headers",
+                    width=BYTE,
+                    depth=2 * window * KEPT_BYTES,
+                    read_address=executor.header_address,
+                    read_enable=executor.header_enable,
+                    write_address=receiver.header_address,
+                    write_data=receiver.byte,
+                    write_enable=receiver.header_write,
+                )
+            ),
+            executor.slot_byte.eq(
+                vendor.memory(
+                    m,
+                    name="slots",
+                    width=BYTE,
+                    depth=window * MAX_PAYLOAD,
+                    read_address=executor.slot_address,
+                    read_enable=executor.slot_enable,
+                    write_address=receiver.slot_address,
+                    write_data=receiver.byte,
+                    write_enable=receiver.slot_write,
+                )
+            ),
+        ]
         return m

@@ -11,28 +11,26 @@ BYTE = 8
 #: Bits of ``gen.protocol.Status``.
 STATUS_BITS = max(Status).bit_length()
 
+#: Bytes of a header that are kept, a power of two: operation, number, address and length. Each lies
+#: at its number in the frame, modulo this.
+KEPT_BYTES = 8
+
 
 class Request(data.Struct):
     """A request whose checks have passed, or the order to send a NAK.
 
     ``reason`` is the status of a NAK, and 0 for a request. ``duplicate`` says that a request with
-    this number was executed before. The payload of a WRITE lies in slot ``seq mod link_window`` of
-    the payload memory.
+    this number was executed before. The header of a request lies in the memory of headers, behind
+    that of the request before; the payload of a WRITE in slot ``seq mod link_window`` of the
+    payload memory.
     """
 
-    op: 8
-    seq: 8
-    address: 32
-    length: 16
     duplicate: 1
     reason: STATUS_BITS
 
 
-class Response(data.Struct):
-    """Header of a response, as it goes on the wire; ``length`` bytes of payload follow."""
+class Sent(data.Struct):
+    """A byte of a response; ``last`` of a piece that is followed by its check."""
 
-    op: 8
-    seq: 8
-    address: 32
-    length: 16
-    status: 16
+    byte: BYTE
+    last: 1

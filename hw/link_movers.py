@@ -4,9 +4,10 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from drawbar.gen.config import clog2
+from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.protocol import MAX_PAYLOAD
-from drawbar.hw.link_frames import BYTE
+from drawbar.hw.interface import held_bits
+from drawbar.hw.link_frames import BYTE, Sent
 
 #: Bits of an item's address and of the widest item, as in ``hw.interface.HostSignature``.
 ITEM_BITS = 28
@@ -79,18 +80,18 @@ class ItemWriter(wiring.Component):
         # Stage 0: address a byte.
         read_count = Signal(range(MAX_PAYLOAD + 1))
         active = Signal()
-        final = Signal()
-        last = Signal.like(read_count)
-        m.d.sync += last.eq(self.length - 1)
+        final = Signal()  # the last byte is addressed
+        single = Signal()
+        before_last = Signal.like(read_count)
+        m.d.sync += [single.eq(self.length == 1), before_last.eq(self.length - 2)]
         m.d.comb += [
             self.slot_read.eq(active & go),
             self.slot_address.eq(Cat(read_count[: clog2(MAX_PAYLOAD)], self.slot)),
-            final.eq(read_count == last),
         ]
         with m.If(self.start):
-            m.d.sync += [read_count.eq(0), active.eq(1)]
+            m.d.sync += [read_count.eq(0), active.eq(1), final.eq(single)]
         with m.Elif(self.slot_read):
-            m.d.sync += read_count.eq(read_count + 1)
+            m.d.sync += [read_count.eq(read_count + 1), final.eq(read_count == before_last)]
             with m.If(final):
                 m.d.sync += active.eq(0)
 
@@ -134,6 +135,11 @@ class ItemReader(wiring.Component):
     ``read`` rises take ``max(n + 1, L + 2)`` cycles each; the first byte comes L + 3 cycles after
     ``start``.
 
+    Arguments
+    ---------
+    config:
+        The engine, for the widest item.
+
     Members
     -------
     start:
@@ -147,14 +153,20 @@ class ItemReader(wiring.Component):
         ``length`` bytes.
     """
 
-    start: In(1)
-    length: In(range(MAX_PAYLOAD + 1))
-    item_log: In(2)
-    read: Out(1)
-    read_data: In(DATA_BITS)
-    read_valid: In(1)
-    moved: Out(1)
-    bytes_out: Out(stream.Signature(BYTE))
+    def __init__(self, *, config: EngineConfig) -> None:
+        self._item_bits = held_bits(config)
+        super().__init__(
+            {
+                "start": In(1),
+                "length": In(range(MAX_PAYLOAD + 1)),
+                "item_log": In(2),
+                "read": Out(1),
+                "read_data": In(DATA_BITS),
+                "read_valid": In(1),
+                "moved": Out(1),
+                "bytes_out": Out(stream.Signature(Sent)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -169,18 +181,19 @@ class ItemReader(wiring.Component):
         with m.Elif(self.moved):
             m.d.sync += [left.eq(left - 1), more.eq(left != 1), ahead.eq(1)]
 
-        # Send the bytes of the item before.
-        current = Signal(DATA_BITS)
+        # Send the bytes of the item before. What is above the bits held is its sign.
+        current = Signal(self._item_bits)
         bytes_left = Signal(range(_DATA_BYTES + 1))
         single = Signal()  # bytes_left == 1
         sent = Signal()
         m.d.comb += [
-            self.bytes_out.payload.eq(current[:BYTE]),
+            self.bytes_out.payload.byte.eq(current[:BYTE]),
+            self.bytes_out.payload.last.eq(single & ~more & ~ahead),
             sent.eq(self.bytes_out.valid & self.bytes_out.ready),
         ]
         with m.If(sent):
             m.d.sync += [
-                current.eq(current[BYTE:]),
+                current.eq(current.as_signed() >> BYTE),
                 bytes_left.eq(bytes_left - 1),
                 single.eq(bytes_left == 2),
                 self.bytes_out.valid.eq(~single),

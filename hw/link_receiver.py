@@ -1,29 +1,24 @@
 """Finds, checks and orders requests."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import clog2
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD, SYNC, Op, Status
 from drawbar.hw.crc import Crc32c
-from drawbar.hw.link_frames import BYTE, Request
+from drawbar.hw.link_frames import BYTE, KEPT_BYTES, Request
 
-#: Bytes of a header from its operation on, and those of them that the device uses: op, seq,
-#: address, length.
-_AFTER_SYNC = HEADER_BYTES - len(SYNC)
-_USED = 8
-
-
-class _Header(data.Struct):
-    op: 8
-    seq: 8
-    address: 32
-    length: 16
+#: Numbers of a header's bytes: operation, sequence number; and behind the length.
+_OP, _SEQ = len(SYNC), len(SYNC) + 1
+_KEPT_END = len(SYNC) + KEPT_BYTES
+#: Bits of the counters of errors.
+ERROR_BITS = 8
 
 
 class LinkReceiver(wiring.Component):
-    """Turns bytes into requests whose checks have passed, and puts payloads into slots.
+    """Turns bytes into requests whose checks have passed, and puts headers and payloads into
+    memories.
 
     A receiver is in step from one good header to the first byte that is not where a frame ends;
     reset puts it in step. In step, a header that fails its check gets a NAK; out of step, it is
@@ -61,11 +56,14 @@ class LinkReceiver(wiring.Component):
         There is room for a NAK.
     release, release_slot:
         Strobe: the request in this slot has been answered.
-    slot_write, slot_address, slot_byte:
+    header_write, header_address, byte:
+        Writes of the memory of headers, a ring of ``2 * window``: the header of a request that is
+        queued stays, and the one of any other frame is written over by the next.
+    slot_write, slot_address, byte:
         Writes of the payload memory; the slot is in the high bits of the address.
     crc_errors, sequence_errors:
         Frames that failed a check in step, and frames with a number out of sequence; since reset,
-        modulo 2**32.
+        modulo 2**8.
     """
 
     def __init__(self, *, window: int, idle_cycles: int) -> None:
@@ -85,11 +83,13 @@ class LinkReceiver(wiring.Component):
                 "nak_room": In(1),
                 "release": In(1),
                 "release_slot": In(self._slot_bits),
+                "header_write": Out(1),
+                "header_address": Out(self._slot_bits + 1 + clog2(KEPT_BYTES)),
                 "slot_write": Out(1),
                 "slot_address": Out(self._slot_bits + clog2(MAX_PAYLOAD)),
-                "slot_byte": Out(BYTE),
-                "crc_errors": Out(32),
-                "sequence_errors": Out(32),
+                "byte": Out(BYTE),
+                "crc_errors": Out(ERROR_BITS),
+                "sequence_errors": Out(ERROR_BITS),
             }
         )
 
@@ -114,9 +114,15 @@ class LinkReceiver(wiring.Component):
         full = Signal()
         byte = Signal(BYTE)
         is_sync = Signal(len(SYNC))
-        ready = Signal()  # whatever the receiver is at, it can take a byte
+        ready = Signal(init=1)  # whatever the receiver is at, it can take a byte
+        checked = Signal()  # the byte is of a header or of a payload
         got = Signal()
-        m.d.comb += [self.rx.ready.eq(~full | ready), got.eq(full & ready), crc.byte.eq(byte)]
+        m.d.comb += [
+            self.rx.ready.eq(~full | ready),
+            got.eq(full & ready),
+            crc.byte.eq(byte),
+            crc.enable.eq(full & checked),
+        ]
         with m.If(self.rx.ready):
             m.d.sync += [
                 full.eq(self.rx.valid),
@@ -124,8 +130,11 @@ class LinkReceiver(wiring.Component):
                 is_sync.eq(Cat(self.rx.payload == value for value in SYNC)),
             ]
 
-        header = Signal(_Header)
-        count = Signal(range(_AFTER_SYNC + 1))
+        count = Signal(range(HEADER_BYTES))  # the next byte's number in the header
+        entry = Signal(self._slot_bits + 1)  # where the header goes
+        is_identify, is_write = Signal(), Signal()
+        seq = Signal(8)
+        length = Signal(16)
         place = Signal(range(MAX_PAYLOAD))
         # Bytes of the payload and its check after the next one, and whether there are none.
         left = Signal(range(MAX_PAYLOAD + CRC_BYTES))
@@ -133,7 +142,7 @@ class LinkReceiver(wiring.Component):
 
         # What the header says, in registers, as comparisons are long. The part of it that is used
         # is there six bytes before its end, and what is waited for changes only at a frame's end.
-        slot = header.seq[: self._slot_bits]
+        slot = seq[: self._slot_bits]
         slot_taken = Signal()
         age = Signal(8)  # how many numbers before the one waited for, less one
         new = Signal()
@@ -141,16 +150,15 @@ class LinkReceiver(wiring.Component):
         has_payload = Signal()
         after_first = Signal.like(left)
         m.d.sync += [
-            age.eq(expected - 1 - header.seq),
+            age.eq(expected - 1 - seq),
             slot_taken.eq(taken.bit_select(slot, 1)),
-            new.eq((header.op == Op.IDENTIFY) | (header.seq == expected)),
+            new.eq(is_identify | (seq == expected)),
             duplicate.eq(age < history),
-            after_first.eq(header.length + (CRC_BYTES - 1)),
-            has_payload.eq(
-                (header.op == Op.WRITE) & (header.length != 0) & (header.length <= MAX_PAYLOAD)
-            ),
+            after_first.eq(length + (CRC_BYTES - 1)),
+            has_payload.eq(is_write & (length != 0) & (length <= MAX_PAYLOAD)),
         ]
-        match = Signal()  # so is whether a check has passed
+        matches = Signal(CRC_BYTES)  # so is whether a check has passed, byte by byte
+        match = matches.all()
 
         # Verdicts, each given for one cycle, in registers.
         accept = Signal()
@@ -162,8 +170,7 @@ class LinkReceiver(wiring.Component):
         silence = Signal()
         with m.FSM() as fsm:
             with m.State("Hunt"):
-                m.d.comb += ready.eq(1)
-                m.d.sync += count.eq(0)
+                m.d.sync += count.eq(len(SYNC))
                 m.d.comb += crc.prime.eq(1)
                 with m.If(got & is_sync[0]):
                     m.next = "Sync"
@@ -171,8 +178,9 @@ class LinkReceiver(wiring.Component):
                     m.d.sync += in_step.eq(0)
 
             with m.State("Sync"):
-                m.d.comb += [ready.eq(1), crc.prime.eq(1)]
+                m.d.comb += crc.prime.eq(1)
                 with m.If(got & is_sync[1]):
+                    m.d.sync += checked.eq(1)
                     m.next = "Header"
                 with m.Elif(got):
                     m.d.sync += in_step.eq(0)
@@ -183,42 +191,44 @@ class LinkReceiver(wiring.Component):
                     m.next = "Hunt"
 
             with m.State("Header"):
-                m.d.comb += [
-                    ready.eq(1),
-                    crc.enable.eq(got),
-                ]
                 with m.If(got):
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count < _USED):
-                        m.d.sync += header.eq(Cat(header.as_value()[BYTE:], byte))
-                    with m.If(count == _AFTER_SYNC - 1):
+                    with m.If(count == _OP):
+                        m.d.sync += [
+                            is_identify.eq(byte == Op.IDENTIFY),
+                            is_write.eq(byte == Op.WRITE),
+                        ]
+                    with m.If(count == _SEQ):
+                        m.d.sync += seq.eq(byte)
+                    with m.If(count < _KEPT_END):
+                        m.d.sync += length.eq(Cat(length[BYTE:], byte))
+                    with m.If(count == HEADER_BYTES - 1):
+                        m.d.sync += [ready.eq(0), checked.eq(0)]
                         m.next = "Weigh header"
                 with m.Elif(silence):
+                    m.d.sync += checked.eq(0)
                     m.next = "Hunt"
 
             with m.State("Weigh header"):
-                m.d.sync += match.eq(crc.match)
+                m.d.sync += matches.eq(crc.matches)
                 m.next = "Judge"
 
             with m.State("Judge"):
                 m.d.comb += crc.clear.eq(1)
                 m.d.sync += [place.eq(0), left.eq(after_first), final.eq(0)]
                 with m.If(~match):
-                    m.d.sync += [bad_crc.eq(in_step), in_step.eq(0)]
+                    m.d.sync += [bad_crc.eq(in_step), in_step.eq(0), ready.eq(1)]
                     m.next = "Hunt"
                 # A new request waits for its slot.
                 with m.Elif(~(new & slot_taken)):
                     m.d.sync += in_step.eq(1)
                     with m.If(has_payload):
+                        m.d.sync += [ready.eq(1), checked.eq(1)]
                         m.next = "Payload"
                     with m.Else():
                         m.next = "Settle"
 
             with m.State("Payload"):
-                m.d.comb += [
-                    ready.eq(1),
-                    crc.enable.eq(got),
-                ]
                 with m.If(got):
                     m.d.sync += [
                         place.eq(place + 1),
@@ -226,15 +236,18 @@ class LinkReceiver(wiring.Component):
                         final.eq(left == 1),
                     ]
                     with m.If(final):
+                        m.d.sync += [ready.eq(0), checked.eq(0)]
                         m.next = "Weigh payload"
                 with m.Elif(silence):
+                    m.d.sync += checked.eq(0)
                     m.next = "Hunt"
 
             with m.State("Weigh payload"):
-                m.d.sync += match.eq(crc.match)
+                m.d.sync += matches.eq(crc.matches)
                 m.next = "Settle"
 
             with m.State("Settle"):
+                m.d.sync += ready.eq(1)
                 m.next = "Hunt"
                 with m.If(has_payload & ~match):
                     m.d.sync += [bad_crc.eq(1), in_step.eq(0)]
@@ -261,10 +274,10 @@ class LinkReceiver(wiring.Component):
         with m.If(self.release):
             m.d.sync += taken.bit_select(self.release_slot, 1).eq(0)
         with m.If(accept | repeat):
-            m.d.sync += taken.bit_select(slot, 1).eq(1)
+            m.d.sync += [taken.bit_select(slot, 1).eq(1), entry.eq(entry + 1)]
         with m.If(accept):
-            m.d.sync += expected.eq(header.seq + 1)
-            with m.If(header.op == Op.IDENTIFY):
+            m.d.sync += expected.eq(seq + 1)
+            with m.If(is_identify):
                 m.d.sync += history.eq(1)
             with m.Elif(history != self._window):
                 m.d.sync += history.eq(history + 1)
@@ -275,30 +288,21 @@ class LinkReceiver(wiring.Component):
         ]
         # Only the check has fewer than its own number of bytes after the next one.
         m.d.sync += [
+            self.header_write.eq(fsm.ongoing("Header") & got & (count < _KEPT_END)),
+            self.header_address.eq(Cat(count[: clog2(KEPT_BYTES)], entry)),
             self.slot_write.eq(
                 fsm.ongoing("Payload") & got & new & (left[clog2(CRC_BYTES) :] != 0)
             ),
             self.slot_address.eq(Cat(place, slot)),
-            self.slot_byte.eq(byte),
+            self.byte.eq(byte),
         ]
 
-        queued = self.requests.payload
         bad = bad_crc | bad_sequence
         m.d.sync += [
             self.requests.valid.eq(accept | repeat | (bad & self.nak_room)),
-            queued.op.eq(header.op),
-            queued.seq.eq(header.seq),
-            queued.address.eq(header.address),
-            queued.length.eq(header.length),
-            queued.duplicate.eq(repeat),
-            queued.reason.eq(0),
+            self.requests.payload.duplicate.eq(repeat),
+            self.requests.payload.reason.eq(
+                Mux(bad, Mux(bad_crc, Status.BAD_CRC, Status.BAD_SEQUENCE), 0)
+            ),
         ]
-        with m.If(bad):
-            m.d.sync += [
-                queued.op.eq(Op.NAK),
-                queued.seq.eq(expected),
-                queued.address.eq(0),
-                queued.length.eq(0),
-                queued.reason.eq(Mux(bad_crc, Status.BAD_CRC, Status.BAD_SEQUENCE)),
-            ]
         return m

@@ -1,125 +1,56 @@
-"""Frames and sends responses."""
+"""Sends responses, each piece with its check."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, SYNC
+from drawbar.gen.protocol import CRC_BYTES
 from drawbar.hw.crc import Crc32c
-from drawbar.hw.link_frames import BYTE, Response
-
-_CHECKED_HEADER = HEADER_BYTES - CRC_BYTES
-_SYNC = Const(int.from_bytes(SYNC, "little"), len(SYNC) * BYTE)
+from drawbar.hw.link_frames import BYTE, Sent
 
 
 class LinkTransmitter(wiring.Component):
-    """Sends a header with its check and, when its ``length`` is not 0, the payload with its check.
+    """Sends bytes, and after each that is the last one of its piece the piece's check.
 
-    The first byte comes in the cycle after the response was taken; then one byte a cycle while
-    ``tx`` takes it and ``payload`` has it. ``payload`` passes through without a register. One cycle
-    is lost between frames.
+    A byte comes out in the cycle after it was taken, out of a register. Throughput: a byte a cycle
+    while ``tx`` takes them.
 
     Members
     -------
-    response:
-        Header of a response. The next one is taken when the frame is complete.
-    payload:
-        ``length`` bytes for each response.
+    bytes_in:
+        Headers and payloads of responses. The register takes a byte while its own goes out, and
+        the first byte of the next piece while a check does.
     tx:
         The frames.
     """
 
-    response: In(stream.Signature(Response))
-    payload: In(stream.Signature(BYTE))
+    bytes_in: In(stream.Signature(Sent))
     tx: Out(stream.Signature(BYTE))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = Crc32c()
 
-        header = Signal(_CHECKED_HEADER * BYTE)
-        length = Signal.like(self.response.payload.length)
-        # What follows from the length, in registers; a header takes longer.
-        before_last = Signal.like(length)
-        single, empty = Signal(), Signal()
-        m.d.sync += [before_last.eq(length - 1), single.eq(length == 1), empty.eq(length == 0)]
-        # Bytes of the piece after the one that is sent, and whether there are none.
-        left = Signal.like(length)
-        final = Signal()
-        sent = Signal()
-        in_payload = Signal()
-
-        def piece(after_first: int | Value, is_single: int | Value = 0) -> None:
-            m.d.sync += [left.eq(after_first), final.eq(is_single)]
-
+        held = Signal(Sent)
+        full = Signal()
+        checking = Signal()
+        left = Signal(range(CRC_BYTES))  # bytes of the check after the next one
         m.d.comb += [
-            sent.eq(self.tx.valid & self.tx.ready),
-            crc.byte.eq(Mux(in_payload, self.payload.payload, header[:BYTE])),
+            self.bytes_in.ready.eq(~full | (self.tx.ready & ~checking)),
+            self.tx.valid.eq(full | checking),
+            self.tx.payload.eq(Mux(checking, crc.check, held.byte)),
+            crc.byte.eq(held.byte),
+            crc.enable.eq(full & ~checking & self.tx.ready),
+            crc.shift.eq(checking & self.tx.ready),
         ]
-        with m.If(sent):
-            m.d.sync += [left.eq(left - 1), final.eq(left == 1)]
-
-        with m.FSM():
-            with m.State("Idle"):
-                m.d.comb += [
-                    self.response.ready.eq(1),
-                    crc.clear.eq(1),
-                ]
-                m.d.sync += [
-                    header.eq(Cat(_SYNC, self.response.payload)),
-                    length.eq(self.response.payload.length),
-                ]
-                piece(_CHECKED_HEADER - 1)
-                with m.If(self.response.valid):
-                    m.next = "Header"
-
-            with m.State("Header"):
-                m.d.comb += [
-                    self.tx.valid.eq(1),
-                    self.tx.payload.eq(header[:BYTE]),
-                    crc.enable.eq(self.tx.ready),
-                ]
-                with m.If(self.tx.ready):
-                    m.d.sync += header.eq(header[BYTE:])
-                    with m.If(final):
-                        piece(CRC_BYTES - 1)
-                        m.next = "Header check"
-
-            with m.State("Header check"):
-                m.d.comb += [
-                    self.tx.valid.eq(1),
-                    self.tx.payload.eq(crc.check),
-                    crc.shift.eq(self.tx.ready),
-                ]
-                with m.If(self.tx.ready & final):
+        with m.If(self.bytes_in.ready):
+            m.d.sync += [held.eq(self.bytes_in.payload), full.eq(self.bytes_in.valid)]
+        with m.If(self.tx.ready):
+            with m.If(checking):
+                m.d.sync += left.eq(left - 1)
+                with m.If(left == 0):
                     m.d.comb += crc.clear.eq(1)
-                    with m.If(empty):
-                        m.next = "Idle"
-                    with m.Else():
-                        piece(before_last, single)
-                        m.d.sync += in_payload.eq(1)
-                        m.next = "Payload"
-
-            with m.State("Payload"):
-                m.d.comb += [
-                    self.tx.valid.eq(self.payload.valid),
-                    self.tx.payload.eq(self.payload.payload),
-                    crc.enable.eq(sent),
-                ]
-                with m.If(sent & final):
-                    piece(CRC_BYTES - 1)
-                    m.d.sync += in_payload.eq(0)
-                    m.next = "Payload check"
-
-            with m.State("Payload check"):
-                m.d.comb += [
-                    self.tx.valid.eq(1),
-                    self.tx.payload.eq(crc.check),
-                    crc.shift.eq(self.tx.ready),
-                ]
-                with m.If(self.tx.ready & final):
-                    m.next = "Idle"
-
-        # A register of its own for the one state in which much hangs on the line.
-        m.d.comb += self.payload.ready.eq(in_payload & self.tx.ready)
+                    m.d.sync += checking.eq(0)
+            with m.Else():
+                m.d.sync += [checking.eq(full & held.last), left.eq(CRC_BYTES - 1)]
         return m

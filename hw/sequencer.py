@@ -50,11 +50,11 @@ class Sequencer(wiring.Component):
     drain_descriptor, drain_load, free, settled, written, finished:
         To and from the drain side.
     counters:
-        Of the program that runs, by cause, modulo ``2**config.counter_bits``: ``gen.cycles``.
-        Without one, they are those of the one before, but for ``idle``, which counts the cycles
-        since its end (or since reset). They are a cycle behind.
-    finished_counters:
-        Of the latest program that has ended; from the second cycle on in which it does not run.
+        Of the program that runs, or else of the latest one that ran, by cause, modulo
+        ``2**config.counter_bits``: ``gen.cycles``. They are a cycle behind, and begin anew in the
+        second cycle of a run.
+    counted:
+        Strobe, in the second cycle after a program's last one: its counters are complete.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -83,7 +83,7 @@ class Sequencer(wiring.Component):
                 "written": In(1),
                 "finished": In(1),
                 "counters": Out(EngineCounters),
-                "finished_counters": Out(EngineCounters),
+                "counted": Out(1),
             }
         )
 
@@ -189,29 +189,24 @@ class Sequencer(wiring.Component):
 
         # What is counted is late in its cycle: counting takes one of its own.
         begins_1 = delayed(m, self.begin, 1, "begins")
-        ends_1 = delayed(m, program_ends, 1, "program_ends")
-        for name, now, clear in (
-            ("cycles", self.running, begins_1),
-            ("busy", self.step, begins_1),
-            ("stall_drain", self.stalled, begins_1),
-            ("stall_fetch", fetching, begins_1),
-            ("flush", flushing, begins_1),
-            ("stages", self.written, begins_1),
-            ("idle", ~self.running, ends_1),
+        m.d.comb += self.counted.eq(delayed(m, program_ends, 2, "program_ends"))
+        for name, now in (
+            ("cycles", self.running),
+            ("busy", self.step),
+            ("stall_drain", self.stalled),
+            ("stall_fetch", fetching),
+            ("flush", flushing),
+            ("stages", self.written),
+            ("idle", ~self.running),
         ):
             event = delayed(m, now, 1, name)
-            counter, counted, finished = (
-                Signal(self.config.counter_bits, name=f"{name}_{what}")
-                for what in ("counter", "counted", "finished")
-            )
-            m.d.comb += [
-                counted.eq(counter + event),
-                self.counters[name].eq(counter),
-                self.finished_counters[name].eq(finished),
-            ]
-            m.d.sync += counter.eq(Mux(clear, 0, counted))
-            # In a program's last cycle only these count.
-            ends_with = name in ("cycles", "flush", "stages")
-            with m.If(ends_1):
-                m.d.sync += finished.eq(counted if ends_with else counter)
+            counter = Signal(self.config.counter_bits, name=f"{name}_counter")
+            m.d.sync += counter.eq(Mux(begins_1, 0, counter + event))
+            if name == "idle":
+                # A run has those before it.
+                before = Signal.like(counter, name="idle_before")
+                with m.If(begins_1):
+                    m.d.sync += before.eq(counter + event)
+                counter = before
+            m.d.comb += self.counters[name].eq(counter)
         return m

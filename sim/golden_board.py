@@ -195,8 +195,8 @@ class GoldenBoard(Transport):
             flush=cycles.flush,
             stages=self._stages,
             idle=0,
-            crc_errors=self._crc_errors,
-            sequence_errors=self._sequence_errors,
+            crc_errors=self._crc_errors % 256,
+            sequence_errors=self._sequence_errors % 256,
         )
         return Status.OK, counters.pack()
 

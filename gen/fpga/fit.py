@@ -22,8 +22,9 @@ from drawbar.gen.protocol import MAX_PAYLOAD
 #: Where the calibration lives, beside this module: a row for each netlist. ``drawbar bench --suite
 #: cells`` makes it.
 TABLE_NAME = "cells.json"
-#: Bits of a request in the link's queue.
-_REQUEST_BITS = 68
+#: Bits of a request in the link's queue, and bytes of its header that are kept.
+_REQUEST_BITS = 4
+_HEADER_BYTES = 8
 #: For people.
 TITLES = {
     "luts": "LUTs",
@@ -57,6 +58,7 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
         MemoryShape("bias", config.lanes, config.acc_width, config.bias_depth),
         MemoryShape("link", 1, 8, config.link_window * MAX_PAYLOAD),
         MemoryShape("requests", 1, _REQUEST_BITS, 2 * config.link_window + 1),
+        MemoryShape("headers", 1, 8, 2 * config.link_window * _HEADER_BYTES),
     ]
 
 

@@ -15,7 +15,14 @@ from drawbar.gen.errors import FitError
 from drawbar.gen.plan import plan_model
 from drawbar.gen.program import decode, encode
 from drawbar.gen.protocol import WAIT_IDLE, WAIT_PENDING, Header, Op, pack_frame
-from drawbar.gen.timeline import Slots, plan_streaming, streaming
+from drawbar.gen.timeline import (
+    ANSWER_TO_BYTE,
+    ARRIVAL,
+    TAKE_TO_ACT,
+    Slots,
+    plan_streaming,
+    streaming,
+)
 from drawbar.gen.transfers import (
     STREAMS,
     LinkRate,
@@ -120,12 +127,16 @@ def test_serial_lines() -> None:
 
 @pytest.mark.parametrize("layer", TIE_LAYERS[:2], ids=lambda layer: layer.name)
 def test_a_slow_line_is_full_one_way(layer: Layer) -> None:
-    """In steady state the longer way of a serial line never rests, and nothing else counts."""
+    """In steady state the longer way of a serial line rests at most once a run: while the RUN, which
+    the host sends when all READs are answered, is on its way through the link.
+    """
     model = layer.model()
     two = plan_streaming(plan_model(model, PRESETS["large"], buffers=2))
     one = plan_streaming(plan_model(model, PRESETS["large"], buffers=1))
     assert (one.buffers, two.buffers) == (1, 2)
-    assert two.period == max(two.cycles_in, two.cycles_out) == two.cycles_link
+    rest = two.period - max(two.cycles_in, two.cycles_out)
+    assert 0 <= rest <= ARRIVAL[0] + TAKE_TO_ACT + ANSWER_TO_BYTE
+    assert two.cycles_link == two.period
     assert two.limit == ("link in" if two.cycles_in > two.cycles_out else "link out")
     assert (one.cycles_in, one.cycles_out) == (two.cycles_in, two.cycles_out)
     assert one.period > two.period + two.cycles

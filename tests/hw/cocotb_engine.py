@@ -197,9 +197,10 @@ class Host:
             await self.cycle()
         self.ended = self.bench.now
         assert self.ended - start == total.total
+        assert not self.bench.get("counted")
         await self.cycle()  # counters are a cycle behind
-        assert self.counters("finished_counters") == counted(expected, idle)
-        assert self.counters() == counted(expected, 0)
+        assert self.bench.get("counted")
+        assert self.counters() == counted(expected, idle)
 
     async def cycle(self) -> None:
         """One cycle, with traffic if there is to be any."""
@@ -208,9 +209,9 @@ class Host:
         else:
             await self.traffic.cycle()
 
-    def counters(self, port: str = "counters") -> list[int]:
+    def counters(self) -> list[int]:
         """Cycles, busy, stall_drain, stall_fetch, flush, stages, idle."""
-        word = self.bench.get(port)
+        word = self.bench.get("counters")
         return [word >> (32 * n) & 0xFFFFFFFF for n in range(7)]
 
     async def check_work(self) -> None:
@@ -333,7 +334,7 @@ async def reset_in_the_middle_of_a_run(dut) -> None:
         await host.bench.tick(rng.randrange(min(total, 600)) if n else 1)
         await host.reset()
         assert host.states() == (0, 0)
-        assert host.counters() == host.counters("finished_counters") == [0] * 7
+        assert host.counters() == [0] * 7
         # Work is whatever was written so far: core, bias and program are not loaded again.
         await host.load_work(work)
         await host.run(0)
@@ -408,14 +409,15 @@ async def a_pending_program_starts_by_itself(dut) -> None:
         assert host.states() == (1, 0)
         assert host.bench.now - ended == RUN_GAP
         # Counters are a cycle behind.
-        *run, idle = host.counters("finished_counters")
+        assert host.bench.get("counted")
+        *run, idle = host.counters()
         assert run == counted(before, 0)[:6]
         assert n == 0 or idle == RUN_GAP
         before = host.golden.run(0)
-        # What runs now leaves the counters of the one before alone.
         await host.cycle()
+        assert not host.bench.get("counted")
+        assert host.counters() == [*[0] * 6, RUN_GAP]
         await host.cycle()
-        assert host.counters("finished_counters") == [*run, idle]
         assert host.counters()[0] == 1
     while host.bench.get("host__running"):
         await host.cycle()
@@ -431,14 +433,13 @@ async def counters_stay_until_the_next_start(dut) -> None:
     stage = plain_stage(host.config, k=2, rows=2, columns=1, lane_count=1)
     await host.load_program([stage], 0)
     await host.run(0)
-    before = host.counters("finished_counters")
+    before = host.counters()
     await host.bench.tick(50)
     await host.read(Space.WORK, [0, 1])
-    assert host.counters("finished_counters") == before
-    *run, idle = host.counters()
-    assert run == before[:6]
-    assert idle == host.bench.now - 1 - host.ended
+    assert not host.bench.get("counted")
+    assert host.counters() == before
     await host.start(0)
+    assert host.counters() == before
+    idle = host.bench.now - host.ended
     await host.bench.tick()
-    assert host.counters() == [0] * 6 + [idle + 3]
-    assert host.counters("finished_counters") == before
+    assert host.counters() == [0] * 6 + [idle]

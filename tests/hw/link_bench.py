@@ -11,7 +11,7 @@ from typing import Any
 
 from amaranth.hdl import Module, Value
 from amaranth_bench import collect, send, simulate
-from link_model import Memory, run_counters
+from link_model import Memory, kept, run_counters
 
 from drawbar.gen.config import PRESETS, EngineConfig
 from drawbar.gen.protocol import Header, Op, Space, address_of, item_bytes, pack_frame
@@ -68,7 +68,7 @@ def corrupt(frame: bytes, rng: random.Random) -> bytes:
 
 
 class WatchedLink(Link):
-    """A link that shows when a payload byte is read in the cycle in which it is written."""
+    """A link that shows when a byte is read in the cycle in which it is written."""
 
     collision: Value
 
@@ -79,6 +79,10 @@ class WatchedLink(Link):
             receiver.slot_write
             & executor.slot_read
             & (receiver.slot_address == executor.slot_address)
+        ) | (
+            receiver.header_write
+            & executor.header_read
+            & (receiver.header_address == executor.header_address)
         )
         return m
 
@@ -129,7 +133,7 @@ class LinkBench:
         async def watch_slots(ctx: Any) -> None:
             while True:
                 _, _, collides = await ctx.tick().sample(self.link.collision)
-                assert not collides, "a payload byte is read in the cycle in which it is written"
+                assert not collides, "a byte is read in the cycle in which it is written"
 
         async def sink(ctx: Any) -> None:
             rng = random.Random(self.rng.random())
@@ -169,6 +173,7 @@ class LinkBench:
         host, rng = self.link.host, random.Random(self.rng.random())
         answer_at = -1  # when the read under way is answered
         end_at = -1  # when the program that runs ends
+        counted_at = -1  # when what ended is counted
         pending: int | None = None
         offered: tuple[int, ...] = ()  # a write that was not taken
         while True:
@@ -203,7 +208,7 @@ class LinkBench:
             if write or read:
                 size = item_bytes(self.config, Space(space))
             if write and ready:
-                self.memory[space, address] = data & ((1 << 8 * size) - 1)
+                self.memory[space, address] = kept(self.config, space, data & ((1 << 8 * size) - 1))
                 self.writes.append(((space, address), self.memory[space, address]))
 
             valid = False
@@ -218,20 +223,25 @@ class LinkBench:
                 ctx.set(host.read_data, rng.getrandbits(64))
             if valid:
                 value = self.memory.get((space, address), 0)
-                if space != Space.PROGRAM and value >> (8 * size - 1):
+                if value >> (8 * size - 1):
                     value -= 1 << 8 * size
                 ctx.set(host.read_data, value % (1 << 64))
                 self.answered, answer_at = self.now, -1
             ctx.set(host.read_valid, valid)
             ctx.set(host.write_ready, rng.random() >= self.write_stall)
 
+            # As of the engine: all is counted in the second cycle after the last one of a run.
+            ctx.set(self.link.counted, self.now == counted_at)
+            if self.now == counted_at:
+                self._count(ctx, self.link.counters, self.starts[-1])
+            elif end_at >= 0 or self.now > counted_at:
+                # Other values than those of the end.
+                self._count(ctx, self.link.counters, rng.getrandbits(16))
             if running and self.now >= end_at:
                 end_at = -1
-                self._count(ctx, self.link.finished_counters, self.starts[-1])
-            if end_at < 0 and pending is not None:
+                counted_at = self.now + 1
+            elif end_at < 0 and pending is not None:
                 self.starts.append(pending)
-                # Other values than those of the end.
-                self._count(ctx, self.link.counters, ~pending)
                 pending, end_at = None, self.now + self.run_cycles
             if start:
                 assert pending is None, "a third program"

@@ -36,6 +36,14 @@ def run_counters(start: int) -> list[int]:
     return [(start * 0x01234567 + 0x89ABCDEF * index) & 0xFFFFFFFF for index in range(1, 8)]
 
 
+def kept(config: EngineConfig, space: int, value: int) -> int:
+    """What a memory keeps of an item: of a bias the bits of an accumulator, and their sign."""
+    if space != Space.BIAS:
+        return value
+    sign = 1 << config.acc_width - 1
+    return ((value % (2 * sign) ^ sign) - sign) % (1 << 64)
+
+
 class DeviceModel:
     """``memory`` holds items as unsigned numbers; ``starts`` the address of each run."""
 
@@ -140,7 +148,7 @@ class DeviceModel:
 
     def _counters(self) -> bytes:
         run = run_counters(self.starts[-1]) if self.starts else [0] * 7
-        return Counters(0, *run, self.crc_errors, self.sequence_errors).pack()
+        return Counters(0, *run, self.crc_errors % 256, self.sequence_errors % 256).pack()
 
     def _check(self, header: Header) -> Status:
         if header.address >> SPACE_SHIFT >= len(Space):
@@ -161,7 +169,7 @@ class DeviceModel:
         size, items = self._items(header)
         for index, item in enumerate(items):
             value = int.from_bytes(payload[index * size : (index + 1) * size], "little")
-            self.memory[item] = value
+            self.memory[item] = kept(self.config, item[0], value)
 
     def _read(self, header: Header) -> bytes:
         size, items = self._items(header)

@@ -85,9 +85,9 @@ def test_component() -> None:
             data = rng.randbytes(length)
             check = crc32c(data).to_bytes(4, "little")
             for position, byte in enumerate(data + check):
-                assert not ctx.get(dut.match), f"matches at {position} of {length}"
+                assert ctx.get(dut.matches) != 0xF, f"matches at {position} of {length}"
                 await take(ctx, byte)
-            assert ctx.get(dut.match)
+            assert ctx.get(dut.matches) == 0xF
             # `clear` wins over `enable`.
             ctx.set(dut.clear, 1)
             ctx.set(dut.enable, 1)
