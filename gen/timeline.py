@@ -45,7 +45,8 @@ TAKE_TO_ACT = 12
 ACT_TO_ITEM = 4
 #: Cycles from the one in which the executor begins an answer to its first byte on the line.
 ANSWER_TO_BYTE = 3
-#: Cycles from the last item of a WRITE to its answer, and from a READ's to when it asks for an item.
+#: Cycles from the last item of a WRITE to its answer, and from the answer of a READ to when that
+#: asks for an item.
 WRITE_TO_ANSWER = 2
 ANSWER_TO_ASK = 1
 #: Cycles from the last byte of a piece that the transmitter takes to when the executor goes on.
@@ -260,9 +261,8 @@ class Timeline:
         taken = header - each
         if request.bytes_out > HEADER_BYTES:
             if request.op == Op.READ:
-                taken = self._items(
-                    request, ready + ANSWER_TO_ASK, max(header, taken + TAKEN_TO_NEXT)
-                )
+                free = max(header, taken + TAKEN_TO_NEXT)
+                taken = self._items(request, ready + ANSWER_TO_ASK, free)
             else:
                 taken = self._bytes(request.length, 0) - each
             self._bytes(CRC_BYTES, 0)

@@ -118,9 +118,9 @@ class Link(wiring.Component):
             queue.r_en.eq(executor.requests.ready),
         ]
 
-        # Never written where they are read: the receiver writes only entries and slots that are free,
-        # the executor reads only those of a request that it has not answered. tests/hw/test_link.py
-        # watches the ports.
+        # Never written where they are read: the receiver writes only entries and slots that are
+        # free, the executor reads only those of a request that it has not answered.
+        # tests/hw/test_link.py watches the ports.
         vendor = primitives(platform)
         m.d.comb += [
             executor.header_byte.eq(

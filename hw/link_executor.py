@@ -62,8 +62,9 @@ class LinkExecutor(wiring.Component):
         header, read byte by byte           all waiting    header, report, identity
 
     The first byte of the response is offered 15 cycles after its request was taken, of a NAK three,
-    and of a WRITE its length and five more on top, besides all waiting. What a response has of its request is read a second time. The next request
-    is taken when the last byte of the response is.
+    and of a WRITE its length and five more on top, besides all waiting. What a response has of its
+    request is read a second time. The next request is taken two cycles after the last byte of the
+    response.
 
     A READ is done anew when it is repeated: a host must not send what changes the items that it
     reads, a WRITE of them or a RUN, before it has the answer.

@@ -116,13 +116,23 @@ class LinkReceiver(wiring.Component):
         is_sync = Signal(len(SYNC))
         ready = Signal(init=1)  # whatever the receiver is at, it can take a byte
         checked = Signal()  # the byte is of a header or of a payload
+        hunts = Signal(init=1)  # it is of neither
+        judges = Signal()
         got = Signal()
         m.d.comb += [
             self.rx.ready.eq(~full | ready),
             got.eq(full & ready),
             crc.byte.eq(byte),
             crc.enable.eq(full & checked),
+            crc.prime.eq(hunts),
+            crc.clear.eq(judges),
         ]
+        m.d.sync += judges.eq(0)
+
+        def hunt() -> None:
+            m.d.sync += [ready.eq(1), checked.eq(0), hunts.eq(1)]
+            m.next = "Hunt"
+
         with m.If(self.rx.ready):
             m.d.sync += [
                 full.eq(self.rx.valid),
@@ -171,16 +181,14 @@ class LinkReceiver(wiring.Component):
         with m.FSM() as fsm:
             with m.State("Hunt"):
                 m.d.sync += count.eq(len(SYNC))
-                m.d.comb += crc.prime.eq(1)
                 with m.If(got & is_sync[0]):
                     m.next = "Sync"
                 with m.Elif(got):
                     m.d.sync += in_step.eq(0)
 
             with m.State("Sync"):
-                m.d.comb += crc.prime.eq(1)
                 with m.If(got & is_sync[1]):
-                    m.d.sync += checked.eq(1)
+                    m.d.sync += [checked.eq(1), hunts.eq(0)]
                     m.next = "Header"
                 with m.Elif(got):
                     m.d.sync += in_step.eq(0)
@@ -206,19 +214,17 @@ class LinkReceiver(wiring.Component):
                         m.d.sync += [ready.eq(0), checked.eq(0)]
                         m.next = "Weigh header"
                 with m.Elif(silence):
-                    m.d.sync += checked.eq(0)
-                    m.next = "Hunt"
+                    hunt()
 
             with m.State("Weigh header"):
-                m.d.sync += matches.eq(crc.matches)
+                m.d.sync += [matches.eq(crc.matches), judges.eq(1)]
                 m.next = "Judge"
 
             with m.State("Judge"):
-                m.d.comb += crc.clear.eq(1)
                 m.d.sync += [place.eq(0), left.eq(after_first), final.eq(0)]
                 with m.If(~match):
-                    m.d.sync += [bad_crc.eq(in_step), in_step.eq(0), ready.eq(1)]
-                    m.next = "Hunt"
+                    m.d.sync += [bad_crc.eq(in_step), in_step.eq(0)]
+                    hunt()
                 # A new request waits for its slot.
                 with m.Elif(~(new & slot_taken)):
                     m.d.sync += in_step.eq(1)
@@ -239,16 +245,14 @@ class LinkReceiver(wiring.Component):
                         m.d.sync += [ready.eq(0), checked.eq(0)]
                         m.next = "Weigh payload"
                 with m.Elif(silence):
-                    m.d.sync += checked.eq(0)
-                    m.next = "Hunt"
+                    hunt()
 
             with m.State("Weigh payload"):
                 m.d.sync += matches.eq(crc.matches)
                 m.next = "Settle"
 
             with m.State("Settle"):
-                m.d.sync += ready.eq(1)
-                m.next = "Hunt"
+                hunt()
                 with m.If(has_payload & ~match):
                     m.d.sync += [bad_crc.eq(1), in_step.eq(0)]
                 with m.Elif(new):

@@ -168,7 +168,7 @@ class Link:
         return Counters.unpack(self.exchange([wait_request(until, patience)])[0])
 
     def status(self) -> Counters:
-        """The device's counters; answered while a program runs, too, but not while one is pending."""
+        """The device's counters; answered while a program runs, if none is pending."""
         return Counters.unpack(self.exchange([Request(Op.STATUS)])[0])
 
     def exchange(

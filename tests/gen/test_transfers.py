@@ -127,8 +127,8 @@ def test_serial_lines() -> None:
 
 @pytest.mark.parametrize("layer", TIE_LAYERS[:2], ids=lambda layer: layer.name)
 def test_a_slow_line_is_full_one_way(layer: Layer) -> None:
-    """In steady state the longer way of a serial line rests at most once a run: while the RUN, which
-    the host sends when all READs are answered, is on its way through the link.
+    """In steady state the longer way of a serial line rests at most once a run: while the RUN,
+    which the host sends when all READs are answered, is on its way through the link.
     """
     model = layer.model()
     two = plan_streaming(plan_model(model, PRESETS["large"], buffers=2))
