@@ -324,7 +324,7 @@ _SIXTEEN_BIT = (
         core_depth=4096,
         work_depth=4096,
         bias_depth=256,
-        clock_hz=100_000_000,
+        clock_hz=140_000_000,
     ),
     # Engines of the boards of constraints/: the largest of a useful shape that the chip holds, at a
     # clock that its PLL makes and that place-and-route meets.

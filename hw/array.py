@@ -155,7 +155,10 @@ class MacArray(wiring.Component):
             for r in range(rows):
                 total = sums[r][c - first]
                 with m.If(moves[r]):
-                    after = drain[r + 1] if r + 1 < rows else total
+                    # Nobody looks at what comes after the last row, so it is the first one again.
+                    # A register of the sum alone would take the place behind the adder that the
+                    # accumulator needs.
+                    after = drain[(r + 1) % rows]
                     m.d.sync += drain[r].eq(Mux(loads[r], total, after))
             m.d.comb += self.row[c].eq(drain[0])
 

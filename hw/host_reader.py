@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-from amaranth.hdl import Array, Module, Signal, Value, signed
+from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import GROUP_LANES
 from drawbar.gen.protocol import Space
 from drawbar.hw.delay import delayed
 from drawbar.hw.interface import held_bits
+from drawbar.hw.vendor.portable import primitives
 
 
 def _choice(m: Module, items: Sequence[Value], number: Value, name: str) -> Value:
@@ -84,10 +85,12 @@ class HostReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
+        vendor = primitives(platform)
         row = self.address[: config.row_bits]
         lane = self.address[: config.lane_bits]
 
         line = [Signal.like(item, name=f"line_{n}") for n, item in enumerate(self.work)]
+        fills, moves_on = Signal(), Signal()
         in_line = Signal()  # so is the item at `address`, if it is one of work memory
         left = Signal(range(self.latency))
         of_work = self.space == Space.WORK
@@ -110,10 +113,8 @@ class HostReader(wiring.Component):
                 with m.If(self.read & ~self.read_valid):
                     with m.If(of_work & in_line):
                         answer(line[0])
-                        m.d.sync += [
-                            in_line.eq(lane != config.lanes - 1),
-                            *(item.eq(after) for item, after in pairwise(line)),
-                        ]
+                        m.d.comb += moves_on.eq(1)
+                        m.d.sync += in_line.eq(lane != config.lanes - 1)
                     with m.Elif(of_work):
                         m.d.comb += self.fetch.eq(self.slot_free)
                         with m.If(self.slot_free):
@@ -122,6 +123,7 @@ class HostReader(wiring.Component):
                         m.next = "FETCH"
             with m.State("FETCH"):
                 m.d.sync += left.eq(left - 1)
+                m.d.comb += fills.eq((left == 1) & of_work)
                 with m.If(left == 0):
                     m.next = "IDLE"
                     with m.Switch(self.space):
@@ -132,13 +134,17 @@ class HostReader(wiring.Component):
                         with m.Case(Space.BIAS):
                             answer(bias.as_signed())
                         with m.Case(Space.WORK):
-                            m.d.sync += [
-                                in_line.eq(1),
-                                *(
-                                    item.eq(found)
-                                    for item, found in zip(line, self.work, strict=True)
-                                ),
-                            ]
+                            m.d.sync += in_line.eq(1)
         with m.If(self.refresh):
             m.d.sync += in_line.eq(0)
+
+        # The line is filled in the last cycle of FETCH, and moves on in the one of `read_valid`:
+        # known a cycle ahead, as its items lie wherever work memory's lanes do.
+        groups = -(-config.lanes // GROUP_LANES)
+        filled = vendor.copies(m, fills, groups, "filled")
+        moved = vendor.copies(m, fills | moves_on, groups, "moved")
+        for n, (item, found) in enumerate(zip(line, self.work, strict=True)):
+            after = line[n + 1] if n + 1 < config.lanes else found  # anything
+            with m.If(moved[n // GROUP_LANES]):
+                m.d.sync += item.eq(Mux(filled[n // GROUP_LANES], found, after))
         return m

@@ -12,30 +12,43 @@ from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.hw.delay import delayed
-from drawbar.hw.vendor.portable import MEMORY_LATENCY, primitives
+from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, primitives
+
+#: Values of a vector that share a copy of what steers them all: with one for all, it would have to
+#: reach as many multiplexers as the vector has bits, all over the chip.
+_STEERED = 4
 
 
-def rotate_up(values: Sequence[Value], amount: Value, bits: range | None = None) -> list[Value]:
-    """``result[(i + amount) mod n] = values[i]``, for ``n = 2**len(amount)`` values: a logarithmic
-    rotator. With ``bits``, only by these bits of the amount, to do the others elsewhere.
+def _steering(m: Module, vendor: Portable, value: Value, consumers: int, name: str) -> list[Value]:
+    """``value`` a cycle later, for each of so many consumers that are next to each other."""
+    copies = vendor.copies(m, value, -(-consumers // _STEERED), name)
+    return [copies[n // _STEERED] for n in range(consumers)]
+
+
+def _turned(
+    values: Sequence[Value], amounts: Sequence[Value], first_bit: int, down: bool
+) -> list[Value]:
+    """``result[(i + amount) mod n] = values[i]``, or ``result[i] = values[(i + amount) mod n]`` if
+    ``down``: a logarithmic rotator. The amount is in units of ``2**first_bit``; ``amounts`` has the
+    same one for each value.
     """
     result = list(values)
-    for bit in range(clog2(len(result))) if bits is None else bits:
-        turned = result[-(1 << bit) :] + result[: -(1 << bit)]
+    for bit in range(len(amounts[0])):
+        by = 1 << (first_bit + bit)
+        turned = result[by:] + result[:by] if down else result[-by:] + result[:-by]
         result = [
-            Mux(amount[bit], after, before) for before, after in zip(result, turned, strict=True)
+            Mux(amount[bit], after, before)
+            for amount, before, after in zip(amounts, result, turned, strict=True)
         ]
     return result
 
 
-def rotate_down(values: Sequence[Value], amount: Value, bits: range | None = None) -> list[Value]:
-    """``result[i] = values[(i + amount) mod n]``: undoes ``rotate_up``."""
-    return rotate_up(values[::-1], amount, bits)[::-1]
-
-
 class Rotator(wiring.Component):
-    """``rotate_up`` or ``rotate_down`` of ``2**n`` values. Latency: two cycles, half of the bits in
-    each. Throughput: one vector a cycle. No reset.
+    """Rotates ``2**n`` values: ``o[(j + amount) mod 2**n] = i[j]``, or if ``down``
+    ``o[j] = i[(j + amount) mod 2**n]``.
+
+    Latency: two cycles, half of the bits of ``amount`` in each; ``amount`` comes a cycle before
+    ``i``. Throughput: one vector a cycle. No reset.
     """
 
     def __init__(self, *, width: int, bits: int, down: bool = False) -> None:
@@ -47,16 +60,14 @@ class Rotator(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        rotate = rotate_down if self.down else rotate_up
-        half = self.bits // 2
-        amount_1 = delayed(m, self.amount, 1, "amount", reset_less=True)
-        values: list[Value] = [self.i[j] for j in range(1 << self.bits)]
-        for n, (amount, bits) in enumerate(
-            ((self.amount, range(half)), (amount_1, range(half, self.bits))), 1
-        ):
+        vendor, half, count = primitives(platform), self.bits // 2, 1 << self.bits
+        upper = delayed(m, self.amount[half:], 1, "amount", reset_less=True)
+        values: list[Value] = [self.i[j] for j in range(count)]
+        for n, (amount, first_bit) in enumerate(((self.amount[:half], 0), (upper, half)), 1):
+            amounts = _steering(m, vendor, amount, count, f"amounts_{n}")
             values = [
                 delayed(m, value, 1, f"turned_{n}_{j}", reset_less=True)
-                for j, value in enumerate(rotate(values, amount, bits))
+                for j, value in enumerate(_turned(values, amounts, first_bit, self.down))
             ]
         m.d.comb += [self.o[j].eq(value) for j, value in enumerate(values)]
         return m
@@ -188,15 +199,16 @@ class VectorAddress(wiring.Component):
             m.d.comb += turn.i[lane].eq(Mux(plain_1, 0, product))
 
         # The products follow the skew by two cycles, and the start is given one after the skew.
-        start_1 = delayed(m, self.start, 1, "start", reset_less=True)
-        m.d.comb += turn.amount.eq(start_1[:lane_bits])
-        start_3 = delayed(m, start_1, 2, "late_start", reset_less=True)
-        offset, start_row = start_3[:lane_bits], start_3[lane_bits:]
-        m.d.comb += self.offset.eq(delayed(m, offset, 1, "offset", reset_less=True))
-        for b in range(lanes):
-            wrapped = b < offset if lane_bits else Const(0)
+        m.d.comb += turn.amount.eq(self.start[:lane_bits])
+        start_2 = delayed(m, self.start, 2, "start", reset_less=True)
+        offset_2 = start_2[:lane_bits]
+        m.d.comb += self.offset.eq(delayed(m, offset_2, 2, "offset", reset_less=True))
+        start_rows = _steering(m, primitives(platform), start_2[lane_bits:], lanes, "start_row")
+        for b, start_row in enumerate(start_rows):
+            wrapped = b < offset_2 if lane_bits else Const(0)
+            wrapped_3 = delayed(m, wrapped, 1, f"wrapped_{b}", reset_less=True)
             row = Signal(row_bits, name=f"row_{b}", reset_less=True)
-            m.d.sync += row.eq(start_row + turn.o[b] + wrapped)
+            m.d.sync += row.eq(start_row + turn.o[b] + wrapped_3)
             m.d.comb += self.rows[b].eq(row)
         return m
 
@@ -261,8 +273,7 @@ class WorkMemory(wiring.Component):
         ]
 
         # Lanes turn to banks while the addresses are made, and take as long.
-        offset_1 = delayed(m, self.write_start[:lane_bits], 1, "write_offset", reset_less=True)
-        m.d.comb += to_banks.amount.eq(offset_1)
+        m.d.comb += to_banks.amount.eq(self.write_start[:lane_bits])
         for lane in range(lanes):
             marked = Cat(self.write_data[lane], self.write_mask[lane])
             m.d.comb += to_banks.i[lane].eq(delayed(m, marked, 1, f"written_{lane}"))
@@ -280,7 +291,7 @@ class WorkMemory(wiring.Component):
             )
             m.d.comb += to_lanes.i[b].eq(word)
         m.d.comb += to_lanes.amount.eq(
-            delayed(m, read_address.offset, MEMORY_LATENCY, "read_offset", reset_less=True)
+            delayed(m, read_address.offset, MEMORY_LATENCY - 1, "read_offset", reset_less=True)
         )
         m.d.comb += [self.read_data[lane].eq(to_lanes.o[lane]) for lane in range(lanes)]
         return m

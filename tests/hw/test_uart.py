@@ -11,7 +11,7 @@ from amaranth_bench import Stuck, collect, idle, send, simulate
 
 from drawbar.hw.uart import Uart, UartReceiver, UartTransmitter
 
-#: Cycles a bit of 4 (the least), 8.33 (ulx3s-85f), 16 (the default configuration), and 26.04.
+#: Cycles a bit of 4 (the least), 8.33, 16 (the default configuration), and 26.04.
 RATES = [(4, 1), (25_000_000, 3_000_000), (48_000_000, 3_000_000), (3_000_000, 115_200)]
 
 
