@@ -27,6 +27,7 @@ from drawbar.hw.issue import Issue
 from drawbar.hw.memory import BankedMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
 from drawbar.hw.sequencer import Sequencer
+from drawbar.hw.vendor.portable import primitives
 from drawbar.hw.work_blocks import BlockedWorkMemory
 
 
@@ -184,12 +185,15 @@ class Engine(wiring.Component):
             delayed(m, drain.bias_address, group, f"bias_address_{group}", reset_less=True)
             for group in range(bias.groups)
         ]
-        with m.If(sequencer.running):
-            m.d.comb += [
-                program.read_address[0].eq(fetch.address),
-                core.read_address[0].eq(issue.core_address),
-                *(bias.read_address[g].eq(address) for g, address in enumerate(bias_addresses)),
-            ]
+        # Each memory has its own register for whose address it takes, a cycle late: no program
+        # reads in its first cycle, and the host's address stays for many.
+        runs = primitives(platform).copies(m, sequencer.running, 3, "runs")
+        with m.If(runs[0]):
+            m.d.comb += program.read_address[0].eq(fetch.address)
+        with m.If(runs[1]):
+            m.d.comb += core.read_address[0].eq(issue.core_address)
+        with m.If(runs[2]):
+            m.d.comb += [bias.read_address[g].eq(a) for g, a in enumerate(bias_addresses)]
 
         # A slot of work memory is the engine's where a step's address or a result takes it, and
         # else the host's.

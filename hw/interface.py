@@ -29,8 +29,9 @@ class HostSignature(wiring.Signature):
         the low bits. All stays while it is not ready.
     read, read_data, read_valid:
         ``read`` stays, with space and address, until the cycle of ``read_valid``. From then on
-        ``read_data`` is the item, sign-extended, until there is another ``read``. Spaces other than
-        WORK may be read only while no program runs and none is pending.
+        ``read_data`` is the item, sign-extended, until there is another ``read``; of a program word
+        only the low 32 bits are defined. Spaces other than WORK may be read only while no program
+        runs and none is pending.
     refresh:
         Strobe, without ``read``, before the first read of WORK and before each that does not follow
         on the one before by address. Items that are read after it are also fetched after it;

@@ -90,7 +90,6 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
 
-        m.d.comb += self.begin.eq(self.pending & ~self.running)
         with m.If(self.start):
             m.d.sync += [self.pending.eq(1), self.begin_address.eq(self.start_address)]
         with m.Elif(self.begin):
@@ -98,6 +97,10 @@ class Sequencer(wiring.Component):
 
         overlap = self.config.stages_held > 1
         program_ends = Signal()
+        # The first cycle in which a program is pending and none runs, known a cycle before.
+        m.d.sync += self.begin.eq(
+            (self.start | self.pending) & ~self.begin & (~self.running | program_ends)
+        )
         # A register between the issue side's last step and all that follows from it.
         ended = Signal()
         m.d.sync += ended.eq(self.ended)

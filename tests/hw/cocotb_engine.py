@@ -139,7 +139,8 @@ class Host:
             for cycle in range(1, latency + 1):
                 await bench.tick()
                 assert bench.get("host__read_valid") == (cycle == latency)
-            values.append(signed(bench.get("host__read_data"), 64))
+            item = bench.get("host__read_data")
+            values.append(item & 0xFFFF_FFFF if space == Space.PROGRAM else signed(item, 64))
             await bench.tick()
             assert bench.get("host__read_valid") == 0
         bench.set(host__read=0, host__address=0)
