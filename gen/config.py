@@ -365,7 +365,7 @@ _SIXTEEN_BIT = (
         tile_gap=1,
         counter_bits=20,
         link_window=2,
-        clock_hz=18_000_000,
+        clock_hz=40_500_000,
     ),
     EngineConfig(
         name="tang-nano-9k",

@@ -68,6 +68,8 @@ class Ice40(Family):
     bram_bits = 4096
     router = "nextpnr-ice40"
     packer = "icepack"
+    # On the same placement its clocks are faster by a tenth to a fifth than router2's.
+    default_router = "router1"
     constraints_suffix = ".pcf"
     routed_name = "routed.asc"
     bitstream_suffix = ".bin"

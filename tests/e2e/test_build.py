@@ -100,3 +100,15 @@ def test_a_small_engine_to_a_bitstream(tmp_path: Path) -> None:
     assert report.path[0].startswith("board.")
     assert "board.board.engine.array" in report.slack_ns
     assert find_tool("yosys").version in report.toolchain["yosys"]
+
+
+def test_the_engine_of_an_icebreaker(tmp_path: Path) -> None:
+    """The whole of it: its multipliers, block RAM and single-port RAM, at the clock of its preset."""
+    report = drawbar.build("icebreaker", out=tmp_path)
+    assert report.timing_met
+    assert report.clock_mhz >= 40
+    assert report.luts <= 4500
+    assert (report.dsps, report.brams) == (report.estimate["dsps"], report.estimate["brams"])
+    assert (report.dsps, report.brams) == (8, 30)
+    assert report.luts == pytest.approx(report.estimate["luts"], rel=0.1)
+    assert Path(str(report.bitstream)).stat().st_size > 100_000
