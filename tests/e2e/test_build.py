@@ -103,7 +103,7 @@ def test_a_small_engine_to_a_bitstream(tmp_path: Path) -> None:
 
 
 def test_the_engine_of_an_icebreaker(tmp_path: Path) -> None:
-    """The whole of it: its multipliers, block RAM and single-port RAM, at the clock of its preset."""
+    """Whole: its multipliers, block RAM and single-port RAM, at its preset's clock."""
     report = drawbar.build("icebreaker", out=tmp_path)
     assert report.timing_met
     assert report.clock_mhz >= 40
