@@ -230,11 +230,12 @@ def test_estimates_are_held_against_builds(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.slow
 def test_timing_and_area() -> None:
     """A 4 x 4 board reaches its clock with the best of the seeds; a 4 x 4 engine has its cells."""
-    rows = {row["name"]: row for row in run_suite("timing", seeds=(1, 2))}
+    rows = {row["name"]: row for row in hardware_suites.timing_suite(seeds=(1, 2))}
     clocks = [row["value"] for row in rows.values() if row["unit"] == "MHz"]
     assert len(clocks) == 2
     assert max(clocks) >= 130
-    area = {row["name"].split(", ")[-1]: row["value"] for row in run_suite("area", engine="tiny")}
+    cells = hardware_suites.area_suite(engine="tiny")
+    area = {row["name"].split(", ")[-1]: row["value"] for row in cells}
     assert area["multipliers"] == 16
     assert area["DSP"] >= 16
     assert min(area["LUT"], area["FF"], area["block RAM"], area["memories"]) > 0
