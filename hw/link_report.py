@@ -1,6 +1,6 @@
 """The counters of the latest run, byte by byte."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -48,11 +48,15 @@ class RunReport(wiring.Component):
         now = Cat(self.counters[name][: self.counter_bytes * BYTE] for name in names)
         ring = Signal(len(now))
         late = Signal()  # the counters of a run wait to be taken
-        m.d.comb += self.byte.eq(ring[:BYTE])
+        # It is known late that the ring turns, and it is wide: it turns a cycle later, and until
+        # then its second byte is the one to send.
+        turns = Signal()
+        m.d.sync += turns.eq(self.turn)
+        m.d.comb += self.byte.eq(Mux(turns, ring[BYTE : 2 * BYTE], ring[:BYTE]))
         with m.If((self.counted | late) & ~self.hold):
             m.d.sync += [ring.eq(now), late.eq(0)]
         with m.Else():
-            with m.If(self.turn):
+            with m.If(turns):
                 m.d.sync += ring.eq(Cat(ring[BYTE:], ring[:BYTE]))
             with m.If(self.counted):
                 m.d.sync += late.eq(1)
