@@ -147,8 +147,8 @@ def test_a_slow_line_is_full_one_way(layer: Layer) -> None:
 
 def test_a_link_that_is_fast_enough_costs_only_the_gap() -> None:
     plan = plan_model(SMALL, TINY, buffers=2)
-    stages = [replace(stage, wait=255) for _, stage in plan.program]
-    # So long a wait leaves slots for every transfer.
+    stages = [replace(stage, wait=255) for _, stage in plan.program] * 2
+    # So long a wait leaves slots for every transfer, and twice so long a run time for all of them.
     found = streaming(plan.buffers, stages, TINY, batch=1, rate=STREAMS)
     assert found.cycles > found.cycles_link
     assert (found.limit, found.period) == ("compute", found.cycles + RUN_GAP)

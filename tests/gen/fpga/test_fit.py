@@ -72,7 +72,7 @@ def test_blocks_of_one_memory(width: int, depth: int, ecp5: int, ice40: int, gow
 
 def test_every_kind_of_memory_is_counted() -> None:
     assert brams(PRESETS["tiny"], ECP5) == {
-        "program": 2, "core": 4, "work": 4, "bias": 12, "link": 1, "requests": 0,
+        "program": 2, "core": 4, "work": 4, "bias": 12, "link": 1, "requests": 0, "headers": 0,
     }  # fmt: skip
 
 

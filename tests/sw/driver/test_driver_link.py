@@ -392,7 +392,7 @@ class Old(GoldenBoard):
 
 
 def test_another_protocol_version_is_refused() -> None:
-    with pytest.raises(LinkError, match=r"speaks version 2 .* found version 9"):
+    with pytest.raises(LinkError, match=rf"speaks version {PROTOCOL_VERSION} .* found version 9"):
         Link(Old(CONFIG)).identify()
 
 
