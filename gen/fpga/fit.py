@@ -16,7 +16,7 @@ import numpy as np
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
-from drawbar.gen.program import descriptor_words, head_fields
+from drawbar.gen.program import descriptor_words, drain_levels, head_fields, issue_levels
 from drawbar.gen.protocol import MAX_PAYLOAD
 
 #: Where the calibration lives, beside this module: a row for each netlist. ``drawbar bench --suite
@@ -82,8 +82,9 @@ def spram(config: EngineConfig, family: Family) -> int:
 
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
-    descriptors held, the array, the requantisers, and the banks' addresses. More terms were tried:
-    they are nearer to the calibration, and farther from engines that are not in it.
+    descriptors held and the loops' counters, the array, the requantisers, the banks' addresses, and
+    the host's choice of an item of a core vector. More terms were tried: they are nearer to the calibration, and farther
+    from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
     if config.stages_held == 1:
@@ -91,6 +92,7 @@ def features(config: EngineConfig) -> np.ndarray:
         descriptors = sum(bits for _, bits in head_fields(config))
     else:
         descriptors = config.stages_held * 32 * descriptor_words(config)
+    descriptors += config.count_bits * (issue_levels(config) + drain_levels(config))
     # Accumulators may be in the multipliers' blocks, drain registers are not.
     sums = acc // 2 if config.tile_gap else acc + width
     return np.array(
@@ -100,6 +102,7 @@ def features(config: EngineConfig) -> np.ndarray:
             config.multipliers * sums,
             lanes * acc * clog2(acc),
             lanes * config.work_row_bits * (1 + clog2(lanes)),
+            config.rows * width * config.row_bits,
         ],
         dtype=float,
     )
