@@ -83,8 +83,8 @@ def spram(config: EngineConfig, family: Family) -> int:
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
     descriptors held and the loops' counters, the array, the requantisers, the banks' addresses, and
-    the host's choice of an item of a core vector. More terms were tried: they are nearer to the calibration, and farther
-    from engines that are not in it.
+    the host's choice of an item of a core vector. More terms were tried: they are nearer to the
+    calibration, and farther from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
     if config.stages_held == 1:
