@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from drawbar.gen.config import EngineConfig
@@ -58,6 +58,15 @@ def _addressed(planned: PlannedStage, bases: Sequence[int], config: EngineConfig
     )
 
 
+def _anchor(tensor: int, within: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
+    """The outermost tensor that one lies in, and its elements from the start of that."""
+    offset = 0
+    while tensor in within:
+        tensor, more = within[tensor]
+        offset += more
+    return tensor, offset
+
+
 def arrange(
     name: str,
     config: EngineConfig,
@@ -65,10 +74,12 @@ def arrange(
     tensors: Sequence[Layout],
     buffers: int = 1,
     states: Sequence[int] = (),
+    within: Mapping[int, tuple[int, int]] | None = None,
 ) -> tuple[tuple[PlannedStage, ...], tuple[tuple[int, ...], ...], int]:
     """Addresses for the tensors of a graph by when they live: each at the lowest place that is
     free all the time; ``states`` live always. With two buffers, input and output have two places
-    each, which nothing else uses.
+    each, which nothing else uses. ``within`` are tensors that lie in others: in which, and how many
+    elements behind its start.
 
     Returns
     -------
@@ -91,7 +102,7 @@ def arrange(
         for tensor in (*planned.reads, planned.writes):
             first[tensor], last[tensor] = min(first[tensor], number), max(last[tensor], number)
     # The host writes the input before the run, and reads the output after it.
-    outer = (0, stages[-1].writes)
+    outer = (0, count - 1)
     first[outer[0]], last[outer[1]] = -1, end
     for tensor in states:
         first[tensor], last[tensor] = -1, end
@@ -102,7 +113,8 @@ def arrange(
             whose.append(tensor)
             first.append(-1)
             last.append(end)
-    tied = ties(stages, tensors)
+    within = {**(within or {}), **ties(stages, tensors)}
+    tied = {tensor: _anchor(tensor, within) for tensor in within}
     for tensor, (anchor, offset) in tied.items():
         # Placed together, and as long as one of them lives.
         sizes[anchor] = max(sizes[anchor], offset + sizes[tensor])
@@ -116,7 +128,8 @@ def arrange(
     ]
     # What a stage reads and what it writes have no block of single-port memory in common.
     block = config.work_block if config.work_blocks else 1
-    apart = {frozenset((t, planned.writes)) for planned in stages for t in planned.reads}
+    roots = [tied[n][0] if n in tied else n for n in range(count)]
+    apart = {frozenset((roots[t], roots[p.writes])) for p in stages for t in p.reads}
 
     def span(base: int, m: int, n: int) -> tuple[int, int]:
         unit = block if frozenset((whose[m], whose[n])) in apart else 1
@@ -150,5 +163,6 @@ def arrange(
     whole = [chosen[:count]]
     if buffers == 2:
         moved = dict(zip(outer, chosen[count:], strict=True))
+        moved |= {n: moved[a] + offset for n, (a, offset) in tied.items() if a in moved}
         whole.append(tuple(moved.get(n, base) for n, base in enumerate(chosen[:count])))
     return addressed(stages, whole[0], config), tuple(whole), peak

@@ -358,8 +358,9 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
     for number, network in enumerate(plan.networks):
         chosen = tuple(s.step for s in plan.stages if s.layer == number)
         lost: tuple[LostOrder, ...] = ()
-        # Products have no cores, and so no orders.
-        search = None if network.paired else OrderSearch(network, config, plan.batch)
+        # Products and concatenations have no cores, and so no orders.
+        alone = network.paired or network.joined
+        search = None if alone else OrderSearch(network, config, plan.batch)
         if losers and search is not None:
             lost = lost_orders(
                 search,

@@ -2,7 +2,8 @@
 
 A graph is cut into *segments*: a chain of linear layers, which share index names and whose tensors
 may have any layout, or one layer of another kind. Each segment is planned between tensors whose
-places are given (``gen.images``). Then all tensors get addresses by when they live, and zeros are
+places are given (``gen.images``). A concatenation is no more than such a place, which its parts
+fill (``gen.joins``). Then all tensors get addresses by when they live, and zeros are
 written around images as far as they are not there yet.
 """
 
@@ -22,12 +23,13 @@ from drawbar.gen.cycles import stage_least
 from drawbar.gen.errors import FitError
 from drawbar.gen.fit import NoLayout, check_room, share_core
 from drawbar.gen.images import Place, View, border_runs, places, view
+from drawbar.gen.joins import parts, settled
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Model, Source
 from drawbar.gen.order import BATCH, OrderSearch, Step
 from drawbar.gen.phases import with_copies
 from drawbar.gen.place import place, written_by
-from drawbar.gen.planned import Plan, PlannedStage
+from drawbar.gen.planned import Join, Plan, PlannedStage
 from drawbar.gen.products import product_stage
 from drawbar.gen.search import GOALS, Planner
 from drawbar.gen.stage import Loop, Stage, fuse
@@ -79,8 +81,8 @@ def _segments(
     segments = []
     number = 0
     while number < len(model.layers):
-        if model.layers[number].paired:
-            layer = model.layers[number]
+        layer = model.layers[number]
+        if layer.paired or layer.joined:
             alone = Model(layer.name, (layer,))
             read, target = placed[model.sources[number][0].tensor], placed[number + 1]
             ends = (Layout({}, read.size), Layout({}, target.size))
@@ -150,11 +152,14 @@ def _chain(model: Model, first: int, last: int, placed: Sequence[Place], batch: 
 def _lives(model: Model) -> list[tuple[int, int]]:
     """For each tensor, the layers from its writer to its last reader."""
     lives = []
-    states = model.states
+    states, within = model.states, parts(model)
     for tensor in range(len(model.shapes)):
         last = max([tensor - 1, *model.readers(tensor)])
         if tensor == len(model.layers) or tensor in states:
             last = len(model.layers)
+        if tensor in within:
+            # After the concatenation it is a part of that.
+            last = within[tensor][0] - 1
         lives.append((-1 if tensor in states else tensor - 1, last))
     return lives
 
@@ -170,11 +175,11 @@ def plan_graph(
     FitError:
         the model does not fit the engine; the error says which memory is short.
     """
-    model = with_copies(model, config.lanes)
+    model = settled(with_copies(model, config.lanes), config)
     placed = places(model, config, batch)
     segments = _segments(model, placed, config, batch)
     searches = [
-        [OrderSearch(n, config, batch) for n in segment.aligned[0] if not n.paired]
+        [OrderSearch(n, config, batch) for n in segment.aligned[0] if not (n.paired or n.joined)]
         for segment in segments
     ]
     flat = [search for group in searches for search in group]
@@ -183,9 +188,9 @@ def plan_graph(
     check_room(model, config, batch, flat, config.work_elements, border)
     depth = config.core_depth - border
     bound, shared = share_core([s.prices(config.work_elements) for s in flat], depth)
-    # Products have no cores.
+    # Products and concatenations have no cores.
     found = iter(shared)
-    shares = [0 if layer.paired else next(found) for layer in model.layers]
+    shares = [0 if y.paired or y.joined else next(found) for y in model.layers]
     lives = _lives(model)
 
     stages: list[PlannedStage] = []
@@ -205,6 +210,11 @@ def plan_graph(
     for segment, group in zip(segments, searches, strict=True):
         if not group:
             first = segment.first
+            if model.layers[first].joined:
+                whole = tensor_of(first + 1, None)
+                if placed[first + 1].border:
+                    stages += _fills(placed[first + 1], whole, first, config, batch)
+                continue
             reads = [tensor_of(source.tensor, None) for source in model.sources[first]]
             writes = tensor_of(first + 1, None)
             made = product_stage(model, first, placed, reads, writes, config, batch)
@@ -274,12 +284,21 @@ def plan_graph(
     views = tuple(s.view for s in segments for _ in range(len(s.model.layers)))
 
     states = tuple(numbers[tensor] for tensor in model.states)
+    within = {
+        numbers[t]: (numbers[whole], before * placed[whole].strides[0])
+        for t, (whole, before) in parts(model).items()
+    }
+    joins = tuple(
+        Join(n, numbers[n + 1], tuple(numbers[s.tensor] for s in own), placed[n + 1])
+        for n, (layer, own) in enumerate(zip(model.layers, model.sources, strict=True))
+        if layer.joined
+    )
 
     def finish(count: int, work_double: int) -> Plan:
-        arranged, bases, peak = arrange(model.name, config, stages, tensors, count, states)
+        arranged, bases, peak = arrange(model.name, config, stages, tensors, count, states, within)
         kept = _needed(arranged, config)
         filled = any(planned.fills for planned in kept)
-        return place(
+        made = place(
             model,
             config,
             batch,
@@ -300,8 +319,14 @@ def plan_graph(
                 _border(placed[-1], tensors[-1], segments[-1], batch, "output"),
             ),
         )
+        return replace(made, joins=joins)
 
-    return _buffered(model, config, stages, finish, buffers)
+    # The host's places: the input, the output, and what lies within that.
+    outer, last = {0, numbers[len(model.layers)]}, -1
+    while last != len(outer):
+        last = len(outer)
+        outer |= {tensor for tensor, (whole, _) in within.items() if whole in outer}
+    return _buffered(model, config, stages, finish, buffers, outer)
 
 
 def _buffered(
@@ -310,17 +335,20 @@ def _buffered(
     stages: Sequence[PlannedStage],
     finish: Callable[[int, int], Plan],
     buffers: int | None,
+    outer: set[int],
 ) -> Plan:
-    """The plan with as many buffers as asked, or two where they cost nothing."""
+    """The plan with as many buffers as asked, or two where they cost nothing; ``outer`` are the
+    tensors that lie elsewhere in each buffer.
+    """
     if buffers == 1:
         return finish(1, 0)
-    if any(0 in planned.reads for planned in stages if len(planned.reads) > 1):
+    if any(outer & {*planned.reads} for planned in stages if len(planned.reads) > 1):
         # The distance of its sources would be another in each buffer.
         if buffers == 2:
             raise NoBuffers(
                 f"model {model.name!r}, two buffers",
-                "are for models whose input goes into one tensor at a time",
-                "a sum or a maximum of the input itself",
+                "are for models whose input, and parts of whose output, are read one at a time",
+                "a sum or a maximum of the input itself, or of such a part",
                 "leave buffers out, or use one",
             )
         return finish(1, 0)

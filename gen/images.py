@@ -20,10 +20,10 @@ import numpy as np
 
 from drawbar.gen.align import refine, refined, rename
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.joins import contiguous, parts
 from drawbar.gen.layout import Layout
 from drawbar.gen.network import ContractionNetwork, Core, Model, Source, Window
 from drawbar.gen.order import ANY_GROUP, BATCH
-from drawbar.gen.phases import flattens
 from drawbar.gen.stage import padded_stride
 
 #: Name of the index whose values are the sources of a layer.
@@ -167,8 +167,11 @@ def _borders(model: Model, tensor: int) -> tuple[int, int, int, int]:
 def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
     """A place for each tensor of a graph."""
     count = len(model.shapes)
-    rows, channels = _Groups(count), _Groups(count)
-    natural = set()
+    rows, channels, wholes = _Groups(count), _Groups(count), _Groups(count)
+    natural = contiguous(model)
+    for tensor, (whole, _) in parts(model).items():
+        channels.join(tensor, whole)
+        wholes.join(tensor, whole)
     derived: dict[int, Source] = {}
     for number, layer in enumerate(model.layers):
         if layer.paired:
@@ -177,11 +180,9 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
         images = _image_layer(model, number)
         strided = [source for source in sources if _strided(source)]
         for source in sources:
-            if flattens(model, number):
-                natural.add(source.tensor)
             if images and not strided and _by_one(layer):
                 rows.join(source.tensor, number + 1)
-            if len(sources) > 1 and not strided:
+            if len(sources) > 1 and not strided and not layer.joined:
                 channels.join(source.tensor, sources[0].tensor)
             if len(sources) > 1 and strided and not _strided(source):
                 # Sources whose addresses advance alike: this one lies like the strided one.
@@ -191,8 +192,12 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
     padded: dict[int, int] = {}
     borders = {}
     plain = [t for t in range(count) if len(model.shapes[t]) == 3 and t not in derived]
+    bordered: dict[int, bool] = {}
     for t in plain:
         borders[t] = _borders(model, t)
+        # Where one part of a concatenation has zeros around it, there is room for them everywhere.
+        root = wholes.root(t)
+        bordered[root] = bordered.get(root, False) or any(borders[t])
         if t not in natural:
             need = model.shapes[t][2] + max(borders[t][2:])
             pitch[rows.root(t)] = max(pitch.get(rows.root(t), 0), need)
@@ -206,32 +211,33 @@ def places(model: Model, config: EngineConfig, batch: int) -> list[Place]:
             padded[root] = max(padded.get(root, 0), padded_stride(config, need))
     for t in plain:
         size, height, width = model.shapes[t]
-        border = any(borders[t])
+        border = bordered[wholes.root(t)]
         row = width if t in natural else pitch[rows.root(t)]
         channel = height * width if t in natural else padded[channels.root(t)]
         front = channel - (height - 1) * row - width if border else 0
         sample = front + size * channel
         if not border:
             sample = (size - 1) * channel + (height - 1) * row + width
-        found[t] = Place(model.shapes[t], (channel, row, 1), front, sample, 0, border)
+        own = any(borders[t])
+        found[t] = Place(model.shapes[t], (channel, row, 1), front, sample, sample, own)
+    vectors = [t for t in range(count) if found[t] is None and t not in derived]
+    for t in vectors:
+        # A vector, or rows of one with gaps such that lanes can run across them.
+        *rows_of, size = shape = model.shapes[t]
+        strides = (*(padded_stride(config, size) for _ in rows_of), 1)
+        assert len(shape) <= 2
+        sample = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        found[t] = Place(shape, strides, 0, sample, sample)
     # Sources of one layer advance alike from sample to sample, too.
     samples: dict[int, int] = {}
-    for t in plain:
+    for t in (*plain, *vectors):
         root = channels.root(t)
         samples[root] = max(samples.get(root, 0), _placed(found, t).sample)
-    for t in plain:
-        sample = samples[channels.root(t)]
-        found[t] = replace(_placed(found, t), sample=sample, size=batch * sample)
-    for t in range(count):
-        if t in derived:
-            found[t] = _like(model.shapes[t], derived[t], _placed(found, derived[t].tensor))
-        elif found[t] is None:
-            # A vector, or rows of one with gaps such that lanes can run across them.
-            *rows_of, size = shape = model.shapes[t]
-            strides = (*(padded_stride(config, size) for _ in rows_of), 1)
-            assert len(shape) <= 2
-            sample = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-            found[t] = Place(shape, strides, 0, sample, batch * sample)
+    for t in (*plain, *vectors):
+        sample, last = samples[channels.root(t)], _placed(found, t).size
+        found[t] = replace(_placed(found, t), sample=sample, size=(batch - 1) * sample + last)
+    for t, source in derived.items():
+        found[t] = _like(model.shapes[t], source, _placed(found, source.tensor))
     return [place for place in found if place is not None]
 
 
@@ -289,7 +295,9 @@ def view(model: Model, number: int, placed: Sequence[Place], batch: int) -> View
         windows[index] = Window(window.terms)
         sizes[index] = window.span(sizes)
     layer = replace(layer, sizes=sizes, windows=windows)
-    layer, strides, out = _one_run(layer, strides, out)
+    # A model that is quantised already says what is rounded, and no more than that is.
+    most = 2 if model.quantised[number + 1] is None else 1
+    layer, strides, out = _one_run(layer, strides, out, most)
     names = {i: [(i, size)] if size > 1 else [] for i, size in layer.sizes.items()}
     layer = rename(layer, names)
     batches = {BATCH: first.sample} if batch > 1 else {}
@@ -339,10 +347,10 @@ def _strides(
 
 
 def _one_run(
-    layer: ContractionNetwork, strides: dict[str, int], out: dict[str, int]
+    layer: ContractionNetwork, strides: dict[str, int], out: dict[str, int], steps: int
 ) -> tuple[ContractionNetwork, dict[str, int], dict[str, int]]:
     """Rows and columns as one index, gaps included, where they lie alike in what is read and in
-    what is written.
+    what is written; their taps in as many steps at most.
     """
     if len(layer.input) < 2 or len(layer.output) < 2:
         return layer, strides, out
@@ -375,7 +383,7 @@ def _one_run(
     if name != result:
         sizes[name] = joined.span(sizes)
         kept = {name: joined}
-        if _both(cores, terms[1:], sizes):
+        if steps > 1 and _both(cores, terms[1:], sizes):
             # In two steps: a core that has both taps may leave the columns' one as an index, and
             # a core of ones then moves along it.
             columns = terms[2]

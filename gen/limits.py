@@ -16,7 +16,7 @@ class Limit:
     Members
     -------
     stage:
-        Its number in the layer's part of the program, from 1.
+        Its number in the layer's part of the program, from 1; 0 for a layer without stages.
     lost:
         Cycles beyond its multiplications over the multipliers.
     text:
@@ -40,7 +40,7 @@ def layer_limit(plan: Plan, layer: int) -> Limit:
         else:
             lost = cycles.total - stage.multiplications / plan.config.multipliers
             found.append(Limit(place, lost, _reason(plan, stage, cycles)))
-    return max(found, key=lambda limit: limit.lost)
+    return max(found, key=lambda limit: limit.lost, default=Limit(0, 0.0, "takes no stage"))
 
 
 def _reason(plan: Plan, stage: Stage, cycles: Cycles) -> str:

@@ -143,6 +143,8 @@ def _of_graphs(layer: ContractionNetwork) -> dict[str, Any]:
         found["keeps_scale"] = True
     if layer.paired:
         found["paired"] = True
+    if layer.joined:
+        found["joined"] = True
     return found
 
 
@@ -182,4 +184,5 @@ def _layer(
         bias_over=None if "bias_over" not in fields else tuple(fields["bias_over"]),
         keeps_scale=fields.get("keeps_scale", False),
         paired=fields.get("paired", False),
+        joined=fields.get("joined", False),
     )

@@ -11,7 +11,8 @@ have the tap kh and not h, and the output has oh, which no core has.
 
 A model is a graph of networks. A network of more than one source has them as the values of its
 first input index: an addition is a core of two numbers. One kind is no linear map: a *paired*
-network multiplies its sources two and two, element by element, and adds the products.
+network multiplies its sources two and two, element by element, and adds the products. A *joined*
+one puts its sources one behind the other: a concatenation.
 
 A layer that reads the result of itself or of a layer after it gets that of the run before: a
 *state*. So a model with states is one step of a sequence.
@@ -96,6 +97,8 @@ class ContractionNetwork:
     paired:
         The values of the first input index are factors, two and two: ``y = x[0] * x[1] + x[2] *
         x[3] + ...``, element by element. Without cores and bias.
+    joined:
+        What it reads is its sources, one behind the other along the first axis, each whole.
     """
 
     name: str
@@ -111,6 +114,7 @@ class ContractionNetwork:
     bias_over: tuple[str, ...] | None = None
     keeps_scale: bool = False
     paired: bool = False
+    joined: bool = False
 
     def __post_init__(self) -> None:
         where = f"layer {self.name!r}"
@@ -385,6 +389,9 @@ class Model:
                     )
                 given = prod(self.shapes[source.tensor])
                 wanted = layer.inputs // len(sources)
+                if layer.joined:
+                    others = (prod(self.shapes[s.tensor]) for s in sources)
+                    wanted = layer.inputs - sum(others) + given
                 whole = not source.steps and not source.starts
                 if given < wanted or (whole and given != wanted):
                     raise NetworkError(

@@ -10,7 +10,7 @@ import numpy as np
 from drawbar.gen.artefact import Buffer, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, utilisation
-from drawbar.gen.images import View
+from drawbar.gen.images import Place, View
 from drawbar.gen.layout import Block, Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import Step
@@ -106,6 +106,26 @@ def chained(stages: Sequence[PlannedStage]) -> tuple[PlannedStage, ...]:
 
 
 @dataclass(frozen=True)
+class Join:
+    """A concatenation in a plan.
+
+    Members
+    -------
+    layer:
+        Its number.
+    tensor, parts:
+        Numbers of the whole and of the tensors that lie within it.
+    place:
+        Of the whole, from its base on.
+    """
+
+    layer: int
+    tensor: int
+    parts: tuple[int, ...]
+    place: Place
+
+
+@dataclass(frozen=True)
 class Plan:
     """A planned model.
 
@@ -141,6 +161,8 @@ class Plan:
         Numbers of the tensors that are kept from one run to the next.
     views:
         How each layer of a graph reads and writes images; None for linear layers. Empty for chains.
+    joins:
+        The concatenations of a graph.
     minimise:
         What it was planned for: "cycles" or "memory".
     """
@@ -165,6 +187,7 @@ class Plan:
     work_double: int = 0
     views: tuple[View | None, ...] = ()
     states: tuple[int, ...] = ()
+    joins: tuple[Join, ...] = ()
 
     def buffer_program(self, buffer: int) -> tuple[tuple[int, Stage], ...]:
         """The program of a buffer: the same stages at other addresses.
@@ -190,6 +213,14 @@ class Plan:
     def kept(self) -> tuple[tuple[int, int], ...]:
         """First element and number of elements of each state."""
         return tuple((self.bases[0][n], self.tensors[n].size) for n in self.states)
+
+    def wholes(self, tensor: int) -> list[int]:
+        """The concatenations that a tensor is, or lies in, the innermost first."""
+        found = [tensor]
+        for join in self.joins:
+            if found[-1] in join.parts:
+                found.append(join.tensor)
+        return found
 
     @property
     def is_graph(self) -> bool:
@@ -248,13 +279,13 @@ class Plan:
 
     def layer_slices(self, layer: int) -> int:
         """Slices that the layer's first stages run in; 1 for none."""
-        return max(s.step.slices for s in self.stages if s.layer == layer)
+        return max((s.step.slices for s in self.stages if s.layer == layer), default=1)
 
     def layer_text(self, layer: int) -> str:
         """The contraction order, cores numbered from 1: ``X (G5G6) G4 G3 (G1G2)`` in sequence; with
-        slices, ``X 14 x [(G5G6) G4 G3] (G1G2)``.
+        slices, ``X 14 x [(G5G6) G4 G3] (G1G2)``; of a concatenation "in place".
         """
-        text = "X"
+        text = "in place" if self.networks[layer].joined else "X"
         for planned in self.stages:
             if planned.layer == layer:
                 step = planned.step

@@ -60,6 +60,13 @@ def product_stage(
     if batch > 1:
         raise FitError(where, "multiplies tensors of one sample at a time", batch, "use batch 1")
     for source in sources:
+        if source.tensor and model.layers[source.tensor - 1].joined:
+            raise FitError(
+                where,
+                "multiplies results of layers",
+                "a concatenation",
+                "multiply its parts, and join the products",
+            )
         shape, steps = model.shapes[source.tensor], source.steps or (1,)
         if len(shape) != 1 or steps != (1,):
             raise FitError(

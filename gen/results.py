@@ -20,10 +20,11 @@ class LayerResult:
     Members
     -------
     step:
-        The layer's last stage, by its number in ``Plan.stages``.
+        The layer's last stage, by its number in ``Plan.stages``; of a concatenation a stage that
+        makes one of its parts.
     stage:
-        The same by its number in the program, its last slice: whatever runs later may write over
-        the result.
+        The layer's last stage by its number in the program, its last slice: whatever runs later may
+        write over the result. Of a concatenation the last stage up to it.
     layout:
         Of what the stage writes.
     cells:
@@ -49,14 +50,26 @@ class LayerResult:
 def layer_results(plan: Plan) -> list[LayerResult]:
     """For each layer of the plan's model, where its result is. ``fraction_bits`` are 0."""
     last = {number: place for place, (number, _) in enumerate(plan.program)}
-    found = []
+    found = {}
     for step, planned in enumerate(plan.stages):
         if planned.fills or not planned.ends_layer:
             continue
         view = plan.views[planned.layer] if plan.views else None
         cells = None if view is None else view.cells_out.reshape(-1)
-        found.append(LayerResult(step, last[step], _layout(plan, planned), cells))
-    return found
+        found[planned.layer] = LayerResult(step, last[step], _layout(plan, planned), cells)
+    for join in plan.joins:
+        made = [n for n, p in enumerate(plan.stages) if join.tensor in plan.wholes(p.writes)]
+        before = max(n for n, (_, s) in enumerate(plan.program) if s.layer <= join.layer)
+        place = join.place
+        layout = TensorLayout(
+            base=plan.bases[0][join.tensor] + place.origin,
+            shape=place.shape,
+            strides=place.strides,
+            batch_stride=place.sample if plan.batch > 1 else 0,
+            fraction_bits=0,
+        )
+        found[join.layer] = LayerResult(made[0], before, layout, None)
+    return [found[layer] for layer in sorted(found)]
 
 
 def _layout(plan: Plan, planned: PlannedStage) -> TensorLayout:

@@ -16,7 +16,12 @@ import drawbar
 from drawbar.gen.cli.main import app
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.formats import dense_network, tt_network
-from drawbar.gen.formats.convolution import dense_convolution, global_average, sum_network
+from drawbar.gen.formats.convolution import (
+    dense_convolution,
+    global_average,
+    joined_network,
+    sum_network,
+)
 from drawbar.gen.model_file import save_model
 from drawbar.gen.network import Model, Source
 from drawbar.gen.plan import plan_model
@@ -74,7 +79,28 @@ def graph() -> Model:
     return Model("graph", layers, sources, shapes)
 
 
-MODELS = {"chain": chain, "graph": graph}
+def joins() -> Model:
+    """Two concatenations, one within the other, of which the second is the output; the input is a
+    part, too.
+    """
+    rng = np.random.default_rng(8)
+
+    def conv(name: str, outputs: int, inputs: int) -> Any:
+        weight = rng.normal(size=(outputs, inputs, 3, 3)) / np.sqrt(9 * inputs)
+        return dense_convolution(name, weight, shape=(5, 4), padding=(1, 1))
+
+    layers = (
+        conv("one", 3, 2),
+        joined_network("both", (5, 5, 4)),
+        conv("two", 2, 5),
+        joined_network("all", (7, 5, 4)),
+    )
+    sources = ((Source(0),), (Source(0), Source(1)), (Source(2),), (Source(2), Source(3)))
+    shapes = tuple((channels, 5, 4) for channels in (2, 3, 5, 2, 7))
+    return Model("joins", layers, sources, shapes)
+
+
+MODELS = {"chain": chain, "graph": graph, "joins": joins}
 
 
 def inputs(model: Model, samples: int = 11) -> np.ndarray:
@@ -180,10 +206,11 @@ def test_saturation_within_a_layer() -> None:
     assert all(row.saturated_inside == 0 for row in found.layers if row.name != "second")
 
 
-def test_the_simulated_board() -> None:
-    model = graph()
+@pytest.mark.parametrize("kind", ["graph", "joins"])
+def test_the_simulated_board(kind: str) -> None:
+    model = MODELS[kind]()
     found = drawbar.trace(model, WIDE, data=inputs(model, 3), device="sim")
-    assert [row.mismatches for row in found.layers] == [0] * 6
+    assert [row.mismatches for row in found.layers] == [0] * (1 + len(model.layers))
     assert found.device == "sim"
 
 

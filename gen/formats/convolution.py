@@ -5,6 +5,7 @@ cores.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -198,6 +199,12 @@ def sum_network(
         activation=activation,
         keeps_scale=keeps_scale,
     )
+
+
+def joined_network(name: str, shape: Sequence[int]) -> ContractionNetwork:
+    """Tensors one behind the other along their first axis; ``shape`` is that of the whole."""
+    whole = sum_network(name, shape, (1.0,), keeps_scale=True, format="concatenation")
+    return replace(whole, joined=True)
 
 
 def channels_network(

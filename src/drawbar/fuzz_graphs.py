@@ -1,9 +1,11 @@
-"""Random graphs of image layers, for the fuzzer: convolutions, sums, averages, maxima."""
+"""Random graphs of image layers, for the fuzzer: convolutions, sums, concatenations, averages,
+maxima.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from drawbar.gen.formats.convolution import (
     convolution_network,
     dense_convolution,
     global_average,
+    joined_network,
     output_size,
     sum_network,
 )
@@ -75,8 +78,50 @@ def made_shape(layer: ContractionNetwork) -> tuple[int, int, int]:
     return channels // (height * width), height, width
 
 
-def random_graph(rng: random.Random, *, most: int = 10) -> Model:
-    """One or two convolutions, now and then with a skip, an average or a flat layer behind."""
+def _concatenation(
+    rng: random.Random, add: Callable[..., int], shapes: Sequence[tuple[int, ...]], before: int
+) -> int:
+    """An image joined with what layers make of it, and now and then with another one of its size,
+    or with itself; at times twice, as in DenseNet.
+    """
+    found = before
+    for number in range(rng.choice((1, 1, 2))):
+        channels, height, width = shapes[found]
+        values = np.random.default_rng(rng.getrandbits(32))
+        parts = [found]
+        for branch in range(rng.choice((1, 1, 2))):
+            name, outputs = f"branch{number}.{branch}", rng.randint(1, 5)
+            kernel = rng.choice((1, 3, 3))
+            weight = values.standard_normal((outputs, channels, kernel, kernel))
+            layer = dense_convolution(
+                name,
+                # Parts of other sizes of values: they have one scale all the same.
+                weight * rng.choice((0.1, 1.0, 1.0)) / np.sqrt(channels * kernel**2),
+                shape=(height, width),
+                padding=(kernel // 2, kernel // 2),
+                activation=rng.choice(("none", "relu")),
+            )
+            parts.append(add(layer, made_shape(layer), found))
+        others = [t for t, shape in enumerate(shapes) if shape[-2:] == (height, width)]
+        if rng.random() < 0.3:
+            parts.append(rng.choice(others))
+        rng.shuffle(parts)
+        made = (sum(shapes[t][0] for t in parts), height, width)
+        found = add(joined_network(f"joined{number}", made), made, *parts)
+    return found
+
+
+def random_graph(rng: random.Random, *, most: int = 10, joined: float = 0.3) -> Model:
+    """One or two convolutions, now and then with a skip, a concatenation, an average or a flat
+    layer behind.
+
+    Arguments
+    ---------
+    most:
+        Rows and columns of the input at most.
+    joined:
+        How often there is a concatenation.
+    """
     shape = (rng.randint(1, 5), rng.randint(5, most), rng.randint(5, most))
     shapes: list[tuple[int, ...]] = [shape]
     layers: list[ContractionNetwork] = []
@@ -104,6 +149,8 @@ def random_graph(rng: random.Random, *, most: int = 10) -> Model:
         weights = (1.0, rng.choice((1.0, 1.0, 0.5)))
         total = sum_network("sum", shapes[at], weights, activation=rng.choice(("none", "relu")))
         at = add(total, shapes[at], *rng.choice(((at, before), (before, at))))
+    if rng.random() < joined:
+        at = _concatenation(rng, add, shapes, at)
     channels, *size = shapes[at]
     ending = rng.choice(("none", "average", "windows", "maximum", "flat"))
     if ending == "average" and size != [1, 1]:

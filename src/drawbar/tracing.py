@@ -241,7 +241,10 @@ class _Tensors:
         """Take some samples: real and as integers."""
         model, config = self.plan.model, self.plan.config
         batch, count = self.plan.batch, len(x)
-        wanted = {result.stage: n for n, result in enumerate(self.results)}
+        # A concatenation may end with its last part.
+        wanted: dict[int, list[int]] = {}
+        for n, result in enumerate(self.results):
+            wanted.setdefault(result.stage, []).append(n)
         engine: list[np.ndarray] = [integers] * (1 + len(self.results))
 
         def observe(stage: int, work: np.ndarray) -> None:
@@ -251,8 +254,7 @@ class _Tensors:
                 if not whole.fills and not whole.ends_layer:
                     values = work[: count // batch, planned.addresses("y")]
                     self.rows[planned.layer + 1].saturated_inside += self._saturated(values)
-            else:
-                number = wanted[stage]
+            for number in wanted.get(stage, ()):
                 result = self.results[number]
                 places = result.layout.addresses(batch)
                 written = work[:, places].reshape(len(work) * batch, -1)[:count]

@@ -79,6 +79,8 @@ def float_stages(
     # The tensors of the model, as feature vectors; what nobody reads any more is dropped.
     tensors = model.before_steps(x) if model.states else {0: x}
     until = [max([0, *model.readers(t)]) for t in range(len(model.shapes))]
+    # What takes no stage.
+    joins = [join.layer for join in plan.joins]
     live: LiveTensor | None = None
     for planned in plan.stages:
         if planned.fills:
@@ -91,6 +93,9 @@ def float_stages(
             yield planned, core_matrix(network, planned), LiveTensor(("output",), features)
             continue
         if live is None:
+            while joins and joins[0] < planned.layer:
+                number = joins.pop(0)
+                tensors[number + 1] = model.read(number, tensors)
             live = _sources(plan, planned, tensors)
         matrices = core_matrix(network, planned)
         live = result = _float_stage(network, planned, matrices, live)

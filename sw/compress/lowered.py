@@ -9,13 +9,13 @@ from math import prod
 import numpy as np
 
 from drawbar.gen.errors import NetworkError
-from drawbar.gen.formats.convolution import sum_network
+from drawbar.gen.formats.convolution import joined_network, sum_network
 from drawbar.gen.network import ContractionNetwork, Core, Model, Quantised, Source
 
 SUPPORTED = "Linear, Conv2d and layers of cores (TTLinear and all other formats), BatchNorm, ReLU, "
 SUPPORTED += "Tanh and Sigmoid of feature vectors, LSTM and GRU in a SequenceClassifier, "
-SUPPORTED += "max, average and global average pooling, addition, flatten and unflatten, strided "
-SUPPORTED += "slices, zero channels, Dropout, Identity"
+SUPPORTED += "max, average and global average pooling, addition, concatenation, flatten and "
+SUPPORTED += "unflatten, strided slices, zero channels, Dropout, Identity"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class Graph:
         self.used: dict[int, int] = {}
         #: For the result of a maximum over windows, the tensor that it is of.
         self.maxima: dict[int, int] = {}
+        #: The tensor of each concatenation, by what is joined.
+        self.joined: dict[tuple[int, ...], int] = {}
         #: How tensors are represented, where the model says so.
         self.quantised: dict[int, Quantised] = {}
         self.result: Value | None = None
@@ -84,6 +86,26 @@ class Graph:
         copy = sum_network(name, value.shape, (1.0,), keeps_scale=True, format="copy")
         return self.add(copy, [value], value.shape)
 
+    def join(self, tensors: Sequence[int], name: str) -> Value:
+        """Tensors one behind the other along their first axis. Where an earlier concatenation is
+        the beginning of this one, it goes into it as it is.
+        """
+        key, parts = tuple(tensors), tuple(tensors)
+        for count in range(len(key), 1, -1):
+            known = self.joined.get(key[:count])
+            if known is not None and known not in self.quantised:
+                parts = (known, *key[count:])
+                self.used[known] = self.used.get(known, 1) + 1
+                break
+        shapes = [self.shapes[tensor] or () for tensor in parts]
+        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        if len(parts) == 1:
+            return Value(parts[0], shape)
+        values = [Value(tensor, own) for tensor, own in zip(parts, shapes, strict=True)]
+        made = self.add(joined_network(name, shape), values, shape)
+        self.joined[key] = made.tensor
+        return made
+
     def producer(self, value: Value) -> int | None:
         """The layer whose result a value is and that nobody else reads; None where there is none.
 
@@ -107,12 +129,34 @@ class Graph:
                 break
             tensor = below
         number = self.producer(replace(value, tensor=tensor))
+        if number is not None and self.layers[number].joined:
+            if number == len(self.layers) - 1 and tensor == value.tensor:
+                return self._activate_parts(value, where)
+            number = None
         if number is not None:
             self.layers[number] = replace(self.layers[number], activation="relu")
             return value
         assert value.shape is not None
-        copy = sum_network(name, value.shape, (1.0,), activation="relu", format="copy")
+        copy = sum_network(
+            name, value.shape, (1.0,), activation="relu", keeps_scale=True, format="copy"
+        )
         return self.add(copy, [value], value.shape)
+
+    def _activate_parts(self, value: Value, where: str) -> Value:
+        """ReLU of the concatenation that is the latest layer: of each of its parts."""
+        layer, sources = self.layers.pop(), self.sources.pop()
+        self.shapes.pop()
+        self.used.pop(value.tensor, None)
+        known = self.quantised.pop(value.tensor, None)
+        self.joined = {key: t for key, t in self.joined.items() if t != value.tensor}
+        parts = [
+            self.activate(Value(s.tensor, self.shapes[s.tensor]), where, f"{layer.name}.relu{n}")
+            for n, s in enumerate(sources)
+        ]
+        made = self.join([part.tensor for part in parts], layer.name)
+        if known is not None:
+            self.quantised[made.tensor] = known
+        return made
 
     def takes_scale(self, value: Value, channels: int) -> bool:
         """Whether the layer that makes a value can take a factor and an offset for each channel."""

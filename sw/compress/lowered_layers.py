@@ -31,6 +31,7 @@ from drawbar.sw.compress.lowered_parts import (
     affine,
     average_image,
     average_pool,
+    concatenate,
     convolution,
     flattened,
     linear,
@@ -334,6 +335,15 @@ def _item(call: Call) -> Any:
     return Value(value.tensor, tuple(shape), tuple(starts), tuple(steps))
 
 
+def _concatenate(call: Call) -> Value:
+    values, axis = call.given(0, "tensors"), call.given(1, "dim", 0)
+    if not isinstance(values, (tuple, list)) or not all(isinstance(v, Value) for v in values):
+        raise call.refuse(
+            "joins tensors that depend on the model's input", values, "take the others out"
+        )
+    return concatenate(call, values, axis)
+
+
 def _pad(call: Call) -> Value:
     widths, mode, fill = call.args[1], call.given(2, "mode", "constant"), call.given(3, "value", 0)
     widths = (*widths, *(0,) * 6)[:6] if len(widths) <= 6 else tuple(widths)
@@ -384,6 +394,9 @@ FUNCTIONS: dict[Any, Callable[[Call], Any]] = {
     nn.functional.adaptive_avg_pool2d: _adaptive,
     nn.functional.dropout: _dropout,
     nn.functional.pad: _pad,
+    torch.cat: _concatenate,
+    torch.concat: _concatenate,
+    torch.concatenate: _concatenate,
     torch.flatten: _flatten,
     torch.mean: _mean,
     operator.getitem: _item,

@@ -177,6 +177,56 @@ def average_image(node: Node, value: Value) -> Value:
     return node.graph.add(network, [value], (channels,))
 
 
+def concatenate(node: Node, values: Sequence[Value], axis: int) -> Value:
+    """Tensors one behind the other: images along their channels, or feature vectors. ``axis``
+    counts the batch.
+    """
+    graph = node.graph
+    if not values:
+        raise node.refuse("joins some tensors", "none", "give it some")
+    shapes = [_known_shape(graph, value) for value in values]
+    text = ", ".join(map(str, shapes))
+    if None in shapes:
+        raise node.refuse(
+            "joins tensors of known shapes", text, "give input_shape, or begin with nn.Unflatten"
+        )
+    own = [shape for shape in shapes if shape is not None]
+    images = all(len(s) == 3 and s[1:] == own[0][1:] for s in own)
+    vectors = all(len(s) == 1 for s in own)
+    # Where pooling has left a vector of an image's channels, these may be counted from the end.
+    axes = (1, -3) if images else (1, -1, -3)
+    if axis not in axes or not (images or vectors):
+        raise node.refuse(
+            "joins the channels of images of one height and width, or feature vectors (axis 1)",
+            f"axis {axis}, shapes {text} without the batch",
+            "join along axis 1, or flatten the images before it",
+        )
+    tensors = []
+    for number, (value, shape) in enumerate(zip(values, own, strict=True)):
+        if graph.shapes[value.tensor] is None:
+            graph.shapes[value.tensor] = shape
+        value = graph.whole(replace(value, shape=shape), f"{node.name}.source{number}")
+        if graph.shapes[value.tensor] != shape:
+            # An image as a vector; the model's input in the scale of the others.
+            below = graph.shapes[value.tensor]
+            assert below is not None
+            own_scale = value.tensor > 0
+            copy = sum_network(
+                f"{node.name}.flat{number}", below, (1.0,), keeps_scale=own_scale, format="copy"
+            )
+            value = graph.add(copy, [Value(value.tensor, below)], shape)
+        tensors.append(value.tensor)
+    return graph.join(tensors, node.name) if len(tensors) > 1 else Value(tensors[0], own[0])
+
+
+def _known_shape(graph: Graph, value: Value) -> tuple[int, ...] | None:
+    """A value's shape; that of the model's input may follow from a linear layer that reads it."""
+    if value.shape is not None or value.tensor:
+        return value.shape
+    readers = (y for y, s in zip(graph.layers, graph.sources, strict=True) if s[0] == value.source)
+    return next(((layer.inputs,) for layer in readers), None)
+
+
 def pad_channels(node: Node, value: Value, before: int, after: int) -> Value:
     """Channels of zeros in front and behind."""
     value, (channels, height, width) = node.image(value)

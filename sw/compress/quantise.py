@@ -25,6 +25,7 @@ from drawbar.gen.plan import Plan, core_matrix
 from drawbar.gen.program import encode
 from drawbar.sw.compress.core_images import core_image, place_bias
 from drawbar.sw.compress.float_run import float_stages
+from drawbar.sw.compress.join_scales import joined_scales, scale_groups, uneven
 from drawbar.sw.compress.product_scales import (
     check_states,
     product_scales,
@@ -166,7 +167,8 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
     input_bits = given[0].fraction_bits if given[0] else _fraction_bits(x, plan.config)
     results: list[float] = []
     # Scale of each of the plan's tensors; of those that are read by a stage that keeps scales, and
-    # hold negative numbers, with room for a difference.
+    # hold negative numbers, with room for a difference. And stages whose results are all 0.
+    zero: set[int] = set()
     found = {plan.stages[0].reads[0]: 2.0**input_bits}
     for planned, _, live in float_stages(plan, x):
         if planned.fills:
@@ -179,10 +181,14 @@ def calibrate(plan: Plan, calibration: np.ndarray) -> Scales:
             scale = min(found[t] for t in planned.reads)
         else:
             scale = _scale(live.values, plan.config)
-            if planned.writes in _compared(plan) and live.values.min() < 0:
+            compared = _compared(plan) & {*plan.wholes(planned.writes)}
+            if compared and live.values.min() < 0:
                 scale /= 2
-        found[planned.writes] = scale
+        if not live.values.any():
+            zero.add(len(results))
+        found |= dict.fromkeys(plan.wholes(planned.writes), scale)
         results.append(scale)
+    results = joined_scales(plan, input_bits, results, zero)
     return Scales(input_bits, tuple(product_scales(plan, input_bits, results)))
 
 
@@ -237,8 +243,20 @@ def stage_integers(
     FitError:
         weights that no shift can represent.
     """
-    config = plan.config
     bits = _core_bits(plan, core_bits or {})
+    while True:
+        made = _stage_integers(plan, scales, bits)
+        lower = uneven(plan, scales.results, [stage.scale_out for stage in made])
+        if lower is None:
+            return made
+        scales = replace(scales, results=tuple(lower))
+
+
+def _stage_integers(plan: Plan, scales: Scales, bits: Sequence[int]) -> list[StageIntegers]:
+    """The same, for cores of these widths; parts of concatenations may come out with scales that
+    differ.
+    """
+    config = plan.config
     made: list[StageIntegers] = []
     found = {plan.stages[0].reads[0]: 2.0**scales.input_bits}
     # States are read before they are written.
@@ -256,7 +274,7 @@ def stage_integers(
             nothing = np.zeros((1, 1, 0), np.int64)
             scale_in = found[planned.reads[0]]
             made.append(StageIntegers(nothing, None, shift, scale_in, scale_out))
-            found[planned.writes] = scale_out
+            found |= dict.fromkeys(plan.wholes(planned.writes), scale_out)
             continue
         core_max = (1 << (bits[planned.layer] - 1)) - 1
         # Several sources are the columns of the core: each goes to the scale of the first.
@@ -287,18 +305,15 @@ def stage_integers(
         if exactly:
             check_exact(core, matrices * (scale_out * 2.0**shift / scale_in), config, where)
         made.append(StageIntegers(core, biases, shift, scale_in, scale_out))
-        found[planned.writes] = scale_out
+        found |= dict.fromkeys(plan.wholes(planned.writes), scale_out)
     check_states(plan, kept, found)
     return made
 
 
 def _powers(plan: Plan) -> set[int]:
     """Tensors whose scale is a power of two: the model's output, and what it has its scale from."""
-    exact = {plan.stages[-1].writes}
-    for planned in reversed(plan.stages):
-        if planned.writes in exact and plan.networks[planned.layer].keeps_scale:
-            exact |= set(planned.reads)
-    return exact
+    output = len(plan.tensors) - 1
+    return next(group for group in scale_groups(plan) if output in group)
 
 
 def _core_bits(plan: Plan, core_bits: Mapping[str, int]) -> list[int]:

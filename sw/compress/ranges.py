@@ -41,12 +41,20 @@ def check_ranges(model: Model, config: EngineConfig) -> None:
     for number, layer in enumerate(model.layers):
         own = [ranges[source.tensor] for source in model.sources[number]]
         known = model.quantised[number + 1]
-        found = _result(layer, own)
+        found = _joined(own) if layer.joined else _result(layer, own)
         if known is not None:
             found = _clipped(layer, known, found, config)
-        elif layer.keeps_scale and len(own) > 1 and found is not None:
+        elif layer.keeps_scale and not layer.joined and len(own) > 1 and found is not None:
             found = _maximum(model, number, own, found, config)
         ranges.append(found)
+
+
+def _joined(sources: Sequence[Range]) -> Range:
+    """The range of a concatenation."""
+    known = [source for source in sources if source is not None]
+    if len(known) < len(sources):
+        return None
+    return min(low for low, _ in known), max(high for _, high in known)
 
 
 def _result(layer: ContractionNetwork, sources: Sequence[Range]) -> Range:

@@ -192,7 +192,12 @@ def pin(importing: Import, node: Node, operand: Operand, scale: float, dtype: np
     # A maximum, or a part, is as fine as what it is of.
     if kept and own and _held(graph, value.tensor) == {(bits, low, high)}:
         return made
-    if known is not None or kept or not own:
+    joined = value.tensor > 0 and graph.layers[value.tensor - 1].joined
+    if joined and known is None and own:
+        for source in graph.sources[value.tensor - 1]:
+            part = replace(operand, value=Value(source.tensor, graph.shapes[source.tensor]))
+            _pin_part(importing, node, part, scale, dtype)
+    elif known is not None or kept or not own:
         value = copied(node, value, 1.0)
         importing.exact.add(value.tensor - 1)
     # Integers of integers; other sources may have any scale.
@@ -203,12 +208,26 @@ def pin(importing: Import, node: Node, operand: Operand, scale: float, dtype: np
     return replace(made, value=value)
 
 
+def _pin_part(importing: Import, node: Node, part: Operand, scale: float, dtype: np.dtype) -> None:
+    """Round a part of a concatenation where it is made, if nobody else reads it; else it will be
+    where it is copied.
+    """
+    graph, tensor = importing.graph, part.value.tensor
+    number = graph.producer(part.value)
+    if (
+        number is not None
+        and tensor not in graph.quantised
+        and not graph.layers[number].keeps_scale
+    ):
+        pin(importing, node, part, scale, dtype)
+
+
 def _held(graph: Graph, tensor: int) -> set[tuple[int, int, int] | None]:
     """How the tensors are represented whose scale a tensor keeps."""
-    if tensor and graph.layers[tensor - 1].keeps_scale:
+    known = graph.quantised.get(tensor)
+    if known is None and tensor and graph.layers[tensor - 1].keeps_scale:
         sources = {source.tensor for source in graph.sources[tensor - 1]}
         return {held for source in sources for held in _held(graph, source)}
-    known = graph.quantised.get(tensor)
     return {None if known is None else (known.fraction_bits, known.low, known.high)}
 
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from math import prod
 
 from drawbar.sw.compress.lowered import Value
-from drawbar.sw.compress.lowered_parts import add, flattened, pad_channels
-from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand
+from drawbar.sw.compress.lowered_parts import concatenate, flattened, pad_channels
+from drawbar.sw.onnx.operands import Handler, OnnxCall, Operand, rescaled
 
 
 def _flatten(call: OnnxCall) -> Operand:
@@ -56,27 +56,14 @@ def _squeeze(call: OnnxCall) -> Operand:
 
 def _concat(call: OnnxCall) -> Operand:
     operands = [call.plain(n) for n in range(len(call.node.inputs))]
-    shapes: list[tuple[int, ...]] = [operand.value.shape or () for operand in operands]
-    images = all(len(shape) == 3 and shape[1:] == shapes[0][1:] for shape in shapes)
-    if call.attribute("axis") not in (1, -3) or not images:
-        raise call.refuse(
-            "joins channels of images of one height and width (axis=1)",
-            f"axis={call.attribute('axis')}, shapes {', '.join(map(str, shapes))}",
-            "join channels",
-        )
-    total, before = sum(shape[0] for shape in shapes), 0
-    value, unit = None, 1.0
-    for number, (operand, shape) in enumerate(zip(operands, shapes, strict=True)):
+    unit = operands[0].unit
+    values = []
+    for number, operand in enumerate(operands):
+        # Each in the unit of the first.
         node = replace(call, name=f"{call.name}.{number}")
-        part = pad_channels(node, operand.value, before, total - before - shape[0])
-        before += shape[0]
-        if value is None:
-            value, unit = part, operand.unit
-        else:
-            last = number == len(operands) - 1
-            node = replace(call, name=call.name if last else f"{call.name}.to{number}")
-            value, unit = add(node, [value, part], (unit, operand.unit)), 1.0
-    assert value is not None
+        part = replace(operand, unit=operand.unit / unit)
+        values.append(rescaled(call.importing, node, part))
+    value = concatenate(call, values, int(call.attribute("axis")))
     return Operand(value, operands[0].dtype, unit)
 
 

@@ -22,7 +22,7 @@ MODELS = 10
 @pytest.mark.parametrize("config", IMAGES_ON, ids=lambda c: c.name)
 def test_graphs_on_the_simulated_board(config: EngineConfig) -> None:
     rng = random.Random(f"graphs {config.name}")
-    ran = zeros = 0
+    ran = zeros = joined = 0
     with drawbar.open("sim", engine=config) as device:
         while ran < MODELS:
             model, batch = random_graph(rng, most=7), rng.choice((1, 1, 2))
@@ -37,5 +37,7 @@ def test_graphs_on_the_simulated_board(config: EngineConfig) -> None:
                 continue
             assert check_case(device, artefact, artefact.quantise_input(x)) is None
             zeros += sum(planned.fills for planned in plan.stages)
+            joined += len(plan.joins)
             ran += 1
     assert zeros > 0
+    assert joined > 0

@@ -216,6 +216,17 @@ CASES: dict[str, tuple[Sequence[int | str], list[onnx.NodeProto], dict[str, Any]
         ],
         {"w": values(2, 3, 2, 2), "v": values(3, 3, 2, 2), "u": values(2, 7, 1, 1)},
     ),
+    "Concat of vectors": (
+        ("n", 5),
+        [
+            node("MatMul", "x w", "a"),
+            node("Relu", "a", "r"),
+            node("Concat", "r x", "b", axis=-1),
+            node("MatMul", "b v", "c"),
+            node("Concat", "c b", "y", axis=1),
+        ],
+        {"w": values(5, 4), "v": values(9, 2)},
+    ),
     "Slice, Pad": (
         IMAGE,
         [
@@ -264,6 +275,7 @@ GOLDEN = (
     "Conv, more zeros on one side",
     "Conv, SAME_UPPER",
     "Concat",
+    "Concat of vectors",
     "residual",
     "Slice, Pad",
     NORMS,

@@ -28,6 +28,7 @@ class Network:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {"z": np.int8(0), "one": np.float32(1)}
         self.at, self.relu = "x", False
+        self.joined = 0
 
     def constant(self, value: np.ndarray) -> str:
         name = f"c{len(self.constants)}"
@@ -92,8 +93,32 @@ class Network:
         self.add("QuantizeLinear", f"{self.at} {two} z")
         self.relu = False
 
+    def concatenation(self) -> None:
+        """A tensor beside what a convolution makes of it: integers as they are, or of two scales,
+        rounded to one of them or to a third.
+        """
+        before, channels = self.at, self.shape[0]
+        outputs = int(self.rng.integers(1, 4))
+        values, scale, _ = self.weights(outputs, channels, 1, 1)
+        own = self.constant(np.float32(self.rng.choice([0.5, 1, 2])))
+        self.add("QLinearConv", f"{before} one z {values} {scale} z {own} z")
+        parts = [before, self.at]
+        plain = self.rng.random() < 0.3
+        if not plain:
+            for n, (part, unit) in enumerate(zip(list(parts), ("one", own), strict=True)):
+                self.add("DequantizeLinear", f"{part} {unit} z")
+                parts[n] = self.at
+        if self.rng.random() < 0.5:
+            parts.reverse()
+        self.add("Concat", " ".join(parts), axis=1)
+        if not plain:
+            unit = self.constant(np.float32(self.rng.choice([0.5, 1, 2])))
+            self.add("QuantizeLinear", f"{self.at} {unit} z")
+        self.shape, self.relu = (channels + outputs, *self.shape[1:]), False
+        self.joined += 1
+
     def step(self) -> None:
-        kind = self.rng.choice(["convolution", "relu", "maximum", "residual"])
+        kind = self.rng.choice(["convolution", "relu", "maximum", "residual", "concatenation"])
         if kind == "convolution":
             self.convolution()
         elif kind == "relu" and self.at != "x":
@@ -105,6 +130,8 @@ class Network:
             self.shape = (channels, (height - 2) // 2 + 1, width - 1)
         elif kind == "residual" and self.at != "x":
             self.residual()
+        elif kind == "concatenation" and self.at != "x" and self.shape[0] <= 6:
+            self.concatenation()
 
     def finish(self) -> onnx.ModelProto:
         if self.at == "x":
@@ -120,9 +147,10 @@ class Network:
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_every_bit(block: int, tmp_path: Path) -> None:
+    joined = 0
     for seed in range(block * EACH, (block + 1) * EACH):
         network = Network(seed)
-        for _ in range(5):
+        for _ in range(6):
             network.step()
         model = network.finish()
         x = network.rng.integers(-128, 128, size=(5, *network.input)).astype(np.int8)
@@ -131,3 +159,5 @@ def test_every_bit(block: int, tmp_path: Path) -> None:
         artefact = drawbar.compile(saved(model, tmp_path), CONFIG, calibration=rows)
         found = drawbar.golden(artefact, rows)
         assert np.array_equal(found, y), seed
+        joined += network.joined
+    assert joined > 0
