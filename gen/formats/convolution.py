@@ -201,6 +201,31 @@ def sum_network(
     )
 
 
+def padded_network(
+    name: str, shape: tuple[int, int, int], before: Pair, after: Pair
+) -> ContractionNetwork:
+    """An image with zeros above and to the left, and below and to the right."""
+    channels, *size = shape
+    windows = {}
+    made = []
+    for index, out, n, p, q in zip(
+        (ROWS, COLUMNS), (OUT_ROWS, OUT_COLUMNS), size, before, after, strict=True
+    ):
+        windows[index] = Window(((out, 1),), p)
+        made.append(n + p + q)
+    sizes = {"c": channels, ROWS: size[0], COLUMNS: size[1]}
+    return ContractionNetwork(
+        name=name,
+        format="pad",
+        sizes={**sizes, OUT_ROWS: made[0], OUT_COLUMNS: made[1]},
+        cores=(Core((), np.array(1.0)),),
+        input=("c", ROWS, COLUMNS),
+        output=("c", OUT_ROWS, OUT_COLUMNS),
+        windows=windows,
+        keeps_scale=True,
+    )
+
+
 def joined_network(name: str, shape: Sequence[int]) -> ContractionNetwork:
     """Tensors one behind the other along their first axis; ``shape`` is that of the whole."""
     whole = sum_network(name, shape, (1.0,), keeps_scale=True, format="concatenation")

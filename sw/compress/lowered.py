@@ -98,7 +98,7 @@ class Graph:
                 self.used[known] = self.used.get(known, 1) + 1
                 break
         shapes = [self.shapes[tensor] or () for tensor in parts]
-        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        shape = (sum(next(iter(shape), 0) for shape in shapes), *shapes[0][1:])
         if len(parts) == 1:
             return Value(parts[0], shape)
         values = [Value(tensor, own) for tensor, own in zip(parts, shapes, strict=True)]
@@ -114,6 +114,18 @@ class Graph:
         if value.tensor == 0 or value.steps or self.used.get(value.tensor, 1) > 1:
             return None
         return value.tensor - 1
+
+    def positive(self, tensor: int) -> bool:
+        """Whether no value of a tensor is below 0, as a ReLU has made it, or all that it is of."""
+        if tensor in self.maxima:
+            return self.positive(self.maxima[tensor])
+        if tensor == 0:
+            return False
+        layer, sources = self.layers[tensor - 1], self.sources[tensor - 1]
+        copied = layer.keeps_scale and (layer.joined or len(sources) == 1)
+        return layer.activation == "relu" or (
+            copied and all(self.positive(source.tensor) for source in sources)
+        )
 
     def activate(self, value: Value, where: str, name: str) -> Value:
         """ReLU: of the layer before, or of a copy."""

@@ -208,13 +208,13 @@ def _max_pool(call: Call, module: nn.Module | None = None) -> Value:
         ceil = call.given(5, "ceil_mode", False)
     kernel = _pair(kernel)
     stride = kernel if stride is None else _pair(stride)
-    if _pair(padding) != (0, 0) or _pair(dilation) != (1, 1) or ceil:
+    if _pair(dilation) != (1, 1) or ceil:
         raise call.refuse(
-            "has no padding, no dilation and no ceil_mode",
-            f"padding={padding}, dilation={dilation}, ceil_mode={ceil}",
+            "has no dilation and no ceil_mode",
+            f"dilation={dilation}, ceil_mode={ceil}",
             "pool whole windows",
         )
-    return max_pool(call, call.value, kernel, stride)
+    return max_pool(call, call.value, kernel, stride, _pair(padding))
 
 
 def _average_pool(call: Call, module: nn.Module | None = None) -> Value:

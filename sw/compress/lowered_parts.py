@@ -14,6 +14,7 @@ from drawbar.gen.formats.convolution import (
     channels_network,
     dense_convolution,
     global_average,
+    padded_network,
     sum_network,
 )
 from drawbar.gen.network import ContractionNetwork
@@ -119,10 +120,30 @@ def affine(node: Node, value: Value, factor: np.ndarray, offset: np.ndarray) -> 
     return graph.add(replace(network, format="scale"), [value], (channels, height, width))
 
 
-def max_pool(node: Node, value: Value, kernel: Pair, stride: Pair) -> Value:
-    """The maximum over windows that lie within the image: along rows, then along columns."""
-    value, _ = node.image(value)
-    below = value.tensor
+def max_pool(
+    node: Node,
+    value: Value,
+    kernel: Pair,
+    stride: Pair,
+    before: Pair = (0, 0),
+    after: Pair | None = None,
+) -> Value:
+    """The maximum over windows: along rows, then along columns. Where they reach beyond the image,
+    ``before`` and ``after`` it, there is nothing that could be the greatest: zeros, where no value
+    is below 0.
+    """
+    value, shape = node.image(value)
+    below, after = value.tensor, before if after is None else after
+    if before != (0, 0) or after != (0, 0):
+        if not node.graph.positive(value.tensor):
+            raise node.refuse(
+                "reaches beyond an image only where no value of it is below 0",
+                f"padding {before} and {after} of what no ReLU has made",
+                "put the ReLU before the maximum, which commutes with it, or use padding=0",
+            )
+        padded = padded_network(f"{node.name}.pad", shape, before, after)
+        made = (shape[0], *(n + p + q for n, p, q in zip(shape[1:], before, after, strict=True)))
+        value = node.graph.add(padded, [value], made)
     for axis in (2, 1):
         value = _max_along(node, value, axis, kernel[axis - 1], stride[axis - 1])
     if value.tensor != below:

@@ -299,8 +299,8 @@ def _cast(call: OnnxCall) -> Operand:
 # -- pooling ---------------------------------------------------------------------------------------
 
 
-def _window(call: OnnxCall, *, padded: bool) -> tuple[Pair, Pair, Pair]:
-    """Kernel, stride and padding of a pooling."""
+def _window(call: OnnxCall) -> tuple[Pair, Pair, Pair, Pair]:
+    """Kernel, stride and padding of a pooling: above and left, and below and right."""
     kernel, stride = _pair(call, "kernel_shape"), _pair(call, "strides")
     dilation, ceil = _pair(call, "dilations"), call.attribute("ceil_mode", 0)
     pads = tuple(call.attribute("pads", (0, 0, 0, 0)))
@@ -309,26 +309,32 @@ def _window(call: OnnxCall, *, padded: bool) -> tuple[Pair, Pair, Pair]:
     # Rounding up makes no difference where the windows fill the image.
     spare = [(n - k) % s for n, k, s in zip(shape, kernel, stride, strict=True)]
     odd = dilation != (1, 1) or (ceil and any(spare)) or auto not in ("NOTSET", "VALID")
-    if odd or (any(pads) and not padded) or pads[:2] != pads[2:]:
+    if odd or len(pads) != 4 or min(pads) < 0:
         raise call.refuse(
-            "pools windows within the image"
-            + (", or with as many zeros on all sides, which count" if padded else ""),
+            "pools windows of neighbours, with zeros of a given number around the image",
             f"pads={pads}, auto_pad={auto}, dilations={dilation}, ceil_mode={ceil}",
             "pool whole windows",
         )
-    return kernel, stride, (pads[0], pads[1])
+    return kernel, stride, (pads[0], pads[1]), (pads[2], pads[3])
 
 
 def _max_pool(call: OnnxCall) -> Operand:
     operand = call.plain(0)
-    kernel, stride, _ = _window(call, padded=False)
-    return replace(operand, value=max_pool(call, operand.value, kernel, stride))
+    return replace(operand, value=max_pool(call, operand.value, *_window(call)))
 
 
 def _average_pool(call: OnnxCall) -> Operand:
     operand = call.plain(0)
-    kernel, stride, padding = _window(call, padded=bool(call.attribute("count_include_pad", 0)))
-    value = average_pool(call, operand.value, kernel, stride, padding)
+    kernel, stride, before, after = _window(call)
+    counted = before == (0, 0) or bool(call.attribute("count_include_pad", 0))
+    if before != after or not counted:
+        raise call.refuse(
+            "averages whole windows, or with as many zeros on all sides, which count",
+            f"pads {before} and {after}, count_include_pad="
+            f"{call.attribute('count_include_pad', 0)}",
+            "pool whole windows",
+        )
+    value = average_pool(call, operand.value, kernel, stride, before)
     return replace(operand, value=value, dtype=FLOAT)
 
 

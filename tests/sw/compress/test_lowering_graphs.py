@@ -83,6 +83,17 @@ def pooled() -> nn.Module:
     )
 
 
+def padded() -> nn.Module:
+    """Maxima that reach beyond the image, of what a ReLU has made, and of such a maximum."""
+    return nn.Sequential(
+        nn.Conv2d(3, 5, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 1, 1),
+        nn.MaxPool2d((2, 3), (2, 1), (1, 0)),
+        nn.Conv2d(5, 4, 3, padding=1),
+    )
+
+
 def lenet() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 6, 3),
@@ -111,6 +122,7 @@ MODELS = {
     "residuals": Residuals,
     "functions": Functions,
     "pooled": pooled,
+    "padded": padded,
     "lenet": lenet,
     "cores": cores,
 }
@@ -201,7 +213,8 @@ class Kept(nn.Module):
         (nn.Sequential(nn.Conv2d(4, 4, 3)), "module '0': reads 4 channels; found 3 channels"),
         (nn.Sequential(nn.Conv2d(3, 4, 11)), "module '0': makes an image"),
         (nn.Sequential(nn.Conv2d(3, 3, 3, groups=3)), "is a convolution without groups"),
-        (nn.Sequential(nn.MaxPool2d(2, padding=1)), "has no padding"),
+        (nn.Sequential(nn.MaxPool2d(2, padding=1)), "no value of it is below 0.*put the ReLU"),
+        (nn.Sequential(nn.MaxPool2d(2, dilation=2)), "has no dilation"),
         (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softmax(1)), "module '1': is supported .*Softmax"),
     ],
 )

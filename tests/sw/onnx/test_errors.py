@@ -32,8 +32,8 @@ CASES: dict[str, tuple[Any, list[onnx.NodeProto], dict[str, Any], str, str]] = {
         IMAGE,
         [node("MaxPool", "x", "y", kernel_shape=[2, 2], pads=[1, 1, 1, 1])],
         {},
-        "within the image",
-        "pads=(1, 1, 1, 1)",
+        "no value of it is below 0",
+        "(1, 1)",
     ),
     "weights that are no constants": (
         VECTOR,

@@ -216,6 +216,15 @@ CASES: dict[str, tuple[Sequence[int | str], list[onnx.NodeProto], dict[str, Any]
         ],
         {"w": values(2, 3, 2, 2), "v": values(3, 3, 2, 2), "u": values(2, 7, 1, 1)},
     ),
+    "MaxPool with more zeros on one side": (
+        IMAGE,
+        [
+            node("Conv", "x w", "a"),
+            node("Relu", "a", "b"),
+            node("MaxPool", "b", "y", kernel_shape=[3, 2], pads=[1, 0, 0, 1], strides=[1, 2]),
+        ],
+        {"w": values(2, 3, 2, 2)},
+    ),
     "Concat of vectors": (
         ("n", 5),
         [
@@ -276,6 +285,7 @@ GOLDEN = (
     "Conv, SAME_UPPER",
     "Concat",
     "Concat of vectors",
+    "MaxPool with more zeros on one side",
     "residual",
     "Slice, Pad",
     NORMS,
