@@ -460,7 +460,7 @@ class Model:
         """Float reference: ``(batch, inputs)`` to ``(batch, outputs)``; with states ``(batch,
         steps, inputs)``, to the outputs of the last step.
         """
-        *_, last = self._steps(x.swapaxes(0, 1) if self.states else x[None])
+        *_, last = self.steps(x.swapaxes(0, 1) if self.states else x[None])
         return last[-1]
 
     def before_steps(self, x: np.ndarray) -> dict[int, np.ndarray]:
@@ -468,7 +468,7 @@ class Model:
         state, by tensor, ``(batch * steps, features)``.
         """
         states = {t: [np.zeros((len(x), prod(self.shapes[t])))] for t in self.states}
-        for tensors in self._steps(x.swapaxes(0, 1)):
+        for tensors in self.steps(x.swapaxes(0, 1)):
             for tensor, values in states.items():
                 values.append(tensors[tensor])
         found = {0: x.reshape(-1, self.inputs)}
@@ -477,8 +477,10 @@ class Model:
             found[tensor] = before.reshape(-1, before.shape[2])
         return found
 
-    def _steps(self, steps: np.ndarray) -> Iterator[list[np.ndarray]]:
-        """All tensors after each step, for inputs ``(steps, batch, inputs)``."""
+    def steps(self, steps: np.ndarray) -> Iterator[list[np.ndarray]]:
+        """All tensors after each step, for inputs ``(steps, batch, inputs)``; the next step changes
+        the same list.
+        """
         tensors = [np.zeros((steps.shape[1], prod(shape))) for shape in self.shapes]
         for step in steps:
             tensors[0] = step

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 
@@ -73,6 +72,13 @@ def layer_results(plan: Plan) -> list[LayerResult]:
 
 
 def _layout(plan: Plan, planned: PlannedStage) -> TensorLayout:
+    """Of what a layer's last stage writes: by the layer's output indices, of products by the axes
+    of their tensor.
+    """
+    if planned.stage.products:
+        # Of one sample.
+        shape = plan.model.shapes[planned.layer + 1]
+        return _affine(written_by(planned).reshape(1, *shape), 1)
     network = plan.networks[planned.layer]
     sizes = {**network.sizes, BATCH: plan.batch}
     order = (
@@ -85,6 +91,11 @@ def _layout(plan: Plan, planned: PlannedStage) -> TensorLayout:
     indices = (BATCH, *network.output) if plan.batch > 1 else network.output
     addresses = written_by(planned).reshape([sizes[i] for i in order])
     addresses = addresses.transpose([order.index(i) for i in indices])
+    return _affine(addresses if plan.batch > 1 else addresses[None], plan.batch)
+
+
+def _affine(addresses: np.ndarray, batch: int) -> TensorLayout:
+    """The layout that has these addresses, ``(batch, *shape)``."""
     first = (0,) * addresses.ndim
     strides = []
     for axis, count in enumerate(addresses.shape):
@@ -92,11 +103,10 @@ def _layout(plan: Plan, planned: PlannedStage) -> TensorLayout:
         strides.append(int(addresses[second] - addresses[first]) if count > 1 else 0)
     layout = TensorLayout(
         base=int(addresses[first]),
-        shape=tuple(sizes[i] for i in network.output),
-        strides=tuple(strides[len(strides) - len(network.output) :]),
-        batch_stride=strides[0] if plan.batch > 1 else 0,
+        shape=addresses.shape[1:],
+        strides=tuple(strides[1:]),
+        batch_stride=strides[0],
         fraction_bits=0,
     )
-    assert prod(layout.shape) == network.outputs
-    assert np.array_equal(layout.addresses(plan.batch).reshape(-1), addresses.reshape(-1))
+    assert np.array_equal(layout.addresses(batch).reshape(-1), addresses.reshape(-1))
     return layout

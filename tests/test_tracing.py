@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_cells import random_cells
 from small_engines import ENGINES
 from typer.testing import CliRunner
 
 import drawbar
 from drawbar.gen.cli.main import app
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.errors import InputError
 from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.formats.convolution import (
     dense_convolution,
@@ -27,6 +29,7 @@ from drawbar.gen.network import Model, Source
 from drawbar.gen.plan import plan_model
 from drawbar.gen.results import layer_results
 from drawbar.sim.golden import GoldenEngine
+from drawbar.sw.compress import lower
 from drawbar.sw.compress.quantise import Scales, calibrate
 
 WIDE, NARROW = ENGINES[:2]
@@ -204,6 +207,73 @@ def test_saturation_within_a_layer() -> None:
     assert found.worst.name == "second"
     assert found.worst.saturated_inside > 0
     assert all(row.saturated_inside == 0 for row in found.layers if row.name != "second")
+
+
+def cells(kind: str) -> tuple[Model, np.ndarray]:
+    """One step of a recurrent classifier, and sequences for it."""
+    model = lower(random_cells(kind, "tt"), kind)
+    return model, np.random.default_rng(7).normal(size=(5, 6, model.inputs))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_sequences(kind: str) -> None:
+    """Every layer in every step, states carried on; a device is the same after the last step."""
+    model, x = cells(kind)
+    found = drawbar.trace(model, WIDE, data=x, device="golden")
+    assert [row.name for row in found.layers] == ["input", *(y.name for y in model.layers)]
+    assert found.mismatches == 0
+    for row in found.layers:
+        assert len(row.by_step) == 6
+        assert min(row.by_step) <= row.sqnr + 1e-9
+        assert row.sqnr <= max(row.by_step) + 1e-9
+        assert row.sqnr > 45
+        assert row.own_sqnr > row.sqnr - 10
+        assert sum(row.histogram) == row.elements * 5 * 6
+        json.dumps(row.as_dict())
+    # States are 0 at first, and so is what is made of them alone; a GRU's map has a bias.
+    exact = {row.name for row in found.layers if row.by_step[0] == np.inf}
+    assert ("lstm.state" in exact) == (kind == "lstm")
+    # What everybody else sees is the last step.
+    artefact = drawbar.compile(model, WIDE, calibration=x, buffers=1)
+    y, wanted = drawbar.golden(artefact, x), model.forward(x)
+    ratio = 10 * np.log10(np.square(wanted).sum() / np.square(y - wanted).sum())
+    assert found.layers[-1].by_step[-1] == pytest.approx(ratio, abs=1e-6)
+    # And one step alone is a sequence, too.
+    assert drawbar.trace(model, WIDE, data=x[:, :1], device="golden").mismatches == 0
+
+
+def test_a_state_that_is_too_coarse_is_found() -> None:
+    model, x = cells("lstm")
+    plan = plan_model(model, WIDE, buffers=1)
+    scales = calibrate(plan, x)
+    number = [layer.name for layer in plan.model.layers].index("lstm.tanh")
+    results = list(scales.results)
+    results[layer_results(plan)[number].step] /= 64
+    found = drawbar.trace(model, WIDE, data=x, scales=replace(scales, results=tuple(results)))
+    assert found.worst.name == "lstm.tanh"
+
+
+@pytest.mark.parametrize("shape", [(5, 12), (5, 6, 11), (5, 0, 12)])
+def test_sequences_of_another_shape(shape: tuple[int, ...]) -> None:
+    model, _ = cells("gru")
+    with pytest.raises(InputError, match=r"has shape \(samples, steps, 12\)"):
+        drawbar.trace(model, WIDE, data=np.zeros(shape))
+
+
+def test_sequences_on_the_simulated_board(tmp_path: Path) -> None:
+    model, x = cells("gru")
+    save_model(model, tmp_path / "gru.safetensors")
+    np.save(tmp_path / "x.npy", x[:2, :3])
+    lines = [f"{k} = {v}" for k, v in WIDE.as_dict().items() if k != "name"]
+    (tmp_path / "engine.toml").write_text("\n".join(lines))
+    names = ("gru.safetensors", "--data", "x.npy", "--engine", "engine.toml")
+    arguments = [str(tmp_path / n) if "." in n else n for n in names]
+    result = CliRunner().invoke(
+        app, ["trace", *arguments, "--device", "sim"], env={"COLUMNS": "200"}
+    )
+    assert result.exit_code == 0, result.output
+    assert "first step" in result.output
+    assert "all layers: the golden model's bits" in result.output
 
 
 @pytest.mark.parametrize("kind", ["graph", "joins"])

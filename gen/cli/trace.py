@@ -32,7 +32,11 @@ def register(app: typer.Typer) -> None:
 def trace(
     model: ModelFile,
     data: Annotated[
-        Path, typer.Option(help="Inputs to compare on, an .npy array (samples, inputs).")
+        Path,
+        typer.Option(
+            help="Inputs to compare on, an .npy array (samples, inputs); of a recurrent model "
+            "sequences (samples, steps, inputs)."
+        ),
     ],
     calibration: Annotated[
         Path | None,
@@ -64,6 +68,10 @@ def trace(
       range      largest magnitude over the end of the range
       float      the same of the float model: above 100 % it does not fit
       differ     results of the device that are not the golden model's
+
+    Of sequences all steps count together, and two more columns have the SQNR
+    at the first and at the last step: noise that states carry on grows. The
+    device is compared after the last step of each. --json has every step.
 
     The layer with the least ratio of its own is marked. A bit lost is 6 dB.
     Saturation: the scales were chosen from smaller values than these. A small
@@ -117,6 +125,9 @@ def _decibel(value: float) -> str:
 
 def _show(found: drawbar.Trace) -> None:
     columns = ["layer", ">elements", ">SQNR", ">own SQNR", ">saturated", ">range", ">float"]
+    steps = bool(found.layers[0].by_step)
+    if steps:
+        columns += [">first step", ">last step"]
     if found.device is not None:
         columns.append(">differ")
     view = table(
@@ -138,6 +149,8 @@ def _show(found: drawbar.Trace) -> None:
             f"{100 * row.range_use:.0f} %",
             f"{100 * row.float_use:.0f} %",
         ]
+        if steps:
+            cells += [_decibel(row.by_step[0]), _decibel(row.by_step[-1])]
         if found.device is not None:
             cells.append(exact(row.mismatches or 0))
         view.add_row(*cells, "<- worst" if row is found.worst else "")

@@ -59,6 +59,9 @@ class LayerTrace:
         float model, which the ends of the range clip.
     mismatches:
         Results of the device that differ from the golden model's; None without a device.
+    by_step:
+        Of sequences: ``sqnr`` at each step. All else is of all steps together, but ``mismatches``,
+        which are after the last one.
     """
 
     name: str
@@ -74,11 +77,13 @@ class LayerTrace:
     histogram: list[int] = field(default_factory=list)
     float_histogram: list[int] = field(default_factory=list)
     mismatches: int | None = None
+    by_step: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """For ``--json``; an infinite ratio is None."""
         ratios = {k: v if isfinite(v) else None for k, v in vars(self).items() if "sqnr" in k}
-        return {**vars(self), **ratios}
+        steps = [ratio if isfinite(ratio) else None for ratio in self.by_step]
+        return {**vars(self), **ratios, "by_step": steps}
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,8 @@ def trace(
     model, engine, batch:
         As in ``drawbar.plan``.
     data:
-        Inputs ``(samples, inputs)`` to compare on.
+        Inputs ``(samples, inputs)`` to compare on; of a model with states sequences ``(samples,
+        steps, inputs)``.
     calibration:
         Inputs from which the scales are chosen; without them ``data``.
     device:
@@ -159,13 +165,6 @@ def trace(
         unusable data.
     """
     source = as_model(model, None)
-    if source.states:
-        raise InputError(
-            f"trace of model {source.name!r}",
-            "is of a model without states",
-            f"{len(source.states)} states",
-            "compare whole sequences: drawbar.golden, and the model's own forward",
-        )
     if samples < 1:
         raise InputError("samples of a trace", "are at least one", samples, "raise samples")
     plan = plan_model(source, load_config(engine), batch=batch, buffers=1)
@@ -201,17 +200,21 @@ def _building(told: Progress) -> Callable[[str, float | None], None]:
 
 
 def _rows(data: np.ndarray, model: Model) -> np.ndarray:
-    """Data as ``(samples, inputs)``."""
+    """Data as ``(samples, inputs)``, or ``(samples, steps, inputs)``."""
     where = f"data of model {model.name!r}"
     x = np.asarray(data)
     if x.dtype.kind not in "fiu":
         raise InputError(where, "holds numbers", x.dtype, "convert it to float")
-    if x.ndim < 2 or len(x) == 0 or x[0].size != model.inputs:
-        rule = f"has shape (samples, {model.inputs})"
+    good = x.ndim >= 2 and len(x) > 0 and x[0].size == model.inputs
+    rule = f"has shape (samples, {model.inputs})"
+    if model.states:
+        good = x.ndim == 3 and x.size > 0 and x.shape[2] == model.inputs
+        rule = f"has shape (samples, steps, {model.inputs})"
+    if not good:
         raise InputError(where, rule, x.shape, "give some real inputs, one row each")
     if not np.isfinite(x).all():
         raise InputError(where, "holds finite numbers", "NaN or infinity", "clean the data")
-    return x.reshape(len(x), -1).astype(np.float64)
+    return x.reshape(x.shape if model.states else (len(x), -1)).astype(np.float64)
 
 
 class _Tensors:
@@ -233,22 +236,28 @@ class _Tensors:
         count = len(self.rows)
         #: Of each tensor: power of its signal, of all noise, of its layer's result, of its noise.
         self.power = np.zeros((count, 4))
+        #: The first two of these, at each step of sequences.
+        self.by_step = np.zeros((count, artefact.steps, 2))
         self.histograms = np.zeros((count, 2, BINS), np.int64)
-        #: What the golden model has made of each layer, to be compared with the device's.
+        #: What the golden model has made of each layer, in sequences in the last step, to be
+        #: compared with the device's.
         self.golden: list[list[np.ndarray]] = [[] for _ in self.results]
 
     def add(self, x: np.ndarray, integers: np.ndarray) -> None:
         """Take some samples: real and as integers."""
-        model, config = self.plan.model, self.plan.config
+        model = self.plan.model
         batch, count = self.plan.batch, len(x)
         # A concatenation may end with its last part.
         wanted: dict[int, list[int]] = {}
         for n, result in enumerate(self.results):
             wanted.setdefault(result.stage, []).append(n)
-        engine: list[np.ndarray] = [integers] * (1 + len(self.results))
+        #: For each step, what the engine has made of each layer.
+        engine: list[list[np.ndarray]] = []
 
         def observe(stage: int, work: np.ndarray) -> None:
             step, planned = self.plan.program[stage]
+            if stage == 0:
+                engine.append([np.empty(0)] * len(self.results))
             if stage not in wanted:
                 whole = self.plan.stages[step]
                 if not whole.fills and not whole.ends_layer:
@@ -258,32 +267,50 @@ class _Tensors:
                 result = self.results[number]
                 places = result.layout.addresses(batch)
                 written = work[:, places].reshape(len(work) * batch, -1)[:count]
-                engine[number + 1] = result.tensor(written.astype(np.int64))
+                engine[-1][number] = result.tensor(written.astype(np.int64))
 
         run_artefact(self.artefact, integers, observe=observe)
-        exact, read = [x], [integers / self.rows[0].scale]
-        for number, layer in enumerate(model.layers):
-            exact.append(layer.forward(model.read(number, exact)))
-            read.append(engine[number + 1] / self.rows[number + 1].scale)
-            self.golden[number].append(engine[number + 1].astype(np.int32))
-        for number, row in enumerate(self.rows):
-            own = exact[0]
-            if number:
-                layer = model.layers[number - 1]
-                own = layer.forward(model.read(number - 1, read))
-            noise, own_noise = exact[number] - read[number], own - read[number]
-            self.power[number] += [
-                np.square(values).sum() for values in (exact[number], noise, own, own_noise)
-            ]
-            values = engine[number]
-            row.saturated += self._saturated(values)
-            top = config.data_max
-            row.range_use = max(row.range_use, float(np.abs(values).max()) / top)
-            scaled = exact[number] * row.scale
-            row.float_use = max(row.float_use, float(np.abs(scaled).max()) / top)
-            inside = np.clip(np.rint(scaled), config.data_min, config.data_max)
-            for side, given in enumerate((values, inside)):
-                self.histograms[number, side] += np.histogram(given, self.edges)[0]
+        # What does not go on from step to step is one.
+        apart = x.swapaxes(0, 1) if model.states else x[None]
+        given = integers.swapaxes(0, 1) if model.states else integers[None]
+        read = [np.zeros((count, prod(shape))) for shape in model.shapes]
+        for step, exact in enumerate(model.steps(apart)):
+            made = [given[step], *engine[step]]
+            read[0] = given[step] / self.rows[0].scale
+            for number, row in enumerate(self.rows):
+                own = exact[0]
+                if number:
+                    own = model.layers[number - 1].forward(model.read(number - 1, read))
+                    read[number] = made[number] / row.scale
+                self._compare(number, step, exact[number], read[number], own, made[number])
+        for number, values in enumerate(engine[-1]):
+            self.golden[number].append(values.astype(np.int32))
+
+    def _compare(
+        self,
+        number: int,
+        step: int,
+        exact: np.ndarray,
+        read: np.ndarray,
+        own: np.ndarray,
+        values: np.ndarray,
+    ) -> None:
+        """Take a tensor at a step: of the float model; as the engine has it, in real numbers; in
+        float of what the engine has read; in integers.
+        """
+        config, row = self.plan.config, self.rows[number]
+        sums = [np.square(v).sum() for v in (exact, exact - read, own, own - read)]
+        self.power[number] += sums
+        if self.artefact.steps:
+            self.by_step[number, step] += sums[:2]
+        top = config.data_max
+        row.saturated += self._saturated(values)
+        row.range_use = max(row.range_use, float(np.abs(values).max()) / top)
+        scaled = exact * row.scale
+        row.float_use = max(row.float_use, float(np.abs(scaled).max()) / top)
+        inside = np.clip(np.rint(scaled), config.data_min, config.data_max)
+        for side, found in enumerate((values, inside)):
+            self.histograms[number, side] += np.histogram(found, self.edges)[0]
 
     def _saturated(self, values: np.ndarray) -> int:
         config = self.plan.config
@@ -295,6 +322,7 @@ class _Tensors:
             signal, noise, own, own_noise = self.power[number]
             row.sqnr, row.own_sqnr = _ratio(signal, noise), _ratio(own, own_noise)
             row.histogram, row.float_histogram = self.histograms[number].tolist()
+            row.by_step = [_ratio(float(a), float(b)) for a, b in self.by_step[number]]
         return self.rows
 
 
@@ -313,7 +341,9 @@ def _on_device(
     integers: np.ndarray,
     told: Progress,
 ) -> None:
-    """Run the program up to each layer, and compare what it leaves with the golden model's."""
+    """Run the program up to each layer, of sequences in their last step, and compare what it leaves
+    with the golden model's.
+    """
     device.load(artefact, progress=lambda done, total: told("load", done, total))
     found.rows[0].mismatches = 0
     for number, result in enumerate(found.results):
