@@ -44,6 +44,15 @@ def fuzz(
             "small engines get a quarter of it.",
         ),
     ] = 50,
+    formats: Annotated[
+        str,
+        typer.Option(
+            help="Kinds of models that take turns, with commas between: all, or some of the "
+            "decomposition formats, products, lstm, gru, concatenation. Default: random layers and "
+            "graphs.",
+            metavar="NAMES",
+        ),
+    ] = "",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin again instead of going on.")
     ] = False,
@@ -63,6 +72,10 @@ def fuzz(
     It is compiled and run twice, back to back. Every output bit must be the golden model's, and
     every cycle, cause by cause, the cycle model's. Models that do not fit are drawn again.
 
+    With --formats, models of these kinds take turns: layers of each decomposition format as PyTorch
+    has them, linear and as convolutions, and SCADA-Tucker's shared cores, products of tensors, LSTM
+    and GRU cells over sequences, concatenations; that needs PyTorch.
+
     A call that was stopped goes on where it was: the folder of --out keeps how far a seed is, as
     long as the code stays the same. Each failing case becomes a file that holds engine, model,
     inputs and program; --replay runs it again, as it was saved and compiled anew.
@@ -79,6 +92,7 @@ def fuzz(
                 seed=seed,
                 out=out,
                 per_engine=per_engine,
+                formats=formats.split(",") if formats else (),
                 fresh=fresh,
                 report=step_bar(bars),
                 build_progress=phase_bar(bars, "simulated board"),
@@ -95,6 +109,9 @@ def fuzz(
                 f"{len(result.failures)} failed; {result.seconds:.1f} s",
                 soft_wrap=True,
             )
+            if result.formats:
+                counts = ", ".join(f"{name} {count}" for name, count in result.formats.items())
+                console.print(f"  cases of each: {counts}", soft_wrap=True)
             for path in result.failures:
                 console.print(f"  drawbar fuzz --replay {path}", soft_wrap=True)
         if not result.passed:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from drawbar import api
 from drawbar.fuzz_cases import Case, draw_engine
 from drawbar.fuzz_files import FuzzState, load_case, save_case
+from drawbar.fuzz_formats import chosen_kinds
 from drawbar.gen.artefact import Artefact
 from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.errors import DrawbarError, LinkError, ToolError
@@ -48,6 +49,8 @@ class FuzzResult:
     -------
     cases, done, before:
         Cases wanted, cases done in all, and how many of them an earlier call had done.
+    formats:
+        Cases done of each format, where formats were asked for.
     redrawn:
         Models that did not fit their engine and were drawn again.
     engines:
@@ -66,6 +69,7 @@ class FuzzResult:
     engines: int
     failures: tuple[Path, ...]
     seconds: float
+    formats: dict[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -178,6 +182,7 @@ def run_fuzz(
     seed: int = 0,
     out: str | Path = "build/fuzz",
     per_engine: int = 50,
+    formats: Sequence[str] = (),
     fresh: bool = False,
     device: str = "sim",
     report: Report | None = None,
@@ -192,6 +197,9 @@ def run_fuzz(
         unchanged code, goes on where the one before stopped.
     per_engine:
         Cases for each engine; small engines, which are built fast, get a quarter of it.
+    formats:
+        Kinds of models that take turns (``drawbar.fuzz_formats.format_kinds``), or "all" of them;
+        without them, random layers and graphs. Decompositions need PyTorch.
     fresh:
         Begin again, whatever the state says.
     device:
@@ -199,22 +207,25 @@ def run_fuzz(
 
     Raises
     ------
+    InputError:
+        a format that there is not.
     ToolError:
         the simulator is missing, or the folder cannot be written.
     """
     started = time.monotonic()
-    state = FuzzState.open(Path(out), seed, per_engine, fresh=fresh)
+    kinds = chosen_kinds(formats) if formats else ()
+    state = FuzzState.open(Path(out), seed, per_engine, kinds, fresh=fresh)
     before = state.done
     engines = 0
     while state.done < cases:
-        turn = draw_engine(seed, state.done, per_engine)
+        turn = draw_engine(seed, state.done, per_engine, formats=bool(kinds))
         engines += 1
         title = f"{turn.config.rows} x {turn.config.lanes}, {turn.config.data_width} bit"
         with api.open(device, engine=turn.config, progress=build_progress) as board:
             while state.done < min(cases, turn.end):
                 if report is not None:
                     report(title, state.done, cases)
-                case, redrawn = Case.draw(seed, state.done, turn.config)
+                case, redrawn = Case.draw(seed, state.done, turn.config, kinds)
                 artefact, wrong = _examine(board, case)
                 if wrong is not None:
                     path = save_case(Path(out), case, artefact, wrong.kind, wrong.text)
@@ -235,6 +246,7 @@ def run_fuzz(
         engines=engines,
         failures=tuple(Path(out) / name for name in state.failures),
         seconds=time.monotonic() - started,
+        formats={kind: len(range(n, state.done, len(kinds))) for n, kind in enumerate(kinds)},
     )
 
 

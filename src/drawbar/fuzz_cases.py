@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from drawbar.fuzz_formats import STEPS, random_kind
 from drawbar.fuzz_graphs import random_graph
 from drawbar.fuzz_layers import (
     FORMATS,
@@ -37,8 +39,9 @@ GRAPHS = 1 / 4
 MOST_EDGE, GRAPH_BATCHES = 10, (1, 1, 1, 2, 3)
 #: The part of the engines that have some of what is for small chips.
 SMALL_CHIPS = 1 / 3
-#: Draws of a model before the bounds are halved.
+#: Draws of a model before the bounds are halved, and before there is none for an engine.
 PATIENCE = 4
+MOST_DRAWS = 200
 
 #: Formats, more often than once where most models have them.
 DRAWN_FORMATS = (*FORMATS, "tt", "tt")
@@ -57,11 +60,13 @@ class Turn:
     end: int
 
 
-def draw_engine(seed: int, case: int, per_engine: int) -> Turn:
-    """The engine of a case."""
+def draw_engine(seed: int, case: int, per_engine: int, *, formats: bool = False) -> Turn:
+    """The engine of a case; for ``formats`` one that has room for a small model of any kind."""
     number, end = 0, 0
     while True:
         config = _engine(_generator(seed, "engine", number), f"fuzz-{seed}-{number}")
+        if formats:
+            config = _roomy(config)
         end += per_engine if config.multipliers > 16 else max(1, per_engine // 4)
         if case < end:
             return Turn(config, end)
@@ -106,6 +111,23 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
     return config
 
 
+def _roomy(config: EngineConfig) -> EngineConfig:
+    """The engine with products, and with the least of memories and loops that cells take."""
+    return config.replace(
+        acc_width=40,
+        core_depth=max(1000, config.core_depth),
+        work_depth=max(8000 // config.lanes, config.work_depth),
+        work_blocks=0,
+        bias_depth=max(512, config.bias_depth),
+        program_depth=4096,
+        tile_gap=0,
+        products=1,
+        k_loops=max(3, config.k_loops),
+        row_loops=max(3, config.row_loops),
+        column_loops=max(3, config.column_loops),
+    )
+
+
 @dataclass(frozen=True)
 class Case:
     """One case: everything that is needed to run it.
@@ -118,6 +140,10 @@ class Case:
         ``(samples, inputs)`` real numbers.
     x:
         ``(RUNS * batch, inputs)`` integers; the last run's batch may be short.
+    kind:
+        Of ``fuzz_formats``, where the run is of formats.
+
+    Of a model with states, calibration and x are sequences: ``(samples, steps, inputs)``.
     """
 
     seed: int
@@ -128,26 +154,37 @@ class Case:
     minimise: str
     calibration: np.ndarray
     x: np.ndarray
+    kind: str = ""
 
     @property
     def name(self) -> str:
-        return f"case-{self.seed}-{self.number}"
+        return f"{self.kind or 'case'}-{self.seed}-{self.number}"
 
     @classmethod
-    def draw(cls, seed: int, number: int, config: EngineConfig) -> tuple[Case, int]:
-        """The case of a number, and how many models were drawn before one fitted the engine."""
+    def draw(
+        cls, seed: int, number: int, config: EngineConfig, formats: Sequence[str] = ()
+    ) -> tuple[Case, int]:
+        """The case of a number, and how many models were drawn before one fitted the engine.
+        ``formats`` are kinds that take turns.
+        """
         rng = _generator(seed, "case", number)
         tries = 0
         while True:
             scale = 2.0 ** -(tries // PATIENCE)
-            case = _draw(seed, number, config, rng, scale, tries)
+            if formats:
+                kind = formats[number % len(formats)]
+                case = _draw_kind(seed, number, config, kind, scale, tries)
+            else:
+                case = _draw(seed, number, config, rng, scale, tries)
             try:
                 plan = plan_model(case.model, config, batch=case.batch, minimise=case.minimise)
                 if plan.total.total <= MOST_CYCLES:
                     quantise(plan, case.calibration)
                     return case, tries
             except FitError:
-                pass
+                if formats and tries == MOST_DRAWS:
+                    # Its error is what the check will find.
+                    return case, tries
             except Exception:
                 # Not a model that does not fit: a finding, which the check will make again.
                 return case, tries
@@ -191,6 +228,33 @@ def _draw(
         calibration=calibration,
         # Now and then the last batch is not full.
         x=x.astype(np.int64)[: len(x) - rng.choice((0, 0, batch // 2))],
+    )
+
+
+def _draw_kind(
+    seed: int, number: int, config: EngineConfig, kind: str, scale: float, tries: int
+) -> Case:
+    """A case of a kind of ``fuzz_formats``."""
+    rng = _generator(seed, kind, number, tries)
+    model = random_kind(rng, kind, scale)
+    values = np.random.default_rng(rng.getrandbits(64))
+    # Products and states are of one sample.
+    alone = bool(model.states) or any(layer.paired for layer in model.layers)
+    batch = 1 if alone else rng.choice((1, 1, 2, 3))
+    memory = model.chain and rng.random() < FOR_MEMORY
+    steps = (rng.choice(STEPS),) if model.states else ()
+    calibration = values.standard_normal((CALIBRATION, *steps, model.inputs))
+    x = values.standard_normal((RUNS * batch, *steps, model.inputs)) * config.data_max / 3
+    return Case(
+        seed=seed,
+        number=number,
+        config=config,
+        model=model,
+        batch=batch,
+        minimise="memory" if memory else "cycles",
+        calibration=calibration,
+        x=np.clip(np.rint(x), config.data_min, config.data_max).astype(np.int64),
+        kind=kind,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,8 +41,8 @@ def code_digest() -> str:
             if path.parent.name != "cli":
                 total.update(path.relative_to(root).as_posix().encode() + b"\0")
                 total.update(path.read_bytes())
-    for name in ("fuzz.py", "fuzz_cases.py", "fuzz_graphs.py", "fuzz_layers.py"):
-        total.update((Path(drawbar.__path__[0]) / name).read_bytes())
+    for name in ("", "_cases", "_formats", "_graphs", "_layers"):
+        total.update((Path(drawbar.__path__[0]) / f"fuzz{name}.py").read_bytes())
     return total.hexdigest()
 
 
@@ -49,8 +50,8 @@ def code_digest() -> str:
 class FuzzState:
     """How far a run is; ``save`` after every case.
 
-    The file holds one entry for each (seed, cases per engine). An entry that other code made is
-    begun again: its cases prove nothing of this code. Its failing cases' files stay.
+    The file holds one entry for each (seed, cases per engine, formats). An entry that other code
+    made is begun again: its cases prove nothing of this code. Its failing cases' files stay.
     """
 
     folder: Path
@@ -61,9 +62,18 @@ class FuzzState:
     failures: list[str] = field(default_factory=list)
 
     @classmethod
-    def open(cls, folder: Path, seed: int, per_engine: int, *, fresh: bool = False) -> FuzzState:
+    def open(
+        cls,
+        folder: Path,
+        seed: int,
+        per_engine: int,
+        formats: Sequence[str] = (),
+        *,
+        fresh: bool = False,
+    ) -> FuzzState:
         """The state of a run, new or gone on with."""
-        state = cls(folder, f"seed {seed}, {per_engine} cases an engine", code_digest())
+        own = f", formats {', '.join(formats)}" if formats else ""
+        state = cls(folder, f"seed {seed}, {per_engine} cases an engine{own}", code_digest())
         entry = state._entries().get(state.key)
         if entry is not None and not fresh and entry["code"] == state.code:
             state.done, state.redrawn = int(entry["done"]), int(entry["redrawn"])
@@ -141,6 +151,7 @@ def save_case(folder: Path, case: Case, artefact: Artefact | None, kind: str, te
             "number": case.number,
             "batch": case.batch,
             "minimise": case.minimise,
+            "of": case.kind,
             "config": case.config.as_dict(),
             "kind": kind,
             "text": text,
@@ -196,5 +207,6 @@ def load_case(path: str | Path) -> tuple[Case, Artefact | None, str, str]:
         minimise=fields["minimise"],
         calibration=arrays["calibration"],
         x=arrays["x"],
+        kind=fields.get("of", ""),
     )
     return case, artefact, fields["kind"], fields["text"]
