@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from drawbar import hardware_suites
 from drawbar.gen.config import EngineConfig
 
 ENGINES = (
@@ -41,19 +42,5 @@ ENGINES = (
     ),
 )
 
-#: For netlists and bitstreams: as little as the tools can be given.
-LEAST = EngineConfig(
-    name="least",
-    rows=2,
-    lanes=2,
-    acc_width=36,
-    core_depth=256,
-    work_depth=256,
-    bias_depth=64,
-    program_depth=256,
-    k_loops=2,
-    row_loops=2,
-    column_loops=2,
-    link_window=2,
-    clock_hz=50_000_000,
-)
+#: For netlists and bitstreams: the least of all, with a lane more.
+LEAST = hardware_suites.LEAST.replace(lanes=2, clock_hz=50_000_000)

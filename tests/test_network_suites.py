@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from drawbar import network_suites
+from drawbar import compress_suite, network_suites
+from drawbar.compress_suite import run_arms
 from drawbar.gen.limits import layer_limit
 from drawbar.gen.plan import plan_model
-from drawbar.network_suites import LENET_ENGINE, lenet5_suite, resnet20_suite
+from drawbar.network_suites import LENET_ENGINE, RESNET_RECIPE, lenet5_suite, resnet20_suite
 from drawbar.sw.compress import decompose, lower
 from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.recipes import RECIPES, reference_model
@@ -43,7 +47,7 @@ def test_lenet_on_the_golden_board(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = by_name(lenet5_suite(device="golden"))
     (fewer,) = (row for name, row in rows.items() if name.startswith("LeNet-5, 16,960 weights"))
     assert fewer["passed"]
-    cycles = rows["8 x 8, 16 bit, cycles an image"]
+    cycles = rows["8 x 8, 16 bit, cycles of each image"]
     assert cycles["cycles_measured"] == cycles["cycles_predicted"] < 40_000
     differ = rows["8 x 8, 16 bit, 200 images: differ"]
     assert (differ["value"], differ["passed"]) == (0, True)
@@ -80,8 +84,70 @@ def test_resnet_on_the_golden_board(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_suites, "COMPARED", 8)
     rows = by_name(resnet20_suite(device="golden"))
     for title in ("TT", "dense"):
-        cycles = rows[f"{title}, 16 x 16, 16 bit, cycles an image"]
+        cycles = rows[f"{title}, 16 x 16, 16 bit, cycles of each image"]
         assert cycles["passed"]
         assert rows[f"{title}, 16 x 16, 16 bit, 4 images: differ"]["value"] == 0
     assert rows["TT, core and work memory of the engine"]["passed"]
     assert rows["dense over TT, cycles on equal arrays"]["value"] > 2.5
+
+
+def test_resnet_takes_the_weights_that_compress_resnet_leaves(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A tiny run of the recipe: its checkpoints are the dense network's and the cores', and are
+    judged by the test images' classes.
+    """
+    rng = np.random.default_rng(3)
+    x = rng.uniform(size=(24, 3072)).astype(np.float32)
+    y = rng.integers(10, size=24)
+    dataset = Dataset("cifar10", x[:16], y[:16], x, y, 10)
+    recipe = RECIPES[RESNET_RECIPE]
+    settings = replace(
+        recipe.settings, dense_epochs=1, admm_epochs=1, tuning_epochs=1, batch_size=8, shift=0
+    )
+    tiny = replace(recipe, settings=settings, samples=None, control=False)
+    monkeypatch.setitem(RECIPES, RESNET_RECIPE, tiny)
+    monkeypatch.setattr(compress_suite, "load_dataset", lambda *_: dataset)
+    monkeypatch.setattr(network_suites, "load_dataset", lambda *_: dataset)
+    arms = run_arms(RESNET_RECIPE, dataset, (0,), tmp_path, None)[0]
+    seen: list[tuple[Any, bool]] = []
+
+    def rows(title: str, module: Any, *rest: Any) -> tuple[list[dict[str, Any]], int]:
+        seen.append((module, rest[-1] is not None))
+        return [], 1
+
+    monkeypatch.setattr(network_suites, "_resnet_rows", rows)
+    named = resnet20_suite(folder=tmp_path, device="golden")
+    assert "trained; images of CIFAR-10" in named[0]["name"]
+    # Nothing is trained again, and both are judged.
+    for (module, judged), wanted in zip(seen, (arms.compressed, arms.dense), strict=True):
+        assert judged
+        for one, other in zip(module.parameters(), wanted.model.parameters(), strict=True):
+            assert torch.equal(one, other)
+    seen.clear()
+    assert "random weights" in resnet20_suite(device="golden")[0]["name"]
+    assert [judged for _, judged in seen] == [False, False]
+
+
+def test_classes_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a small network in ResNet's place: what float and golden model get right."""
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.ReLU())
+    module.append(torch.nn.Flatten()).append(torch.nn.Linear(256, 10))
+    lowering = network_suites.import_module("drawbar.sw.compress.lowering")
+    lower_image = lowering.lower
+    monkeypatch.setattr(
+        lowering, "lower", lambda m, name: lower_image(m, name, input_shape=(3, 32, 32))
+    )
+    x = np.random.default_rng(2).uniform(size=(170, 3072)).astype(np.float32)
+    y = module(torch.from_numpy(x).reshape(-1, 3, 32, 32)).argmax(dim=1).numpy()
+    y[::4] = (y[::4] + 1) % 10
+    rows, _ = network_suites._resnet_rows(
+        "TT, ", module, LENET_ENGINE, x, "golden", None, None, (x, y)
+    )
+    found = by_name(rows)
+    right = found["TT, float, 170 test images: right"]["value"]
+    assert right == pytest.approx(100 * 127 / 170)
+    golden = found["TT, golden model, 170 test images: right"]["value"]
+    assert found["TT, golden model, below float"]["value"] == right - golden
+    assert abs(right - golden) < 5

@@ -28,16 +28,15 @@ def test_rows_without_training() -> None:
     assert found[f"LSTM of tensor trains, weights of {DENSE:,}"]["value"] == 7_946
     assert DENSE == 33_930
     assert found["float, right"]["passed"] is False
-    step = found[f"16 x 16, 2 recordings: cycles of a step, counted in each of {2 * STEPS}"]
-    assert (step["value"], step["passed"]) == (
-        int(step["wanted"].split()[0].replace(",", "")),
-        True,
-    )
-    assert step["value"] <= 1_500
-    assert found["16 x 16, 2 recordings: differ"]["passed"] is True
-    used = [row for row in rows if row["unit"] == "% used"]
-    assert len(used) == 9
-    assert all(0 < row["value"] < 100 for row in used)
+    step = found["16 x 16, 16 bit, cycles of each step"]
+    assert step["passed"] is True
+    assert step["runs"] == 2 * STEPS
+    assert step["value"] == step["cycles_predicted"] <= 1_500
+    assert found["16 x 16, 16 bit, 2 recordings: differ"]["passed"] is True
+    layers = [row for row in rows if "layer" in row]
+    assert len(layers) == 9
+    assert sum(row["cycles"] for row in layers) == step["value"]
+    assert all(0 < row["value"] < 100 for row in layers)
     json.dumps(rows)
 
 

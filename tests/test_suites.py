@@ -187,6 +187,10 @@ def test_options_that_a_suite_lacks_are_refused() -> None:
         run_suite("area", batch=2)
     with pytest.raises(InputError, match="leave engine out"):
         run_suite("timing", engine="tiny")
+    with pytest.raises(
+        InputError, match=r"takes batch; found minimise 'memory'.*leave minimise out"
+    ):
+        run_suite("streaming", minimise="memory")
 
 
 def test_every_suite_is_in_the_help() -> None:

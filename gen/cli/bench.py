@@ -61,7 +61,7 @@ def bench(
         Path | None,
         typer.Option(
             help="compress-..., lenet5, fsdd-lstm: keep checkpoints there, and go on from them; "
-            "lenet5, resnet20: a result of drawbar compress."
+            "lenet5, resnet20: a result of drawbar compress; resnet20: what compress-resnet keeps."
         ),
     ] = None,
     seeds: Annotated[
@@ -117,7 +117,9 @@ def bench(
     model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.
 
     [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
-    simulated boards. With --folder, its trained weights; else random ones.
+    simulated boards. With --folder, its trained weights, of drawbar compress or of compress-resnet,
+    and how many test images they get right in float and on the golden model; else random ones.
+
     [bold]fsdd-lstm[/bold]: an LSTM of tensor trains for spoken digits: trained, quantised, and 20
     recordings whole on a 16 x 16 simulated board, a step in each run. A quarter of an hour.
 

@@ -143,32 +143,35 @@ def area_suite(
     ]
 
 
+#: As little as the tools can be given.
+LEAST = EngineConfig(
+    name="least",
+    rows=2,
+    lanes=1,
+    acc_width=36,
+    core_depth=256,
+    work_depth=256,
+    bias_depth=64,
+    program_depth=256,
+    k_loops=2,
+    row_loops=2,
+    column_loops=2,
+    link_window=2,
+)
+
+
 def _cells_engines(most: int) -> list[EngineConfig]:
     """Shapes that tell the terms of ``gen.fpga.fit.features`` apart, without those of more
     multipliers: small ones, as each is a synthesis of its own.
     """
-    least = EngineConfig(
-        name="least",
-        rows=2,
-        lanes=1,
-        acc_width=36,
-        core_depth=256,
-        work_depth=256,
-        bias_depth=64,
-        program_depth=256,
-        k_loops=2,
-        row_loops=2,
-        column_loops=2,
-        link_window=2,
-    )
     tiny = load_config("tiny")
     engines = [
-        least,
-        least.replace(
+        LEAST,
+        LEAST.replace(
             name="one stage", rows=4, stages_held=1, count_bits=12, counter_bits=24, work_depth=1024
         ),
-        least.replace(name="two lanes, 8 bit", lanes=2, data_width=8, acc_width=32),
-        least.replace(name="tall", rows=8, k_loops=3, work_depth=4096, acc_width=40),
+        LEAST.replace(name="two lanes, 8 bit", lanes=2, data_width=8, acc_width=32),
+        LEAST.replace(name="tall", rows=8, k_loops=3, work_depth=4096, acc_width=40),
         tiny.replace(name="wide", rows=2, lanes=8, k_loops=2, column_loops=2, acc_width=36),
         load_config("small"),
     ]

@@ -5,7 +5,6 @@ Each row says what was measured, what is wanted, and whether that holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -13,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from drawbar import api
-from drawbar.compress_suite import check_row
-from drawbar.gen.artefact import Artefact
+from drawbar.compress_checks import check_row
+from drawbar.compress_suite import run_arms
+from drawbar.device_rows import device_rows, layer_rows
 from drawbar.gen.config import EngineConfig, load_config
 from drawbar.gen.errors import InputError
-from drawbar.gen.limits import layer_limit
 from drawbar.gen.network import Model
 from drawbar.gen.plan import Plan, plan_model
 from drawbar.layer_suites import BuildProgress, Report, Row
@@ -43,8 +41,9 @@ RESNET_ENGINE = load_config("large").replace(
 DENSE_CORE_DEPTH = 20_480
 RESNET_RECIPE, RESNET_IMAGES, RESNET_CYCLES = "resnet-20-tt-short", 4, 100_000
 MEMORY = 512 * 1024
-#: Samples that scales are chosen from; images of which golden and float answers are compared.
-CALIBRATION, COMPARED = 64, 100
+#: Samples that scales are chosen from; images of which golden and float answers are compared; and
+#: those whose classes trained weights are judged by.
+CALIBRATION, COMPARED, JUDGED = 64, 100, 1_000
 
 
 def lenet5_suite(
@@ -117,11 +116,11 @@ def lenet5_suite(
     ]
     if report is not None:
         report("simulated board", 1, 2)
-    rows += _board_rows(
+    rows += device_rows(
         "", artefact, integers[:LENET_IMAGES], golden[:LENET_IMAGES], device, build_progress
     )
     rows += _memory_rows("", plan)
-    rows += _layer_rows("", plan)
+    rows += layer_rows("", plan)
     return rows
 
 
@@ -173,8 +172,10 @@ def resnet20_suite(
     data:
         Folder of the data sets; without CIFAR-10 there, images are noise.
     folder:
-        Of ``drawbar compress``, with trained weights. Without it weights are random, decomposed as
-        they are, and batch norms calibrated on the images: bits and cycles do not depend on them.
+        Of ``drawbar compress``, with trained weights; or the one that the suite "compress-resnet"
+        was given, whose checkpoints are those of both networks: what it has not finished goes on.
+        Then classes are judged, too. Without a folder weights are random, decomposed as they are,
+        and batch norms calibrated on the images: bits and cycles do not depend on them.
 
     The other arguments are those of ``lenet5_suite``.
     """
@@ -182,16 +183,23 @@ def resnet20_suite(
     layers = import_module("drawbar.sw.compress.layers")
     compression = import_module("drawbar.sw.compress.compression")
     recipe = recipes.RECIPES[RESNET_RECIPE]
-    images, what = _images(recipe.data, data)
-    dense = _with_statistics(recipes.reference_model(recipe.model), images)
-    count = sum(p.numel() for p in dense.parameters())
-    if folder is not None:
-        weights = import_module("drawbar.sw.compress.weights_file")
-        fresh = recipes.reference_model(recipe.model)
-        module, made = weights.load_weights(fresh, Path(folder) / WEIGHTS).eval(), "trained"
+    images, judged, what = _images(recipe.data, data)
+    trained: list[Any] = []
+    if folder is not None and (Path(folder) / RESNET_RECIPE).is_dir():
+        arms = run_arms(RESNET_RECIPE, load_dataset(recipe.data, data), (0,), folder, report)[0]
+        dense, module, made = arms.dense.model.eval(), arms.compressed.model.eval(), "trained"
+        trained = [dense, module]
     else:
-        module = layers.decompose(dense, compression.layer_specs(dense, recipe.layers))
-        module, made = _with_statistics(module, images), "random weights"
+        dense = _with_statistics(recipes.reference_model(recipe.model), images)
+        if folder is not None:
+            weights = import_module("drawbar.sw.compress.weights_file")
+            fresh = recipes.reference_model(recipe.model)
+            module, made = weights.load_weights(fresh, Path(folder) / WEIGHTS).eval(), "trained"
+            trained = [module]
+        else:
+            module = layers.decompose(dense, compression.layer_specs(dense, recipe.layers))
+            module, made = _with_statistics(module, images), "random weights"
+    count = sum(p.numel() for p in dense.parameters())
     config = RESNET_ENGINE if engine is None else load_config(engine)
     few = sum(p.numel() for p in module.parameters())
     rows = [
@@ -212,7 +220,14 @@ def resnet20_suite(
         if report is not None:
             report(f"ResNet-20, {title[:-2]}", number, 2)
         rows_of, cycles[title] = _resnet_rows(
-            title, network, own, images, device, build_progress, most
+            title,
+            network,
+            own,
+            images,
+            device,
+            build_progress,
+            most,
+            judged if any(network is one for one in trained) else None,
         )
         rows += rows_of
     rows.append(
@@ -231,6 +246,7 @@ def _resnet_rows(
     device: str,
     build_progress: BuildProgress | None,
     most: int | None,
+    judged: tuple[np.ndarray, np.ndarray] | None,
 ) -> tuple[list[Row], int]:
     lower = import_module("drawbar.sw.compress.lowering").lower
     model: Model = lower(module, "resnet-20")
@@ -243,31 +259,44 @@ def _resnet_rows(
     same = 100 * float(np.mean(floats.argmax(axis=1) == golden.argmax(axis=1)))
     noise = artefact.dequantise_output(golden) - floats
     ratio = 10 * np.log10(float((floats**2).sum() / max(1e-300, (noise**2).sum())))
-    rows = _board_rows(
+    rows = device_rows(
         title,
         artefact,
         integers[:RESNET_IMAGES],
         golden[:RESNET_IMAGES],
         device,
         build_progress,
-        most,
+        most=most,
     )
     rows += [
         check_row(f"{title}golden as float, {len(compared)} images: same class", same, "%"),
         check_row(f"{title}outputs over quantisation noise", ratio, "dB"),
     ]
+    if judged is not None:
+        x, y = judged
+        right = _right(model.forward(x), y)
+        found = _right(run_artefact(artefact, artefact.quantise_input(x)), y)
+        rows += [
+            check_row(f"{title}float, {len(x):,} test images: right", right, "%"),
+            check_row(f"{title}golden model, {len(x):,} test images: right", found, "%"),
+            check_row(f"{title}golden model, below float", right - found, "points"),
+        ]
     rows += _memory_rows(title, plan, MEMORY if most is not None else None)
-    rows += _layer_rows(title, plan)
+    rows += layer_rows(title, plan)
     return rows, plan.total.total
 
 
-def _images(name: str, data: str | Path | None) -> tuple[np.ndarray, str]:
+def _images(
+    name: str, data: str | Path | None
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray] | None, str]:
+    """Images to run on, images with their classes, and what they are."""
     try:
         dataset = load_dataset(name, data)
     except InputError:
         noise = np.random.default_rng(0).random((CALIBRATION + COMPARED, 3072))
-        return noise.astype(np.float32), "images of noise, as there is no CIFAR-10"
-    return dataset.test_x[: CALIBRATION + COMPARED], "images of CIFAR-10"
+        return noise.astype(np.float32), None, "images of noise, as there is no CIFAR-10"
+    judged = (dataset.test_x[:JUDGED], dataset.test_y[:JUDGED])
+    return dataset.test_x[: CALIBRATION + COMPARED], judged, "images of CIFAR-10"
 
 
 def _with_statistics(module: Any, images: np.ndarray) -> Any:
@@ -281,43 +310,6 @@ def _with_statistics(module: Any, images: np.ndarray) -> Any:
     with torch.no_grad():
         module(torch.from_numpy(np.asarray(images[:CALIBRATION], np.float32)))
     return module.eval()
-
-
-def _board_rows(
-    title: str,
-    artefact: Artefact,
-    integers: np.ndarray,
-    golden: np.ndarray,
-    device: str,
-    build_progress: BuildProgress | None,
-    most: int | None = None,
-) -> list[Row]:
-    """The network on a device: bits and cycles."""
-    config = artefact.config
-    with api.open(device, engine=config, progress=build_progress) as board:
-        board.load(artefact)
-        found = board.run_integers(integers)
-        run = board.last_run
-    assert run is not None
-    assert run.counters is not None
-    counted = run.counters.cycles
-    wrong = int(np.count_nonzero(found != golden))
-    where = f"{title}{config.rows} x {config.lanes}, {config.data_width} bit"
-    exact = counted == artefact.cycles
-    wanted = f"as predicted, {artefact.cycles:,}"
-    if most is not None:
-        wanted += f"; at most {most:,}"
-        exact = exact and counted <= most
-    used = 100 * sum(layer.multiplications for layer in artefact.layers) / counted
-    return [
-        {
-            **check_row(f"{where}, cycles an image", counted, "cycles", wanted, exact),
-            "cycles_predicted": artefact.cycles,
-            "cycles_measured": counted,
-        },
-        check_row(f"{where}, {len(integers)} images: differ", wrong, "outputs", "0", wrong == 0),
-        check_row(f"{where}, used", used / config.multipliers, "%"),
-    ]
 
 
 def _memory_rows(title: str, plan: Plan, most: int | None = None) -> list[Row]:
@@ -336,26 +328,6 @@ def _memory_rows(title: str, plan: Plan, most: int | None = None) -> list[Row]:
             None if most is None else whole <= most,
         ),
     ]
-
-
-def _layer_rows(title: str, plan: Plan) -> list[Row]:
-    """Each layer: how much of the array it uses, and what limits it."""
-    rows = []
-    for number, network in enumerate(plan.networks):
-        limit = layer_limit(plan, number)
-        cycles = plan.layer_cycles(number)
-        facts: Mapping[str, Any] = {
-            "layer": network.name,
-            "cycles": cycles,
-            "plan": plan.layer_text(number),
-            "limit": limit.text,
-            "limit_stage": limit.stage,
-            "lost": limit.lost,
-        }
-        name = f"{title}{network.name}, {cycles:,} cycles; stage {limit.stage}: {limit.text}"
-        used = 100 * plan.layer_utilisation(number)
-        rows.append({**check_row(name, used, "%"), **facts})
-    return rows
 
 
 def _right(outputs: np.ndarray, classes: np.ndarray) -> float:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from drawbar import api
-from drawbar.compress_suite import check_row
-from drawbar.gen.artefact import Artefact
+from drawbar.compress_checks import check_row
+from drawbar.device_rows import device_rows, layer_rows
 from drawbar.gen.config import load_config
-from drawbar.gen.explain import LOSSES, explain_artefact
 from drawbar.layer_suites import BuildProgress, Report, Row
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.data import Dataset
+from drawbar.sw.compress.quantise import quantise
 from drawbar.sw.compress.speech import FEATURES, STEPS, load_speech
 
 #: 16 x 16 multipliers, which also multiply live tensors.
@@ -87,7 +87,8 @@ def speech_rows(
     config = config.replace(name=f"{config.name}-products", products=1)
     calibration = _sequences(dataset.train_x)
     calibration = calibration[:: max(1, len(calibration) // CALIBRATION)]
-    artefact = api.compile(model, config, calibration=calibration, name="spoken digits")
+    plan = api.plan(model, config, name="spoken digits")
+    artefact = quantise(plan, calibration)
     test = _sequences(dataset.test_x)
     outputs = api.golden(artefact, test)
     less = right - 100.0 * float(np.mean(outputs.argmax(axis=1) == dataset.test_y))
@@ -103,40 +104,11 @@ def speech_rows(
     # Of all digits and speakers.
     chosen = np.linspace(0, len(test) - 1, min(recordings, len(test))).astype(int)
     integers = artefact.quantise_input(test[chosen])
-    with api.open(device, engine=config, progress=build_progress) as board:
-        board.load(artefact)
-        found = board.run_integers(integers)
-        run = board.last_run
-    assert run is not None
-    wrong = int(np.count_nonzero(found != run_artefact(artefact, integers)))
-    counted = {counters.cycles for counters in run.waits}
-    where = f"{config.rows} x {config.lanes}, {len(chosen)} recordings"
-    between = [counters.idle for counters in run.waits if counters.idle < artefact.cycles]
-    rows += [
-        check_row(f"{where}: differ", wrong, "outputs", "0", wrong == 0),
-        check_row(
-            f"{where}: cycles of a step, counted in each of {len(run.waits):,}",
-            max(counted),
-            "cycles",
-            f"{artefact.cycles:,} predicted",
-            counted == {artefact.cycles},
-        ),
-        check_row(f"{where}: cycles between steps", float(np.median(between)), "cycles"),
-    ]
-    return rows + _layers(artefact)
-
-
-def _layers(artefact: Artefact) -> list[Row]:
-    """Cycles and utilisation of each layer, and what limits its longest stage."""
-    explanation = explain_artefact(artefact)
-    rows = []
-    for layer in artefact.layers:
-        own = [stage for stage in explanation.stages if stage.layer == layer.name]
-        longest = max(own, key=lambda stage: stage.cycles.total)
-        limit = LOSSES.get(longest.limit, "the array is full")
-        what = f"{layer.name}, {layer.cycles:,} cycles of a step: {limit}"
-        rows.append(check_row(what, 100 * layer.utilisation, "% used"))
-    return rows
+    golden = run_artefact(artefact, integers)
+    rows += device_rows(
+        "", artefact, integers, golden, device, build_progress, samples="recordings", run="step"
+    )
+    return rows + layer_rows("", plan)
 
 
 def _sequences(x: np.ndarray) -> np.ndarray:

@@ -100,6 +100,8 @@ class Suite:
     options: tuple[str, ...]
 
 
+#: Options that some suites have, and others not.
+OPTIONS = ("engine", "batch", "minimise", "data", "folder", "seeds")
 #: Options of the suites of layers.
 LAYER_OPTIONS = ("engine", "batch", "minimise")
 
@@ -197,7 +199,7 @@ def run_suite(name: str, **options: Any) -> list[Row]:
         )
     suite = SUITES[name]
     given = {key: value for key, value in options.items() if value is not None}
-    for option in ("engine", "batch", "data", "folder", "seeds"):
+    for option in OPTIONS:
         if option in given and option not in suite.options:
             raise InputError(
                 f"benchmark suite {name!r}",
