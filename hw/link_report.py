@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from drawbar.gen.config import EngineConfig
 from drawbar.hw.interface import EngineCounters
 from drawbar.hw.link_frames import BYTE
+from drawbar.hw.vendor.portable import primitives
 
 
 class RunReport(wiring.Component):
@@ -49,15 +50,19 @@ class RunReport(wiring.Component):
         ring = Signal(len(now))
         late = Signal()  # the counters of a run wait to be taken
         # It is known late that the ring turns, and it is wide: it turns a cycle later, and until
-        # then its second byte is the one to send.
-        turns = Signal()
-        m.d.sync += turns.eq(self.turn)
-        m.d.comb += self.byte.eq(Mux(turns, ring[BYTE : 2 * BYTE], ring[:BYTE]))
+        # then its second byte is the one to send. Each counter has its own register for it.
+        turns = primitives(platform).copies(m, self.turn, len(names), "turns")
+        m.d.comb += self.byte.eq(Mux(turns[0], ring[BYTE : 2 * BYTE], ring[:BYTE]))
+        turned = Cat(ring[BYTE:], ring[:BYTE])
+        bits = self.counter_bytes * BYTE
         with m.If((self.counted | late) & ~self.hold):
             m.d.sync += [ring.eq(now), late.eq(0)]
         with m.Else():
-            with m.If(turns):
-                m.d.sync += ring.eq(Cat(ring[BYTE:], ring[:BYTE]))
+            for n, turn in enumerate(turns):
+                with m.If(turn):
+                    m.d.sync += ring[n * bits : (n + 1) * bits].eq(
+                        turned[n * bits : (n + 1) * bits]
+                    )
             with m.If(self.counted):
                 m.d.sync += late.eq(1)
         return m
