@@ -19,8 +19,8 @@ _PLL = PllLimits(
     vco_mhz=(400, 800),
     clock_mhz=(3.125, 400),
 )
-#: Of the clock against the length of wires when nextpnr places; its own is 10, and slower: 28 MACs on
-#: a 25F came from 140 to 144 MHz.
+#: Of the clock against the length of wires when nextpnr places; nextpnr's own is 10. With it an
+#: engine of 28 multipliers on a 25F came from 140 to 144 MHz.
 _TIMING_WEIGHT = 25
 #: Bits and words that a block can have, and what yosys reckons for one block (found by trial:
 #: tests/gen/fpga/test_fit.py has the memories on either side).
