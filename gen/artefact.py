@@ -16,8 +16,11 @@ import numpy as np
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.container import read_container, write_container
 from drawbar.gen.errors import ArtefactError, ConfigError, InputError
+from drawbar.gen.program import decode
+from drawbar.gen.protocol import Space
+from drawbar.gen.stage import Stage
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 MAGIC = "drawbar-artefact"
 
 
@@ -51,21 +54,81 @@ class TensorLayout:
 
 
 @dataclass(frozen=True)
+class Load:
+    """A part of an artefact's image that the host writes to a memory of the engine.
+
+    Members
+    -------
+    space:
+        Program, core or bias memory.
+    source, target:
+        The first word or vector of the image, and of the memory.
+    count:
+        Words or vectors.
+    """
+
+    space: Space
+    source: int
+    target: int
+    count: int
+
+    def overlaps(self, other: Load) -> bool:
+        """Whether the two have a place in the engine in common."""
+        return (
+            self.space == other.space
+            and self.target < other.target + other.count
+            and other.target < self.target + self.count
+        )
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A program of the engine's, and what has to be in its memories before it starts.
+
+    A model that fits the engine runs in one pass, and its memories are filled before the first
+    run. Of a larger one each run is several passes, one after the other, and cores (biases,
+    programs) stream in: while a pass computes, the host writes those of the next one.
+
+    Members
+    -------
+    address:
+        Word of program memory at which the program starts.
+    source:
+        Its first word in the artefact's program.
+    cycles:
+        The exact cycle count of the program.
+    loads:
+        What is written before each time that it runs.
+    """
+
+    address: int
+    source: int
+    cycles: int
+    loads: tuple[Load, ...] = ()
+
+    def evicts(self, other: Pass) -> bool:
+        """Whether its loads go where the other pass has what it needs, so that they have to wait
+        for its end.
+        """
+        return any(load.overlaps(there) for load in self.loads for there in other.loads)
+
+
+@dataclass(frozen=True)
 class Buffer:
-    """One of the places in work memory that runs use in turn, and the program that uses it.
+    """One of the places in work memory that runs use in turn, and the passes that use it.
 
     With two buffers, the inputs of the next run are written and the results of the last one read
     while a run computes: no run touches the input and the output of the other buffer.
 
     Members
     -------
-    address:
-        Word of program memory at which the program starts.
+    passes:
+        A run, in order.
     input, output:
         Layouts in work memory.
     """
 
-    address: int
+    passes: tuple[Pass, ...]
     input: TensorLayout
     output: TensorLayout
 
@@ -94,18 +157,20 @@ class Artefact:
     Members
     -------
     program:
-        ``uint32``, see ``gen.program``; of all buffers.
+        ``uint32``, see ``gen.program``; of all passes of all buffers.
     cores:
-        ``(vectors, rows)`` integers: the core memory's image.
+        ``(vectors, rows)`` integers. Where the model fits the engine, the core memory's image.
     biases:
-        ``(vectors, lanes)`` int64: the bias memory's image.
+        ``(vectors, lanes)`` int64, likewise.
+    loads:
+        What is written to the engine's memories once, before the first run.
     buffers:
         One, or two that runs use in turn. Their programs take the same cycles and give the same
         bits; cores and biases are of both.
     batch:
         Samples that one run takes.
     cycles:
-        The exact cycle count of one run.
+        The exact cycle count of one run: of all its passes, without what lies between them.
     test_input, test_output:
         Self-test vectors: integers ``(samples, features)``; inputs ``(samples, steps, features)``
         of sequences.
@@ -124,6 +189,7 @@ class Artefact:
     program: np.ndarray
     cores: np.ndarray
     biases: np.ndarray
+    loads: tuple[Load, ...]
     buffers: tuple[Buffer, ...]
     batch: int
     cycles: int
@@ -143,6 +209,26 @@ class Artefact:
     def output(self) -> TensorLayout:
         """Of the first buffer; the other's differs in its base only."""
         return self.buffers[0].output
+
+    @property
+    def streams(self) -> bool:
+        """Whether cores, biases or programs stream in while it computes."""
+        return any(one.loads for one in self.buffers[0].passes)
+
+    def pass_stages(self, buffer: int = 0) -> list[list[Stage]]:
+        """The stages of each pass of a buffer."""
+        return [
+            decode(self.program[one.source :], self.config) for one in self.buffers[buffer].passes
+        ]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages of one run, in the first buffer."""
+        return [stage for stages in self.pass_stages() for stage in stages]
+
+    def image(self, space: Space) -> np.ndarray:
+        """What loads of a memory are parts of: words, or ``(vectors, elements)``."""
+        return {Space.PROGRAM: self.program, Space.CORE: self.cores, Space.BIAS: self.biases}[space]
 
     def check_shape(self, x: np.ndarray, where: str) -> None:
         """Raise an InputError if an input is not ``(batch, inputs)``; with states ``(batch, steps,
@@ -221,9 +307,13 @@ class Artefact:
             "name": self.name,
             "config": self.config.as_dict(),
             "config_hash": self.config.hash.hex(),
+            "loads": [_load_fields(load) for load in self.loads],
             "buffers": [
                 {
-                    "address": buffer.address,
+                    "passes": [
+                        {**vars(one), "loads": [_load_fields(load) for load in one.loads]}
+                        for one in buffer.passes
+                    ],
                     "input": vars(buffer.input),
                     "output": vars(buffer.output),
                 }
@@ -292,6 +382,7 @@ class Artefact:
             program=arrays["program"],
             cores=arrays["cores"].astype(np.int64),
             biases=arrays["biases"],
+            loads=tuple(_load(load) for load in fields["loads"]),
             buffers=tuple(_buffer(buffer) for buffer in fields["buffers"]),
             batch=fields["batch"],
             cycles=fields["cycles"],
@@ -309,8 +400,20 @@ def _report(fields: dict[str, Any]) -> LayerReport:
     return LayerReport(**values)
 
 
+def _load_fields(load: Load) -> dict[str, Any]:
+    return {**vars(load), "space": load.space.name}
+
+
+def _load(fields: dict[str, Any]) -> Load:
+    return Load(**{**fields, "space": Space[fields["space"]]})
+
+
 def _buffer(fields: dict[str, Any]) -> Buffer:
-    return Buffer(fields["address"], _layout(fields["input"]), _layout(fields["output"]))
+    passes = (
+        Pass(**{**one, "loads": tuple(_load(load) for load in one["loads"])})
+        for one in fields["passes"]
+    )
+    return Buffer(tuple(passes), _layout(fields["input"]), _layout(fields["output"]))
 
 
 def _layout(fields: dict[str, Any]) -> TensorLayout:

@@ -54,6 +54,10 @@ class NetworkError(DrawbarError):
 class FitError(DrawbarError):
     """A model that does not fit the engine."""
 
+    def as_dict(self) -> dict[str, Any]:
+        # What kind of it the planner tells apart is the planner's own.
+        return {**super().as_dict(), "error": "FitError"}
+
 
 class ArtefactError(DrawbarError):
     """A file that is truncated, corrupted, foreign, or made for another engine."""

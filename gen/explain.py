@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 
 from drawbar.gen.artefact import Artefact
 from drawbar.gen.bounds import operand_bound
@@ -13,7 +13,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles, utilisation
 from drawbar.gen.order import Order, OrderSearch
 from drawbar.gen.planned import Plan
-from drawbar.gen.program import decode, descriptor_words
+from drawbar.gen.program import descriptor_words
 from drawbar.gen.slicing import order_peak, order_stages
 from drawbar.gen.stage import Stage
 from drawbar.gen.timeline import Streaming, artefact_streaming, plan_streaming
@@ -154,7 +154,9 @@ class Explanation:
     work_bytes_double:
         Work memory that two buffers need.
     program_words:
-        Program memory of one buffer.
+        Program of one buffer.
+    pass_ends:
+        For each pass of a run, the number of stages up to its end.
     streaming:
         What a run costs where many follow each other, over a serial line at the engine's rate.
     """
@@ -173,6 +175,7 @@ class Explanation:
     work_bytes_peak: int
     work_bytes_double: int
     program_words: int
+    pass_ends: tuple[int, ...]
     streaming: Streaming
 
     def as_dict(self) -> dict[str, object]:
@@ -194,6 +197,7 @@ class Explanation:
             "work_bytes_available": self.config.work_bytes,
             "work_bytes_double": self.work_bytes_double,
             "program_words": self.program_words,
+            "pass_ends": list(self.pass_ends),
             "streaming": self.streaming.as_dict(self.config.clock_hz),
             "layers": [dataclasses.asdict(layer) for layer in self.layers],
             "stages": [
@@ -399,6 +403,7 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
         work_bytes_peak=plan.work_bytes_peak,
         work_bytes_double=plan.work_bytes_double,
         program_words=len(plan.program) * descriptor_words(config),
+        pass_ends=tuple(accumulate(len(own) for own in plan.pass_programs(0))),
         streaming=plan_streaming(plan),
     )
 
@@ -406,10 +411,12 @@ def explain_plan(plan: Plan, *, losers: int = LOSERS) -> Explanation:
 def explain_artefact(artefact: Artefact) -> Explanation:
     """Explain an artefact from its program; it does not know the orders that lost."""
     config = artefact.config
-    stages = decode(artefact.program, config)
+    passes = artefact.pass_stages()
+    stages = [stage for own in passes for stage in own]
+    cycles = [own for one in passes for own in program_cycles(one, config)]
     described = artefact.meta["stages"]
     labels = [(str(entry["layer"]), tuple(entry["cores"])) for entry in described]
-    reports = _stage_reports(stages, program_cycles(stages, config), labels, config)
+    reports = _stage_reports(stages, cycles, labels, config)
     total = sum((report.cycles for report in reports), start=Cycles())
     layers = tuple(
         LayerReport(
@@ -442,5 +449,6 @@ def explain_artefact(artefact: Artefact) -> Explanation:
         work_bytes_peak=int(artefact.meta["work_bytes_peak"]),
         work_bytes_double=int(artefact.meta["work_bytes_double"]),
         program_words=len(artefact.program) // len(artefact.buffers),
+        pass_ends=tuple(accumulate(map(len, passes))),
         streaming=artefact_streaming(artefact),
     )

@@ -13,7 +13,15 @@ from drawbar.gen.program import descriptor_words
 
 
 class NoRoom(FitError):
-    """Work memory, or core memory with that little work memory, is too small for any order."""
+    """Work memory, or core memory with that little work memory, is too small for any order.
+
+    ``core`` is what the smallest orders need of core memory, in vectors; 0 where work memory is
+    what is short.
+    """
+
+    def __init__(self, subject: str, rule: str, value: object, fix: str, core: int = 0) -> None:
+        super().__init__(subject, rule, value, fix)
+        self.core = core
 
 
 class NoLayout(FitError):
@@ -48,6 +56,8 @@ def check_room(
         core = search.least_core(work_limit)
         assert core is not None
         needs.append(core)
+    total = sum(needs) + spare
+    for search, core in zip(searches, needs, strict=True):
         if core > config.core_depth:
             raise NoRoom(
                 f"layer {search.network.name!r}, batch {batch}",
@@ -55,17 +65,18 @@ def check_room(
                 f"{core * vector} bytes in its smallest order within {config.work_bytes} bytes "
                 f"of work memory, {(core - config.core_depth) * vector} too many",
                 f"raise core_depth to at least {core}, or use smaller ranks",
+                core=total,
             )
-    if sum(needs) + spare > config.core_depth:
+    if total > config.core_depth:
         largest = max(range(len(needs)), key=needs.__getitem__)
         raise NoRoom(
             f"model {model.name!r}, batch {batch}",
             f"needs at most the engine's {config.core_bytes} bytes of core memory",
-            f"{(sum(needs) + spare) * vector} bytes in its smallest orders within "
-            f"{config.work_bytes} bytes of work memory, "
-            f"{(sum(needs) + spare - config.core_depth) * vector} too many; most "
-            f"of it in layer {searches[largest].network.name!r}",
-            f"raise core_depth to at least {sum(needs) + spare}, or use smaller ranks there",
+            f"{total * vector} bytes in its smallest orders within {config.work_bytes} bytes of "
+            f"work memory, {(total - config.core_depth) * vector} too many; most of it in layer "
+            f"{searches[largest].network.name!r}",
+            f"raise core_depth to at least {total}, or use smaller ranks there",
+            core=total,
         )
     bias = sum(search.least_bias() for search in searches)
     if bias > config.bias_depth:

@@ -9,6 +9,9 @@ sum of the best lower bounds is proven optimal; ``Plan.proven`` says so.
 Where no such plan fits work memory or reaches its bound, and to save work memory, orders also run
 in slices (``gen.slicing``). Two buffers for inputs and outputs are a matter of addresses
 (``gen.place``), but where they do not fit, of another plan.
+
+A model whose cores, biases or program do not fit is planned for larger memories, and then runs in
+passes (``gen.passes``).
 """
 
 from __future__ import annotations
@@ -26,11 +29,14 @@ from drawbar.gen.fit import NoLayout, NoRoom, share_core, shortages
 from drawbar.gen.graph import plan_graph
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
+from drawbar.gen.passes import in_passes
 from drawbar.gen.place import NoPlaces, double, least_double
 from drawbar.gen.planned import Plan, PlannedStage, core_matrix
 from drawbar.gen.program import descriptor_words
+from drawbar.gen.protocol import Space
 from drawbar.gen.search import GOALS, RESCUE_ORDERS, Planner, layer_searches
 from drawbar.gen.slicing import ENDLESS, order_stages, sliced_orders
+from drawbar.gen.timeline import plan_streaming
 
 __all__ = ["Plan", "PlannedStage", "core_matrix", "plan_model"]
 
@@ -42,6 +48,8 @@ CLOSE = 1 / 64
 #: For an error's words: orders whose slices are looked at, and the longest program that exists.
 RESCUE_SCANNED = 32
 MOST_PROGRAM = 1 << 16
+#: Core vectors of the largest model that streams.
+MOST_CORE = 1 << 20
 
 
 def plan_model(
@@ -51,6 +59,7 @@ def plan_model(
     batch: int = 1,
     minimise: str = "cycles",
     buffers: int | None = None,
+    stream: bool = False,
 ) -> Plan:
     """Plan a model for an engine; deterministic.
 
@@ -67,12 +76,15 @@ def plan_model(
     buffers:
         Places for inputs and outputs that runs use in turn, 1 or 2. Without it two, where that
         takes no more cycles and fits; but one to minimise memory.
+    stream:
+        Of a model whose cores, biases or program do not fit the engine's memories at once, they
+        stream in while it computes. Without it that is an error. One that fits never does that.
 
     Raises
     ------
     FitError:
         the model does not fit the engine, or two buffers do not; the error says which memory is
-        short, and by how many bytes.
+        short, and by how many bytes. Of one that streams: a single stage is larger than a memory.
     InputError:
         there is no such objective, or no such number of buffers.
     """
@@ -84,6 +96,79 @@ def plan_model(
         )
     if buffers not in (None, 1, 2):
         raise InputError("buffers of a plan", "are one or two", buffers, "use 1 or 2")
+    try:
+        return _whole(model, config, batch, minimise, buffers)
+    except FitError as error:
+        if not stream:
+            raise
+        return _streaming(model, config, batch, minimise, buffers, error)
+
+
+def _streaming(
+    model: Model,
+    config: EngineConfig,
+    batch: int,
+    minimise: str,
+    buffers: int | None,
+    missing: FitError,
+) -> Plan:
+    """The plan in passes whose runs follow each other the fastest over the engine's serial line."""
+    # An engine that holds one stage has 32 bits for both addresses of a result.
+    bits = 32 - config.work_address_bits if config.stages_held == 1 else 20
+    roomy = config.replace(bias_depth=1 << min(20, bits))
+
+    def attempt(depth: int, buffers: int | None) -> Plan | None:
+        """A plan with so many core vectors, no end of biases, and of program where it must."""
+        for words in (config.program_depth, MOST_PROGRAM):
+            larger = roomy.replace(core_depth=depth, program_depth=words)
+            with suppress(FitError):
+                return _whole(model, larger, batch, minimise, buffers)
+        return None
+
+    def streamed(depth: int) -> list[tuple[float, Plan]]:
+        """Plans with so many core vectors, in passes: cycles from one run to the next, and plan."""
+        plan = attempt(depth, buffers)
+        found = [] if plan is None else [in_passes(plan, config)]
+        if found and buffers is None and len(found[0].bases) == 2 and not _keeps_program(found[0]):
+            # With one buffer it may.
+            single = attempt(depth, 1)
+            found += [] if single is None else [in_passes(single, config)]
+        return [(plan_streaming(plan).period, plan) for plan in found]
+
+    least = missing.core if isinstance(missing, NoRoom) else 0
+    depth, most = max(config.core_depth, least), 0
+    best: tuple[float, Plan] | None = None
+    while depth <= MOST_CORE:
+        found = streamed(depth)
+        if not found and not most:
+            # Is it for what can stream at all?
+            largest = attempt(MOST_CORE, buffers)
+            if largest is None:
+                break
+            most = largest.core_vectors
+        if best is not None and (not found or min(period for period, _ in found) >= best[0]):
+            break
+        if found:
+            best = min(found, key=lambda pair: pair[0])
+            if plan_streaming(best[1]).limit != "compute":
+                break
+        if most and depth >= most:
+            break
+        # What computes longer than it loads may do with more cores.
+        depth += max(1, depth // 4)
+    if best is None:
+        raise missing
+    return best[1]
+
+
+def _keeps_program(plan: Plan) -> bool:
+    return any(load.space == Space.PROGRAM for load in plan.loads)
+
+
+def _whole(
+    model: Model, config: EngineConfig, batch: int, minimise: str, buffers: int | None
+) -> Plan:
+    """The plan of a model that fits the engine's memories."""
     if not model.chain:
         return _graph(model, config, batch, minimise, buffers)
     searches = layer_searches(model, config, batch)
@@ -204,7 +289,6 @@ def _with_slices(
     missing: FitError, config: EngineConfig, searches: Sequence[OrderSearch]
 ) -> FitError:
     """The same error, with the program memory that slices would need where only that is short."""
-    parts = (missing.subject, missing.rule, missing.value, missing.fix)
     words = descriptor_words(config)
     stages = 0
     for search in searches:
@@ -213,16 +297,17 @@ def _with_slices(
         )
         needs = [order_stages(order) for _, order in islice(found, RESCUE_ORDERS)]
         if not needs:
-            return FitError(*parts)
+            return missing
         stages += min(needs)
     need = stages * words
     if not config.program_depth < need <= MOST_PROGRAM:
-        return FitError(*parts)
-    return FitError(
+        return missing
+    return NoRoom(
         missing.subject,
         missing.rule,
         f"{missing.value}; in slices, {need} program words, {need - config.program_depth} too many",
         f"{missing.fix}, or program_depth to at least {need} for slices",
+        core=missing.core if isinstance(missing, NoRoom) else 0,
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
-from drawbar.gen.artefact import Buffer, TensorLayout
+from drawbar.gen.artefact import Buffer, Load, Pass, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, utilisation
 from drawbar.gen.images import Place, View
@@ -15,6 +16,7 @@ from drawbar.gen.layout import Block, Layout
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import Step
 from drawbar.gen.program import descriptor_words
+from drawbar.gen.protocol import Space
 from drawbar.gen.stage import Stage
 
 
@@ -126,6 +128,28 @@ class Join:
 
 
 @dataclass(frozen=True)
+class Turns:
+    """How what does not fit the engine's memories takes turns there (``gen.passes``).
+
+    Members
+    -------
+    ends:
+        For each pass, the number of the program's stages up to its end.
+    loads:
+        What stays in the memories.
+    passes:
+        Of each buffer.
+    bases:
+        For each buffer, the core and the bias vectors at which each of the program's stages begins.
+    """
+
+    ends: tuple[int, ...]
+    loads: tuple[Load, ...]
+    passes: tuple[tuple[Pass, ...], ...]
+    bases: tuple[tuple[tuple[int, int | None], ...], ...]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A planned model.
 
@@ -137,8 +161,9 @@ class Plan:
         Each step of the plan once.
     program:
         What the engine runs: the number of its step in ``stages``, and the stage with its final
-        addresses, order of columns, and wait. Steps in slices are here once for each slice. With
-        two buffers, this is the program of the first: see ``buffer_program``.
+        addresses, order of columns, and wait. Steps in slices are here once for each slice, and
+        cores that are too large once for each part. With two buffers, this is the program of the
+        first: see ``buffer_program``.
     tensors:
         Layouts of the tensors: the input, and each stage's result.
     bases:
@@ -165,6 +190,9 @@ class Plan:
         The concatenations of a graph.
     minimise:
         What it was planned for: "cycles" or "memory".
+    turns:
+        Of a model that does not fit the engine and runs in passes; None where it fits. Cores and
+        biases of ``stages`` are then numbered as if the memories had no end.
     """
 
     model: Model
@@ -188,6 +216,7 @@ class Plan:
     views: tuple[View | None, ...] = ()
     states: tuple[int, ...] = ()
     joins: tuple[Join, ...] = ()
+    turns: Turns | None = None
 
     def buffer_program(self, buffer: int) -> tuple[tuple[int, Stage], ...]:
         """The program of a buffer: the same stages at other addresses.
@@ -199,8 +228,11 @@ class Plan:
             there - here for there, here in zip(self.bases[buffer], self.bases[0], strict=True)
         ]
         program = []
-        for number, stage in self.program:
+        for place, (number, stage) in enumerate(self.program):
             planned = self.stages[number]
+            if self.turns is not None:
+                core, bias = self.turns.bases[buffer][place]
+                stage = replace(stage, core_base=core, bias_base=bias)
             moved = replace(
                 stage,
                 x_base=stage.x_base + moves[planned.reads[0]],
@@ -227,13 +259,39 @@ class Plan:
         """Whether the model is more than a chain of linear layers."""
         return bool(self.views)
 
+    def pass_programs(self, buffer: int) -> list[tuple[tuple[int, Stage], ...]]:
+        """The program of a buffer, pass by pass."""
+        program = self.buffer_program(buffer)
+        ends = (len(program),) if self.turns is None else self.turns.ends
+        return [program[first:end] for first, end in pairwise((0, *ends))]
+
+    @property
+    def streams(self) -> bool:
+        """Whether cores, biases or programs stream in while it computes."""
+        return self.turns is not None
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """What is written to the engine's memories before the first run."""
+        if self.turns is not None:
+            return self.turns.loads
+        words = len(self.bases) * len(self.program) * descriptor_words(self.config)
+        counts = (
+            (Space.PROGRAM, words),
+            (Space.CORE, self.core_vectors),
+            (Space.BIAS, self.bias_vectors),
+        )
+        return tuple(Load(space, 0, 0, count) for space, count in counts if count)
+
     @property
     def buffers(self) -> tuple[Buffer, ...]:
         """The buffers, their programs one after the other."""
         words = len(self.program) * descriptor_words(self.config)
         return tuple(
             Buffer(
-                number * words,
+                (Pass(number * words, number * words, self.total.total),)
+                if self.turns is None
+                else self.turns.passes[number],
                 replace(self.input, base=self.input.base + bases[0] - self.bases[0][0]),
                 replace(self.output, base=self.output.base + bases[-1] - self.bases[0][-1]),
             )

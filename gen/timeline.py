@@ -7,28 +7,21 @@ follow from the cycle model.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import ceil
 
-import numpy as np
-
 from drawbar.gen.artefact import Artefact, Buffer
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import (
-    ISSUE_TO_ADDRESS,
     RUN_GAP,
-    WORK_ACCESS,
     WORK_READ,
-    issue_to_write,
-    program_cycles,
-    stage_tiling,
 )
 from drawbar.gen.planned import Plan
-from drawbar.gen.program import decode
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, WAIT_PENDING, Op, Space, item_bytes
+from drawbar.gen.slots import Runs, Slots
 from drawbar.gen.stage import Stage
 from drawbar.gen.transfers import LinkRate, Transfer, row_of_runs, serial_rate
 
@@ -66,74 +59,16 @@ STEADY_RUNS = 8
 AVERAGED = 4
 
 
-class Slots:
-    """Cycles of a run in which it takes the read and the write address of work memory."""
-
-    def __init__(self, stages: Sequence[Stage], config: EngineConfig) -> None:
-        spent = program_cycles(stages, config)
-        self.cycles = sum(cycles.total for cycles in spent)
-        reading = np.zeros(self.cycles + 1, bool)
-        writing = np.zeros(self.cycles + 1, bool)
-        start = 0
-        for stage, cycles in zip(stages, spent, strict=True):
-            tiles = stage_tiling(stage, config)
-            first_step = start + cycles.stall_fetch + cycles.flush
-            issue = cycles.busy + cycles.stall_drain
-            start += cycles.total
-            if start == self.cycles:  # the last stage: its flush comes after its steps, too
-                first_step -= tiles.emptying
-            # A tile ends once the one before has drained; only its last step waits for that.
-            rows = np.full(tiles.row_tiles, tiles.rows)
-            rows[-1] = tiles.rows_last
-            rows = np.tile(rows, tiles.lane_tiles)
-            between = np.maximum(tiles.k + tiles.gap, rows[:-1])
-            ends = first_step + issue - 1 - np.append(np.cumsum(between[::-1])[::-1], 0)
-            steps = np.append(first_step, ends[:-1] + 1 + tiles.gap)[:, None] + np.arange(
-                tiles.k - 1
-            )
-            # A write takes the memory's address when its way there begins.
-            to_write = issue_to_write(config) + 1 - WORK_ACCESS
-            reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True
-            for row in range(tiles.rows):
-                writing[ends[rows > row] + to_write + row] = True
-        if config.work_blocks:
-            # A block has a single port: the host has the cycles in which neither is taken.
-            reading = writing = reading | writing
-        self.reading = _Free(reading)
-        self.writing = _Free(writing)
-
-
-class _Free:
-    """The next cycle in which a slot is free."""
-
-    def __init__(self, busy: np.ndarray) -> None:
-        after = np.append(np.where(busy, len(busy), np.arange(len(busy))), len(busy))
-        self._next = np.minimum.accumulate(after[::-1])[::-1].tolist()
-
-    def clear(self, first: int, last: int, starts: Sequence[int]) -> bool:
-        """Whether no run takes any of these cycles."""
-        run = bisect_right(starts, last) - 1
-        return run < 0 or first - starts[run] >= len(self._next)
-
-    def after(self, cycle: int, starts: Sequence[int]) -> int:
-        """``cycle``, or the first one after it that no run takes; runs start at ``starts``."""
-        while True:
-            run = bisect_right(starts, cycle) - 1
-            if run < 0 or cycle - starts[run] >= len(self._next):
-                return cycle
-            free = starts[run] + self._next[cycle - starts[run]]
-            if run + 1 == len(starts) or free < starts[run + 1]:
-                return free
-            cycle = starts[run + 1]
-
-
 class Timeline:
     """The walk through the requests of many runs.
 
     Arguments
     ---------
     requests:
-        Of all runs. RUNs start the same program, or two that take the same slots.
+        Of all runs.
+    slots:
+        Of each program of a run, in order: RUNs start one after the other, and then the first one
+        again. Both buffers' take the same.
     gap:
         The host sends as soon as it may, and looks at what it has received when it may not send,
         after so many cycles of silence; 0 for a host that reacts at once.
@@ -141,14 +76,19 @@ class Timeline:
     Members
     -------
     starts:
-        First cycle of each run, from that of the first request's first byte.
+        First cycle of each program, from that of the first request's first byte.
+    told:
+        For each WAIT the number of the latest program that has ended by then, whose counters
+        answer it.
+    cycles:
+        Of each program of a run.
     """
 
     def __init__(
         self,
         requests: Sequence[Transfer],
         config: EngineConfig,
-        slots: Slots,
+        slots: Sequence[Slots],
         rate: LinkRate,
         gap: int = 0,
     ) -> None:
@@ -157,6 +97,10 @@ class Timeline:
         self.slots = slots
         self.rate = rate
         self.starts: list[int] = []
+        self.told: list[int] = []
+        self.cycles = [own.cycles for own in slots]
+        self._reading = Runs([kind.reading for kind in slots], self.starts)
+        self._writing = Runs([kind.writing for kind in slots], self.starts)
         self._item = item_bytes(config, Space.WORK)
         # First cycles in which each takes the next frame's second byte, request, byte.
         self._receiver_free = 0
@@ -199,6 +143,7 @@ class Timeline:
         return (
             later.op == Op.WRITE
             and earlier.op == Op.READ
+            and later.space == earlier.space
             and later.item < earlier.item + earlier.length // self._item
             and earlier.item < later.item + later.length // self._item
         )
@@ -222,14 +167,28 @@ class Timeline:
             case Op.RUN:
                 self._answer(request, self._run(act) + 1)
             case _:
-                self._answer(request, max(act, self._waits_until(request)) + 1)
+                done = max(act, self._waits_until(request))
+                self.told.append(len(self.starts) - (1 if done >= self._end() + SEEN else 2))
+                self._answer(request, done + 1)
         return end
+
+    @property
+    def latency(self) -> int:
+        """From the start of the last run to its end: its own cycles, and what its passes wait."""
+        return self._end() - self.starts[-len(self.slots)]
+
+    def _end(self) -> int:
+        """The cycle in which the latest program has ended."""
+        if not self.starts:
+            return 0
+        latest = len(self.starts) - 1
+        return self.starts[latest] + self.slots[latest % len(self.slots)].cycles
 
     def _run(self, act: int) -> int:
         """Start a run, or leave it pending; a third one waits until none is."""
         if self.starts:
             act = max(act, self.starts[-1] + SEEN)
-            next_start = self.starts[-1] + self.slots.cycles + RUN_GAP
+            next_start = self._end() + RUN_GAP
             self.starts.append(max(act + ACT_TO_START, next_start))
         else:
             self.starts.append(act + ACT_TO_START)
@@ -239,16 +198,15 @@ class Timeline:
         """When a WAIT is over: when it is seen that the latest run has started, or has ended."""
         if not self.starts:
             return 0
-        waits = 0 if request.item == WAIT_PENDING else self.slots.cycles
-        return self.starts[-1] + waits + SEEN
+        return (self.starts[-1] if request.item == WAIT_PENDING else self._end()) + SEEN
 
     def _write(self, request: Transfer, start: int) -> int:
         """The cycle in which the last item is written."""
         cycle = start + ACT_TO_ITEM
-        if self.slots.writing.clear(cycle, cycle + request.length, self.starts):
+        if request.space != Space.WORK or self._writing.clear(cycle, cycle + request.length):
             return cycle + request.length
         for _ in range(request.length // self._item):
-            cycle = self.slots.writing.after(cycle + self._item, self.starts)
+            cycle = self._writing.after(cycle + self._item)
         return cycle
 
     def _answer(self, request: Transfer, ready: int) -> None:
@@ -278,7 +236,7 @@ class Timeline:
         end = -END_TO_NEXT  # the last byte before is taken
         while item < last:
             count = min(last, item - item % lanes + lanes) - item
-            there = self.slots.reading.after(ask, self.starts) + FETCH_TO_BYTE
+            there = self._reading.after(ask) + FETCH_TO_BYTE
             # Each item is there when the line takes it, and leaves room for the next; or not.
             steps = [count] if size * each >= ITEM_TO_ITEM else [1] * count
             for items in steps:
@@ -321,32 +279,40 @@ class Streaming:
     -------
     buffers, batch:
         Of the artefact.
+    passes, bytes_loaded:
+        Passes of a run, and bytes of cores, biases and programs that stream in during it; 0 where
+        the model fits the engine.
     cycles, cycles_in, cycles_out:
-        Of the run itself, of its bytes to the device, and of those back.
+        Of the run itself, all passes together, of its bytes to the device, and of those back.
     cycles_link:
         From one run to the next if runs took no time: with requests that are done one after the
         other, and a host that waits for answers, it may be more than either way.
+    latency:
+        From the start of a run to its end: ``cycles``, and what passes wait for their loads.
     period:
         From one run to the next.
     """
 
     buffers: int
     batch: int
+    passes: int
+    bytes_loaded: int
     cycles: int
     cycles_in: float
     cycles_out: float
     cycles_link: float
+    latency: float
     period: float
 
     @property
     def idle(self) -> float:
-        """Cycles between two runs."""
+        """Cycles of a run, and up to the next one, in which nothing computes."""
         return self.period - self.cycles
 
     @property
     def limit(self) -> str:
         """What takes longest: "compute", or the link, "link in" or "link out"."""
-        if self.cycles + RUN_GAP >= self.cycles_link:
+        if self.cycles + self.passes * RUN_GAP >= self.cycles_link:
             return "compute"
         return "link in" if self.cycles_in >= self.cycles_out else "link out"
 
@@ -365,14 +331,14 @@ class Streaming:
 
 def streaming(
     buffers: Sequence[Buffer],
-    stages: Sequence[Stage],
+    passes: Sequence[Sequence[Stage]],
     config: EngineConfig,
     *,
     batch: int,
     rate: LinkRate,
     gap: int = 0,
 ) -> Streaming:
-    """What a run of these stages costs in steady state.
+    """What a run of these stages, pass by pass, costs in steady state.
 
     Arguments
     ---------
@@ -380,45 +346,75 @@ def streaming(
         Of the link, and of the host: see ``Timeline``. A host that takes longer to react than
         ``gap`` may make it more.
     """
-    slots = Slots(stages, config)
+    slots = [Slots(stages, config) for stages in passes]
+    cycles = sum(own.cycles for own in slots)
 
     def requests(runs: int) -> list[Transfer]:
-        return row_of_runs(buffers, config, batch=batch, cycles=slots.cycles, rate=rate, runs=runs)
+        return row_of_runs(buffers, config, batch=batch, cycles=cycles, rate=rate, runs=runs)
 
-    def period(slots: Slots) -> float:
+    def walk(slots: Sequence[Slots]) -> tuple[float, float]:
+        """From one run to the next, and from the start of one to its end."""
         starts = Timeline(requests(STEADY_RUNS), config, slots, rate, gap).starts
-        return _number(Fraction(starts[-1] - starts[-1 - AVERAGED], AVERAGED))
+        first = starts[:: len(slots)][-1 - AVERAGED :]
+        last = starts[len(slots) - 1 :: len(slots)][-1 - AVERAGED :]
+        spans = [b - a + slots[-1].cycles for a, b in zip(first, last, strict=True)][1:]
+        return (
+            _number(Fraction(first[-1] - first[0], AVERAGED)),
+            _number(Fraction(sum(spans), AVERAGED)),
+        )
 
+    period, latency = walk(slots)
     one = requests(1)
+    loads = [t for t in one if t.op == Op.WRITE and t.space != Space.WORK]
     return Streaming(
         buffers=len(buffers),
         batch=batch,
-        cycles=slots.cycles,
+        passes=len(passes),
+        bytes_loaded=sum(t.length for t in loads),
+        cycles=cycles,
         cycles_in=_number(sum(t.bytes_in for t in one) * rate.byte_in),
         cycles_out=_number(Fraction(sum(t.bytes_out for t in one) * rate.byte_out)),
-        cycles_link=period(Slots((), config)),
-        period=period(slots),
+        cycles_link=walk([Slots((), config) for _ in passes])[0],
+        latency=latency,
+        period=period,
     )
 
 
-def plan_streaming(plan: Plan) -> Streaming:
-    """``streaming`` of a plan, over a serial line at its engine's rate."""
-    stages = [stage for _, stage in plan.program]
-    rate = serial_rate(plan.config)
-    return streaming(plan.buffers, stages, plan.config, batch=plan.batch, rate=rate)
+def plan_streaming(plan: Plan, rate: LinkRate | None = None) -> Streaming:
+    """``streaming`` of a plan, over a serial line at its engine's rate or another link."""
+    return streaming(
+        plan.buffers,
+        [[stage for _, stage in own] for own in plan.pass_programs(0)],
+        plan.config,
+        batch=plan.batch,
+        rate=rate or serial_rate(plan.config),
+    )
 
 
 def artefact_streaming(artefact: Artefact, rate: LinkRate | None = None, gap: int = 0) -> Streaming:
     """``streaming`` of an artefact, over a serial line at its engine's rate or another link."""
-    config = artefact.config
     return streaming(
         artefact.buffers,
-        decode(artefact.program, config),
-        config,
+        artefact.pass_stages(),
+        artefact.config,
         batch=artefact.batch,
-        rate=rate or serial_rate(config),
+        rate=rate or serial_rate(artefact.config),
         gap=gap,
     )
+
+
+def artefact_timeline(artefact: Artefact, rate: LinkRate, runs: int, gap: int = 0) -> Timeline:
+    """The walk through so many runs of an artefact, from the first inputs to the last results."""
+    requests = row_of_runs(
+        artefact.buffers,
+        artefact.config,
+        batch=artefact.batch,
+        cycles=artefact.cycles,
+        rate=rate,
+        runs=runs,
+    )
+    slots = [Slots(stages, artefact.config) for stages in artefact.pass_stages()]
+    return Timeline(requests, artefact.config, slots, rate, gap)
 
 
 def _number(value: Fraction) -> float:

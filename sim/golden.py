@@ -8,15 +8,16 @@ cycle counts from the cycle model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from drawbar.gen.artefact import Artefact
+from drawbar.gen.artefact import Artefact, Load
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.program import decode
+from drawbar.gen.protocol import Space
 from drawbar.gen.stage import Loop, Stage, check_stage
 
 #: Samples that ``run_artefact`` takes at a time: enough to fill the caches, little enough to fit
@@ -144,6 +145,13 @@ class GoldenEngine:
         self.bias = np.zeros((config.bias_depth, config.lanes), np.int64)
         self.work = np.zeros(config.work_elements, np.int64)
 
+    def load(self, artefact: Artefact, loads: Iterable[Load]) -> None:
+        """Write parts of an artefact's images to the memories."""
+        memories = {Space.PROGRAM: self.program, Space.CORE: self.core, Space.BIAS: self.bias}
+        for load in loads:
+            values = artefact.image(load.space)[load.source : load.source + load.count]
+            memories[load.space][load.target : load.target + load.count] = values
+
     def run(self, address: int) -> list[Cycles]:
         """Run the program at this word; cycles of each stage."""
         stages = decode(self.program[address:], self.config)
@@ -167,7 +175,9 @@ def run_artefact(
     ``(runs, elements)`` after each stage.
     """
     config, batch = artefact.config, artefact.batch
-    stages = decode(artefact.program[artefact.buffers[0].address :], config)
+    engine = GoldenEngine(config)
+    engine.load(artefact, artefact.loads)
+    passes = list(zip(artefact.buffers[0].passes, artefact.pass_stages(), strict=True))
     read, write = artefact.output.addresses(batch), artefact.input.addresses(batch)
     outputs = np.zeros((len(x), artefact.output.features), np.int64)
     sequences = x if artefact.steps else x[:, None]
@@ -180,10 +190,14 @@ def run_artefact(
         work = np.zeros((runs, config.work_elements), np.int32)
         for now in padded.swapaxes(0, 1):
             work[:, write] = now.reshape(runs, batch, -1)
-            for number, stage in enumerate(stages):
-                run_stage(stage, config, artefact.cores, artefact.biases, work)
-                if observe:
-                    observe(number, work)
+            number = 0
+            for one, stages in passes:
+                engine.load(artefact, one.loads)
+                for stage in stages:
+                    run_stage(stage, config, engine.core, engine.bias, work)
+                    if observe:
+                        observe(number, work)
+                    number += 1
         outputs[start : start + step] = work[:, read].reshape(runs * batch, -1)[: len(samples)]
         if progress:
             progress(min(start + step, len(x)), len(x))

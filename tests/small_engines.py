@@ -44,3 +44,31 @@ ENGINES = (
 
 #: For netlists and bitstreams: the least of all, with a lane more.
 LEAST = hardware_suites.LEAST.replace(lanes=2, clock_hz=50_000_000)
+
+#: Too small for most random models' cores, biases or programs, which then stream in.
+TIGHT = (
+    EngineConfig(
+        name="tight-3x4",
+        rows=3,
+        lanes=4,
+        core_depth=48,
+        work_depth=777,
+        bias_depth=24,
+        program_depth=300,
+        products=1,
+    ),
+    EngineConfig(
+        name="tight-4x2-8bit",
+        rows=4,
+        lanes=2,
+        data_width=8,
+        acc_width=24,
+        core_depth=32,
+        work_depth=1500,
+        bias_depth=64,
+        program_depth=400,
+        k_loops=4,
+        row_loops=4,
+        column_loops=4,
+    ),
+)

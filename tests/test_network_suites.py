@@ -83,11 +83,15 @@ def test_limits() -> None:
 def test_resnet_on_the_golden_board(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(network_suites, "COMPARED", 8)
     rows = by_name(resnet20_suite(device="golden"))
-    for title in ("TT", "dense"):
+    for title in ("TT", "dense", "dense, streamed"):
         cycles = rows[f"{title}, 16 x 16, 16 bit, cycles of each image"]
         assert cycles["passed"]
         assert rows[f"{title}, 16 x 16, 16 bit, 4 images: differ"]["value"] == 0
     assert rows["TT, core and work memory of the engine"]["passed"]
+    where = "dense, streamed, 16 x 16, 16 bit"
+    cores = rows["dense, streamed, cores"]["value"]
+    assert 0.7 * cores < rows[f"{where}, cores that stream in"]["value"] < cores
+    assert rows[f"{where}, passes"]["value"] > 4
     assert rows["dense over TT, cycles on equal arrays"]["value"] > 2.5
 
 

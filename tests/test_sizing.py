@@ -11,18 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 import drawbar
-from drawbar.gen.artefact import Artefact
+from drawbar.gen.artefact import Artefact, Load, Pass
 from drawbar.gen.cli.main import app
 from drawbar.gen.config import load_config
 from drawbar.gen.errors import ConfigError, FitError
 from drawbar.gen.fpga.boards import load_board
 from drawbar.gen.fpga.fit import excess
 from drawbar.gen.model_file import save_model
-from drawbar.gen.protocol import MAX_PAYLOAD
+from drawbar.gen.protocol import MAX_PAYLOAD, Space
 from drawbar.layer_suites import Layer
 from drawbar.sizing import candidates, estimate, explore, link_bytes
 
 RUNNER = CliRunner()
+TINY = load_config("tiny")
+ONE = (Pass(0, 0, 100),)
 SMALL = Layer("small", (4, 5, 4), (2, 3, 4), (1, 3, 2, 1))
 BOARD = "ulx3s-25f"
 
@@ -59,10 +61,14 @@ def test_a_model_is_planned(artefact: Artefact) -> None:
 
 def test_frames_on_the_line() -> None:
     """A payload of more than one frame pays the header and the check for each."""
-    one = link_bytes(MAX_PAYLOAD, 0) - link_bytes(0, 0)
-    assert link_bytes(3 * MAX_PAYLOAD, 0) - link_bytes(0, 0) == 3 * one
+    one = link_bytes(MAX_PAYLOAD, 0, ONE, TINY) - link_bytes(0, 0, ONE, TINY)
+    assert link_bytes(3 * MAX_PAYLOAD, 0, ONE, TINY) - link_bytes(0, 0, ONE, TINY) == 3 * one
     assert one == MAX_PAYLOAD + 20
-    assert link_bytes(1, 0) - link_bytes(0, 0) == 21
+    assert link_bytes(1, 0, ONE, TINY) - link_bytes(0, 0, ONE, TINY) == 21
+    # What streams in: 100 vectors of four elements of two bytes, in two frames, and its start.
+    two = (*ONE, Pass(9, 9, 100, (Load(Space.CORE, 0, 0, 100),)))
+    start = link_bytes(0, 0, ONE, TINY) - link_bytes(0, 0, (), TINY)
+    assert link_bytes(0, 0, two, TINY) - link_bytes(0, 0, ONE, TINY) == start + 800 + 2 * 20
 
 
 def test_what_does_not_fit() -> None:

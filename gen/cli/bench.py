@@ -76,7 +76,7 @@ def bench(
     gates in one.
 
     [bold]ranks[/bold]: VGG-FC6 and FC7 with inner ranks 2, 8 and 16, with ample core memory and
-    with 16 KB.
+    with 16 KB, where cores that do not fit stream in.
 
     [bold]ette[/bold]: tensor trains over single modes, as in ETTE: other networks than TIE's.
 
@@ -117,8 +117,9 @@ def bench(
     model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.
 
     [bold]resnet20[/bold]: ResNet-20 for CIFAR-10, whole, in tensor trains and dense, on 16 x 16
-    simulated boards. With --folder, its trained weights, of drawbar compress or of compress-resnet,
-    and how many test images they get right in float and on the golden model; else random ones.
+    simulated boards; dense also on the engine of the tensor trains, where its cores stream in. With
+    --folder, its trained weights, of drawbar compress or of compress-resnet, and how many test
+    images they get right in float and on the golden model; else random ones.
 
     [bold]fsdd-lstm[/bold]: an LSTM of tensor trains for spoken digits: trained, quantised, and 20
     recordings whole on a 16 x 16 simulated board, a step in each run. A quarter of an hour.
@@ -148,6 +149,7 @@ def bench(
             or row.get("mismatches")
             or row.get("cycles_predicted") != row.get("cycles_measured")
             or row.get("period_predicted") != row.get("period_measured")
+            or row.get("latency_predicted") != row.get("latency_measured")
             for row in rows
         ):
             raise typer.Exit(EXIT_CHECK_FAILED)
@@ -196,6 +198,16 @@ def _engine_layers(engine: str, rows: list[dict[str, Any]]) -> Any:
                 exact(row["mismatches"]),
             )
             facts.append(row["plan"])
+            if "passes" in row:
+                facts.append(
+                    f"cores stream in: {exact(row['bytes_loaded'])} bytes a run, in "
+                    f"{row['passes']} passes, link {row['cycles_link']:,.0f} cycles"
+                )
+            if "latency_measured" in row:
+                facts.append(
+                    f"from start to end, a byte a cycle: {exact(row['latency_predicted'])} cycles "
+                    f"predicted, {exact(row['latency_measured'])} measured"
+                )
             if row["batch"] > 1:
                 facts.append(f"{row['cycles_per_inference']:,.0f} cycles an inference")
         notes.append(f"{row['layer']}: {'; '.join(facts)}")

@@ -21,7 +21,7 @@ from drawbar.gen.cli.output import (
     reporting,
     table,
 )
-from drawbar.gen.cli.streaming import buffers_text, streaming_table
+from drawbar.gen.cli.streaming import buffers_text, passes_text, streaming_table
 from drawbar.gen.errors import InputError
 from drawbar.gen.explain import (
     LOSERS,
@@ -91,6 +91,9 @@ def explain(
 
     An order that lost comes with its lower bound of cycles and its reason: cycles, core or work
     memory, no layout that reaches its bound, or a tie. [14 x ...] runs its stages in slices.
+
+    Where cores do not fit the engine at once, a run is several passes, with a line between their
+    stages: while one computes, the cores of the next one stream in.
 
     At the end, what a run costs where many follow each other over the engine's serial line: the
     longest of its own cycles, its bytes in and its bytes out.
@@ -190,6 +193,10 @@ def _stages(found: Explanation) -> Any:
         "limit",
     )
     for stage in found.stages:
+        if stage.number in found.pass_ends:
+            # The next pass begins.
+            sizes.add_section()
+            cycles.add_section()
         sizes.add_row(
             str(stage.number),
             stage.cores,
@@ -277,6 +284,8 @@ def _show(found: Explanation) -> None:
         f"{exact(found.work_bytes_peak)} of {exact(config.work_bytes)}. Buffers: {buffers}.",
         soft_wrap=True,
     )
+    if found.streaming.bytes_loaded:
+        console.print(passes_text(found.streaming.as_dict(config.clock_hz)), soft_wrap=True)
     console.print(streaming_table(found.streaming.as_dict(config.clock_hz), config))
     if found.source == "artefact":
         console.print("An artefact does not know what lost: explain its model file for that.")

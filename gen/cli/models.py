@@ -12,6 +12,16 @@ import typer
 
 import drawbar
 from drawbar.gen.cli.build import estimate_on_board
+from drawbar.gen.cli.options import (
+    ArtefactFile,
+    Batch,
+    Buffers,
+    DeviceUrl,
+    Engine,
+    Minimise,
+    ModelFile,
+    Stream,
+)
 from drawbar.gen.cli.output import (
     EXIT_CHECK_FAILED,
     Json,
@@ -26,51 +36,11 @@ from drawbar.gen.cli.output import (
     reporting,
     table,
 )
-from drawbar.gen.cli.streaming import buffers_text, streaming_table
+from drawbar.gen.cli.streaming import buffers_text, passes_text, streaming_table
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.timeline import artefact_streaming, plan_streaming
-
-ModelFile = Annotated[
-    Path,
-    typer.Argument(
-        help="Model file (.safetensors), as drawbar.gen.model_file.save_model writes, or ONNX file "
-        "(.onnx)."
-    ),
-]
-ArtefactFile = Annotated[
-    Path, typer.Argument(help="Artefact (.drawbar), as drawbar compile writes.")
-]
-Engine = Annotated[
-    str,
-    typer.Option(help="Engine: a preset (drawbar info lists them) or a TOML file of parameters."),
-]
-Batch = Annotated[int, typer.Option(min=1, help="Samples that one run of the program takes.")]
-Minimise = Annotated[
-    str,
-    typer.Option(
-        help="cycles, or memory: the least work memory for at most 10 % more cycles, by running "
-        "parts of a layer slice by slice."
-    ),
-]
-Buffers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        max=2,
-        help="Places for inputs and outputs: with 2, transfers go beside a run. Default: 2 where "
-        "that fits and takes no more cycles; with --minimise memory 1.",
-    ),
-]
-DeviceUrl = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        help="sim (the generated hardware, simulated), golden (its NumPy twin, no compiler "
-        "needed), or serial:///PATH?baud=N.",
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -153,13 +123,18 @@ def compile_command(
     batch: Batch = 1,
     minimise: Minimise = "cycles",
     buffers: Buffers = None,
+    stream: Stream = True,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Artefact to write; default: MODEL.drawbar."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compile a model file to an artefact: plan, quantise, encode, and add self-test vectors."""
+    """Compile a model file to an artefact: plan, quantise, encode, and add self-test vectors.
+
+    A model whose cores fit the engine's core memory is loaded once. Of a larger one each run is
+    several passes: while one computes, the cores of the next one are written.
+    """
     with reporting(json):
         artefact = drawbar.compile(
             model,
@@ -168,6 +143,7 @@ def compile_command(
             batch=batch,
             minimise=minimise,
             buffers=buffers,
+            stream=stream,
         )
         target = output or model.with_suffix(".drawbar")
         artefact.save(target)
@@ -182,6 +158,8 @@ def compile_command(
             f"buffers: {_buffers(facts, artefact.config)}",
             soft_wrap=True,
         )
+        if artefact.streams:
+            console.print(passes_text(facts["streaming"]), soft_wrap=True)
 
 
 def estimate(
@@ -203,6 +181,7 @@ def estimate(
     batch: Batch = 1,
     minimise: Minimise = "cycles",
     buffers: Buffers = None,
+    stream: Stream = True,
     json: Json = False,
 ) -> None:
     """Say exactly what a model costs on an engine: cycles, memory, utilisation. Nothing is built or
@@ -223,7 +202,12 @@ def estimate(
                 "estimate", "is of a model, a board, or both", "neither", "name a model file"
             )
         plan = drawbar.plan(
-            model, engine or "small", batch=batch, minimise=minimise, buffers=buffers
+            model,
+            engine or "small",
+            batch=batch,
+            minimise=minimise,
+            buffers=buffers,
+            stream=stream,
         )
         config = plan.config
         layers = [
@@ -243,7 +227,7 @@ def estimate(
             for n, layer in enumerate(plan.model.layers)
         ]
         total = plan.total
-        stream = plan_streaming(plan)
+        many = plan_streaming(plan)
         facts = {
             "model": plan.model.name,
             "engine": config.name,
@@ -265,7 +249,7 @@ def estimate(
             "buffers": len(plan.bases),
             "work_bytes_double": plan.work_bytes_double,
             "program_words": len(plan.program) * descriptor_words(config),
-            "streaming": stream.as_dict(config.clock_hz),
+            "streaming": many.as_dict(config.clock_hz),
             "bias_vectors": plan.bias_vectors,
             "runs_per_second_at_clock": config.clock_hz / total.total,
             "clock_hz": config.clock_hz,
@@ -288,6 +272,8 @@ def estimate(
             "work memory", f"{exact(plan.work_bytes_peak)} of {exact(config.work_bytes)} bytes"
         )
         view.add_row("buffers", _buffers(facts, config))
+        if plan.streams:
+            view.add_row("larger than the engine's memories", passes_text(facts["streaming"]))
         clock = config.clock_hz / 1e6
         view.add_row(
             f"runs a second if the clock is {clock:g} MHz", f"{config.clock_hz / total.total:,.0f}"
@@ -437,6 +423,8 @@ def info(
             for key in ("batch", "cycles", "inputs", "outputs", "program_bytes", "core_bytes"):
                 view.add_row(key.replace("_", " "), exact(facts[key]))
             view.add_row("buffers", _buffers(facts, loaded.config))
+            if loaded.streams:
+                view.add_row("larger than the engine", passes_text(facts["streaming"]))
             for package, number in facts["meta"].get("versions", {}).items():
                 view.add_row(f"made with {package}", number)
             console.print(view)

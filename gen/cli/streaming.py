@@ -34,6 +34,13 @@ def buffers_text(buffers: int, double_bytes: int, words: int, config: EngineConf
     return f"one; two would need {' and '.join(short) or need}"
 
 
+def passes_text(stream: dict[str, Any]) -> str:
+    """What streams in while a model computes that is larger than the engine's memories."""
+    moved = f"{exact(stream['bytes_loaded'])} bytes a run"
+    bound = "compute-bound" if stream["limit"] == "compute" else "link-bound"
+    return f"cores stream in: {moved}, in {stream['passes']} passes; {bound}"
+
+
 def streaming_table(stream: dict[str, Any], config: EngineConfig) -> Any:
     """Steady state over the engine's own serial line."""
     view = table(
@@ -45,9 +52,13 @@ def streaming_table(stream: dict[str, Any], config: EngineConfig) -> Any:
         ("computing", "cycles"),
         ("link, to the device", "cycles_in"),
         ("link, from the device", "cycles_out"),
+        ("from the start of a run to its end", "latency"),
         ("from one run to the next, at least", "period"),
     ):
-        view.add_row(name, f"{stream[key]:,.0f}")
+        if key != "latency" or stream["bytes_loaded"]:
+            view.add_row(name, f"{stream[key]:,.0f}")
+    if stream["bytes_loaded"]:
+        view.add_row("bytes of cores, biases and programs a run", exact(stream["bytes_loaded"]))
     view.caption = (
         f"limit: {stream['limit']}; at most "
         f"{stream['inferences_per_second']:,.1f} inferences a second"

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 import drawbar
-from drawbar.gen.cli.models import Batch, Engine, ModelFile, read_array
+from drawbar.gen.cli.models import read_array
+from drawbar.gen.cli.options import Batch, Engine, ModelFile
 from drawbar.gen.cli.output import (
     EXIT_CHECK_FAILED,
     Json,

@@ -66,6 +66,7 @@ def plan(
     batch: int = 1,
     minimise: str = "cycles",
     buffers: int | None = None,
+    stream: bool = True,
     name: str | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Plan:
@@ -85,6 +86,10 @@ def plan(
     buffers:
         Places for inputs and outputs that runs use in turn: with two, transfers go beside a run.
         Without it two where that takes no more cycles and fits, but one to minimise memory.
+    stream:
+        Cores, biases and program of a model that is too large for the engine's memories stream in
+        over the link while it computes. ``Plan.streams`` and ``Artefact.streams`` say whether they
+        do. With False such a model is an error.
     input_shape:
         Shape of one sample, for a PyTorch model that reads images: ``(channels, height, width)``.
 
@@ -100,6 +105,7 @@ def plan(
         batch=batch,
         minimise=minimise,
         buffers=buffers,
+        stream=stream,
     )
 
 
@@ -111,6 +117,7 @@ def compile(
     batch: int = 1,
     minimise: str = "cycles",
     buffers: int | None = None,
+    stream: bool = True,
     name: str | None = None,
 ) -> Artefact:
     """Compile a model for an engine: plan, quantise, encode, and add self-test vectors.
@@ -132,6 +139,7 @@ def compile(
         batch=batch,
         minimise=minimise,
         buffers=buffers,
+        stream=stream,
         name=name,
         input_shape=shape,
     )

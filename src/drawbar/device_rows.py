@@ -15,7 +15,8 @@ from drawbar.compress_checks import check_row
 from drawbar.gen.artefact import Artefact
 from drawbar.gen.limits import layer_limit
 from drawbar.gen.plan import Plan
-from drawbar.layer_suites import BuildProgress, Row
+from drawbar.layer_suites import BuildProgress, Row, stream_facts
+from drawbar.sw.driver import RunReport
 
 __all__ = ["device_rows", "layer_rows"]
 
@@ -49,7 +50,10 @@ def device_rows(
         found = board.run_integers(integers)
         last = board.last_run
     assert last is not None
-    counted = {counters.cycles for counters in last.waits}
+    # A WAIT for each pass.
+    passes = len(artefact.buffers[0].passes)
+    runs = [last.waits[n : n + passes] for n in range(0, len(last.waits), passes)]
+    counted = {sum(counters.cycles for counters in own) for own in runs}
     wrong = int(np.count_nonzero(found != golden))
     where = f"{title}{config.rows} x {config.lanes}, {config.data_width} bit"
     wanted = f"as predicted, {artefact.cycles:,}"
@@ -65,16 +69,42 @@ def device_rows(
             **check_row(f"{where}, cycles of each {run}", worst, "cycles", wanted, exact),
             "cycles_predicted": artefact.cycles,
             "cycles_measured": worst,
-            "runs": len(last.waits),
+            "runs": len(runs),
         },
         check_row(f"{where}, {count}: differ", wrong, "outputs", "0", wrong == 0),
         check_row(f"{where}, used", used / config.multipliers, "%"),
     ]
+    if artefact.streams:
+        rows += _stream_rows(where, artefact, last, device)
     if artefact.steps:
         # Between two sequences the host has its turn.
-        idle = [counters.idle for counters in last.waits if counters.idle < artefact.cycles]
+        between = [own[0].idle for own in runs]
+        idle = [cycles for cycles in between if cycles < artefact.cycles]
         median = float(np.median(idle))
         rows.append(check_row(f"{where}, cycles between two of them", median, "cycles"))
+    return rows
+
+
+def _stream_rows(where: str, artefact: Artefact, run: RunReport, device: str) -> list[Row]:
+    """What streams in, and on a simulated board how long a run takes with it at a byte a cycle,
+    from the first start to the end.
+    """
+    facts = stream_facts(artefact, run, timed=device == "sim")
+    rows: list[Row] = [
+        check_row(f"{where}, cores that stream in", facts["bytes_loaded"], "bytes"),
+        check_row(f"{where}, passes", facts["passes"], "passes"),
+    ]
+    if "latency_measured" in facts:
+        predicted, measured = facts["latency_predicted"], facts["latency_measured"]
+        wanted = f"as predicted, {predicted:,}"
+        title = f"{where}, first start to end, a byte a cycle"
+        rows.append(
+            {
+                **check_row(title, measured, "cycles", wanted, predicted == measured),
+                "latency_predicted": predicted,
+                "latency_measured": measured,
+            }
+        )
     return rows
 
 

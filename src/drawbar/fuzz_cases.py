@@ -39,6 +39,9 @@ GRAPHS = 1 / 4
 MOST_EDGE, GRAPH_BATCHES = 10, (1, 1, 1, 2, 3)
 #: The part of the engines that have some of what is for small chips.
 SMALL_CHIPS = 1 / 3
+#: The part of the cases that may be too large for their engine's core, bias and program memory, so
+#: that these stream in; and by how much.
+LARGER, LARGER_BY = 1 / 5, 6
 #: Draws of a model before the bounds are halved, and before there is none for an engine.
 PATIENCE = 4
 MOST_DRAWS = 200
@@ -168,6 +171,7 @@ class Case:
         ``formats`` are kinds that take turns.
         """
         rng = _generator(seed, "case", number)
+        larger = _generator(seed, "larger", number).random() < LARGER
         tries = 0
         while True:
             scale = 2.0 ** -(tries // PATIENCE)
@@ -175,9 +179,18 @@ class Case:
                 kind = formats[number % len(formats)]
                 case = _draw_kind(seed, number, config, kind, scale, tries)
             else:
-                case = _draw(seed, number, config, rng, scale, tries)
+                case = _draw(
+                    *(seed, number, config, rng, scale, tries),
+                    larger=LARGER_BY if larger else 1,
+                )
             try:
-                plan = plan_model(case.model, config, batch=case.batch, minimise=case.minimise)
+                plan = plan_model(
+                    case.model,
+                    config,
+                    batch=case.batch,
+                    minimise=case.minimise,
+                    stream=larger,
+                )
                 if plan.total.total <= MOST_CYCLES:
                     quantise(plan, case.calibration)
                     return case, tries
@@ -192,14 +205,20 @@ class Case:
 
 
 def _draw(
-    seed: int, number: int, config: EngineConfig, rng: random.Random, scale: float, tries: int
+    seed: int,
+    number: int,
+    config: EngineConfig,
+    rng: random.Random,
+    scale: float,
+    tries: int,
+    larger: int,
 ) -> Case:
     batch = rng.choice((1, 1, 1, 2, 3, 4, 5, 8, 16, 17, 33, 40))
     # With an operand of most of work memory only slices fit.
     elements = int(min(MOST_ELEMENTS, config.work_elements * rng.choice((0.3, 0.5, 0.8))) * scale)
     batch = max(1, min(batch, elements))
     features = max(1, elements // batch)
-    most_weights = int(min(MOST_WEIGHTS, config.core_depth * config.rows) * scale)
+    most_weights = int(min(MOST_WEIGHTS, larger * config.core_depth * config.rows) * scale)
     model = _model(rng, features, max(1, most_weights))
     minimise = "memory" if rng.random() < FOR_MEMORY else "cycles"
     # From generators of their own; where none fits, it is layers after all.

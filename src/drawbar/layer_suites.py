@@ -19,8 +19,10 @@ from drawbar.gen.formats import tensor_train_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.plan import plan_model
+from drawbar.gen.timeline import artefact_streaming, artefact_timeline
+from drawbar.gen.transfers import STREAMS
 from drawbar.sim.golden import run_artefact
-from drawbar.sw.driver import Device
+from drawbar.sw.driver import Device, RunReport
 
 Row = dict[str, Any]
 #: Told what is going on: a title, things done, things to do.
@@ -224,9 +226,17 @@ def _row(layer: Layer, config: EngineConfig, batch: int) -> Row:
 
 
 def run_layer(
-    board: Device, layer: Layer, config: EngineConfig, batch: int, minimise: str = "cycles"
+    board: Device,
+    layer: Layer,
+    config: EngineConfig,
+    batch: int,
+    minimise: str = "cycles",
+    *,
+    timed: bool = True,
 ) -> Row:
-    """One layer on an open device; where it does not fit, the row holds the error."""
+    """One layer on an open device; where it does not fit, the row holds the error. ``timed``: the
+    device takes as long as the simulated board.
+    """
     row = _row(layer, config, batch)
     try:
         artefact, x = layer_artefact(layer, config, batch, minimise)
@@ -238,14 +248,16 @@ def run_layer(
     assert run is not None
     assert run.counters is not None
     multiplications = sum(part.multiplications for part in artefact.layers)
+    counted = pass_cycles(artefact, run)
     return {
         **row,
+        **(stream_facts(artefact, run, timed=timed) if artefact.streams else {}),
         "multiplications": multiplications,
         "cycles_ideal": -(-multiplications // config.multipliers),
         "cycles_predicted": artefact.cycles,
-        "cycles_measured": run.counters.cycles,
-        "cycles_per_inference": run.counters.cycles / batch,
-        "utilisation": utilisation(multiplications, run.counters.cycles, config),
+        "cycles_measured": counted,
+        "cycles_per_inference": counted / batch,
+        "utilisation": utilisation(multiplications, counted, config),
         "core_bytes": artefact.meta["core_bytes"],
         "work_bytes_peak": artefact.meta["work_bytes_peak"],
         "work_bytes_double": artefact.meta["work_bytes_double"],
@@ -255,6 +267,36 @@ def run_layer(
         "mismatches": int(np.count_nonzero(found != run_artefact(artefact, x))),
         "plan": artefact.layers[0].plan,
     }
+
+
+def pass_cycles(artefact: Artefact, run: RunReport) -> int:
+    """Counted cycles of the last run, all its passes: there is a WAIT for each."""
+    return sum(counters.cycles for counters in run.waits[-len(artefact.buffers[0].passes) :])
+
+
+def stream_facts(artefact: Artefact, run: RunReport, *, timed: bool) -> Row:
+    """Of a model that streams in: what of it, and where the link is ``timed``, a byte a cycle, its
+    last run from start to end.
+    """
+    # Only here: the simulated board needs amaranth.
+    from drawbar.streaming_suite import host_gap
+
+    stream = artefact_streaming(artefact, STREAMS, host_gap(1))
+    facts = {
+        "passes": stream.passes,
+        "bytes_loaded": stream.bytes_loaded,
+        "limit": stream.limit,
+        "cycles_link": stream.cycles_link,
+    }
+    if timed:
+        first, *others = run.waits[-stream.passes :]
+        facts |= {
+            "latency_predicted": artefact_timeline(
+                artefact, STREAMS, run.runs, host_gap(1)
+            ).latency,
+            "latency_measured": first.cycles + sum(c.cycles + c.idle for c in others),
+        }
+    return facts
 
 
 def run_layers(
@@ -273,7 +315,7 @@ def run_layers(
         for number, layer in enumerate(layers):
             if report is not None:
                 report(layer.name, number, len(layers))
-            rows.append(run_layer(board, layer, config, batch, minimise))
+            rows.append(run_layer(board, layer, config, batch, minimise, timed=device == "sim"))
     if report is not None:
         report("done", len(layers), len(layers))
     return rows
@@ -300,7 +342,7 @@ ette_suite = partial(fixed_suite, ETTE_LAYERS)
 
 def ranks_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> list[Row]:
     """Other ranks, with ample core memory and with ``SMALL_CORE_BYTES`` of it. What does not fit
-    there keeps its error as its row. ``options`` are those of ``run_layers``.
+    there streams its cores in. ``options`` are those of ``run_layers``.
     """
     base = load_config(engine)
     ample = fitting_engine(RANK_LAYERS, base, batch)

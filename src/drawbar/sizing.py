@@ -4,14 +4,14 @@ engine, and which engines are worth building for a model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from drawbar.api import as_model
 from drawbar.bitstream import check_clock, engine_for
-from drawbar.gen.artefact import Artefact, TensorLayout
+from drawbar.gen.artefact import Artefact, Pass, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ConfigError, FitError
 from drawbar.gen.fpga.boards import BoardSpec, load_board
@@ -20,6 +20,7 @@ from drawbar.gen.fpga.fit import check_fit, excess, model_errors, usage
 from drawbar.gen.network import Model
 from drawbar.gen.plan import plan_model
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD
+from drawbar.gen.transfers import load_transfers
 
 #: Bits on the line for a byte.
 _BITS_PER_BYTE = 10
@@ -43,6 +44,7 @@ class _Cost:
     batch: int
     input: TensorLayout
     output: TensorLayout
+    passes: tuple[Pass, ...]
 
 
 def _with_chip(board: str | Path | BoardSpec) -> BoardSpec:
@@ -63,23 +65,29 @@ def _payload_bytes(layout: TensorLayout, config: EngineConfig, batch: int) -> in
     return int(addresses.max() - addresses.min() + 1) * config.element_bytes
 
 
-def link_bytes(cost_input: int, cost_output: int) -> int:
-    """Bytes on the line for one run that come after each other: the frames that write the inputs,
-    the start, and the answers that carry the outputs and the counters. The other direction is idle
-    or in their shade.
+def link_bytes(
+    cost_input: int, cost_output: int, passes: Sequence[Pass], config: EngineConfig
+) -> int:
+    """Bytes on the line for one run that come after each other: the frames that write the inputs
+    and whatever streams in, the starts, and the answers that carry the outputs and the counters.
+    The other direction is idle or in their shade.
     """
 
     def framed(payload: int) -> int:
         return payload + -(-payload // MAX_PAYLOAD) * (HEADER_BYTES + CRC_BYTES)
 
-    return framed(cost_input) + HEADER_BYTES + framed(cost_output) + MAX_PAYLOAD // 8
+    loads = (t for one in passes for load in one.loads for t in load_transfers(load, config))
+    starts = len(passes) * (HEADER_BYTES + MAX_PAYLOAD // 8)
+    return framed(cost_input) + starts + framed(cost_output) + sum(t.bytes_in for t in loads)
 
 
 def _cost(model: Artefact | Model, config: EngineConfig, batch: int, minimise: str) -> _Cost:
     if isinstance(model, Artefact):
-        return _Cost(model.name, model.cycles, model.batch, model.input, model.output)
-    plan = plan_model(model, config, batch=batch, minimise=minimise)
-    return _Cost(model.name, plan.total.total, batch, plan.input, plan.output)
+        passes = model.buffers[0].passes
+        return _Cost(model.name, model.cycles, model.batch, model.input, model.output, passes)
+    plan = plan_model(model, config, batch=batch, minimise=minimise, stream=True)
+    passes = plan.buffers[0].passes
+    return _Cost(model.name, plan.total.total, batch, plan.input, plan.output, passes)
 
 
 def _load(model: str | Path | Artefact | Model) -> Artefact | Model:
@@ -146,6 +154,8 @@ def estimate(
     line = link_bytes(
         _payload_bytes(cost.input, config, cost.batch),
         _payload_bytes(cost.output, config, cost.batch),
+        cost.passes,
+        config,
     )
     compute = cost.cycles / config.clock_hz
     link = line * _BITS_PER_BYTE / config.baud

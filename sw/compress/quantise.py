@@ -415,8 +415,9 @@ def assemble(
         for buffer in plan.buffers
     )
     programs = [
-        encode([replace(s, shift=shifts[n]) for n, s in plan.buffer_program(number)], config)
+        encode([replace(s, shift=shifts[n]) for n, s in own], config)
         for number in range(len(buffers))
+        for own in plan.pass_programs(number)
     ]
     layers = tuple(
         LayerReport(
@@ -458,6 +459,7 @@ def assemble(
         program=np.concatenate(programs),
         cores=cores,
         biases=biases,
+        loads=plan.loads,
         buffers=buffers,
         batch=plan.batch,
         cycles=plan.total.total,

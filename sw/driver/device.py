@@ -11,9 +11,7 @@ import numpy as np
 
 from drawbar.gen.artefact import Artefact, TensorLayout
 from drawbar.gen.config import PRESETS
-from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
-from drawbar.gen.program import decode
 from drawbar.gen.protocol import Counters, Identity
 from drawbar.sw.driver.ending import ending_after
 from drawbar.sw.driver.images import Image, memory_images
@@ -34,13 +32,13 @@ class RunReport:
     samples, runs:
         Samples given, and runs of the program that took.
     cycles:
-        Of each run; measured by the device, and equal to the artefact's.
+        Of each run, all its passes; measured by the device, and equal to the artefact's.
     counters:
-        Of the last run, by the device; None where there were no samples.
+        Of the last pass, by the device; None where there were no samples.
     waits:
-        What the device said each time it was waited for, once a run: counters of that run, or of
-        the one after it where that had ended by then, too. In steady state ``cycles + idle`` is
-        what one run takes, transfers and all.
+        What the device said each time it was waited for, once a pass, of which a run has one unless
+        cores stream in: counters of that pass, or of the one after it where that had ended by then,
+        too. In steady state the sum of ``cycles + idle`` is what one run takes, transfers and all.
     seconds:
         On the host, transfers included.
     retries:
@@ -169,10 +167,10 @@ class Device:
                 progress(done + now, total)
 
         for image in images:
-            self.link.write(image.space, 0, image.data, image.size, moved)
+            self.link.write(image.space, image.first, image.data, image.size, moved)
             done += len(image.data)
         for image in images:
-            found = self.link.read(image.space, 0, len(image.data), image.size, moved)
+            found = self.link.read(image.space, image.first, len(image.data), image.size, moved)
             done += len(image.data)
             self._check_image(image, found)
         self._loaded = Places(artefact)
@@ -227,11 +225,9 @@ class Device:
                 found.append(self.run_until(part[:, -1], stage, output))
                 self._loaded = whole
             return np.concatenate(found)
-        with ending_after(self.link, artefact, stage) as words:
-            stages = decode(words, artefact.config)
-            buffer = replace(artefact.buffers[0], output=output)
-            cycles = sum(c.total for c in program_cycles(stages, artefact.config))
-            self._loaded = Places(replace(artefact, buffers=(buffer,), cycles=cycles))
+        with ending_after(self.link, artefact, stage) as shorter:
+            buffer = replace(shorter.buffers[0], output=output)
+            self._loaded = Places(replace(shorter, buffers=(buffer,)))
             y = self._run(x, progress)
         self._loaded = whole
         return y
@@ -326,7 +322,7 @@ class Device:
                 raise
         self.last_run = RunReport(
             samples=len(x),
-            runs=len(waits),
+            runs=len(waits) // len(artefact.buffers[0].passes),
             cycles=artefact.cycles,
             counters=waits[-1] if waits else None,
             waits=waits,
@@ -367,11 +363,11 @@ class Device:
         patience = RUN_MARGIN * len(artefact.buffers) * artefact.cycles / self._clock_hz(artefact)
         answers = self.link.exchange(stream.requests, patience=patience, progress=moved)
         waits = stream.counters(answers)
-        for counters in waits:
-            if counters.cycles != artefact.cycles:
+        for counters, expected in zip(waits, stream.expected, strict=True):
+            if counters.cycles not in expected:
                 raise LinkError(
                     f"{self.transport.describe()}, run of {artefact.name!r}",
-                    f"takes exactly the predicted {artefact.cycles} cycles",
+                    f"takes exactly the predicted {expected[0]} cycles",
                     f"{counters.cycles} measured",
                     "load the artefact again, the device may have been reset; if it stays, report "
                     "it",

@@ -9,6 +9,9 @@ With two buffers the host fills one and reads its results while the engine runs 
 ``RUN 2`` is sent while run 1 is under way and starts when that ends. With one buffer each run waits
 for the end of the one before.
 
+A model that is larger than the engine's memories runs in passes, each of which has a RUN; what the
+next pass needs is written beside the one that runs. See ``gen.transfers``.
+
 Of a sequence each run is a step. Before the first one the states are zeroed, and only the results
 of the last one are read.
 """
@@ -21,11 +24,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
+from drawbar.gen.artefact import Artefact, TensorLayout
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.protocol import Counters, Op, Space, address_of, item_bytes
+from drawbar.gen.protocol import WAIT_IDLE, Counters, Op, Space, address_of, item_bytes
 from drawbar.gen.transfers import LinkRate, Transfer, layout_span, pieces, row_of_runs
 from drawbar.sw.driver.frames import Request, run_request, wait_request
+from drawbar.sw.driver.images import item_images
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,11 @@ def _element(config: EngineConfig) -> np.dtype:
 
 
 class Places:
-    """Where an artefact's buffers lie; computed once for many runs."""
+    """Where an artefact's buffers lie, and what streams in; computed once for many runs."""
 
     def __init__(self, artefact: Artefact) -> None:
         self.artefact = artefact
+        self.images = item_images(artefact)
         batch = artefact.batch
         self.inputs = [_Place.of(buffer.input, batch) for buffer in artefact.buffers]
         self.outputs = [_Place.of(buffer.output, batch) for buffer in artefact.buffers]
@@ -116,14 +121,21 @@ class RunStream:
         # Bytes written and read until the results of each run are there.
         self._ends: list[int] = []
         self._batch = artefact.batch
-        run = moved = got = 0
-        memory = self._image(run, x)
+        #: Cycles that may answer each WAIT: of the passes of which it may tell.
+        self.expected: list[tuple[int, ...]] = []
+        passes = [one.cycles for one in buffers[0].passes]
+        moved = got = started = 0
+        run, memory = -1, b""
         for transfer in transfers:
-            self.requests.append(self._request(transfer, run, memory, buffers))
+            if transfer.op == Op.WRITE and transfer.space == Space.WORK and transfer.run != run:
+                run, memory = transfer.run, self._image(transfer.run, x)
+            self.requests.append(self._request(transfer, memory, places))
             if transfer.op == Op.RUN:
-                run += 1
-                memory = self._image(run, x)
-            elif transfer.op in (Op.READ, Op.WRITE):
+                started += 1
+            elif transfer.op == Op.WAIT:
+                told = (started - 1,) if transfer.item == WAIT_IDLE else (started - 2, started - 1)
+                self.expected.append(tuple(passes[n % len(passes)] for n in told))
+            else:
                 moved += transfer.length
                 got += transfer.length if transfer.op == Op.READ else 0
                 if got == self._outputs[0].span * self._size:
@@ -144,8 +156,8 @@ class RunStream:
         return y[: self._samples]
 
     def counters(self, answers: Sequence[bytes]) -> tuple[Counters, ...]:
-        """From the answer to each WAIT, one for each run: of that run, or of the one after it where
-        that had ended by then, too. The last is of the last run.
+        """From the answer to each WAIT, one for each pass: of that pass, or of the one after it
+        where that had ended by then, too. The last is of the last pass of all.
         """
         return tuple(Counters.unpack(answer) for answer in self._answers(Op.WAIT, answers))
 
@@ -174,18 +186,22 @@ class RunStream:
         memory[place.index[: len(samples)]] = samples
         return memory.tobytes()
 
-    def _request(
-        self, transfer: Transfer, run: int, memory: bytes, buffers: Sequence[Buffer]
-    ) -> Request:
-        place = address_of(Space.WORK, transfer.item)
+    def _request(self, transfer: Transfer, memory: bytes, places: Places) -> Request:
+        place = address_of(transfer.space, transfer.item)
         match transfer.op:
             case Op.READ:
                 return Request(Op.READ, place, transfer.length, size=self._size)
-            case Op.WRITE:
-                start = (transfer.item - self._inputs[run % len(buffers)].first) * self._size
+            case Op.WRITE if transfer.space == Space.WORK:
+                first = self._inputs[transfer.run % len(self._inputs)].first
+                start = (transfer.item - first) * self._size
                 payload = memory[start : start + transfer.length]
                 return Request(Op.WRITE, place, transfer.length, payload, self._size)
+            case Op.WRITE:
+                image = places.images[transfer.space]
+                count = transfer.length // image.itemsize
+                payload = image[transfer.source : transfer.source + count].tobytes()
+                return Request(Op.WRITE, place, transfer.length, payload, image.itemsize)
             case Op.RUN:
-                return run_request(buffers[run % len(buffers)].address)
+                return run_request(transfer.item)
             case _:
                 return wait_request(transfer.item)

@@ -48,7 +48,7 @@ RUN = ("run", "net.drawbar", "--device", "golden", "-o", "y.npy", "--input")
 def test_a_layer_that_does_not_fit(workshop) -> None:
     Path("little.toml").write_text("rows = 3\nlanes = 4\ncore_depth = 20\nwork_depth = 30\n")
     for arguments in ((*COMPILE, "--engine"), ("estimate", "net.safetensors", "--engine")):
-        error = workshop.refused(*arguments, "little.toml")
+        error = workshop.refused(*arguments, "little.toml", "--no-stream")
         assert error["error"] == "FitError"
         assert "layer 'first'" in error["subject"]
         assert "120 bytes of core memory" in error["rule"]
@@ -56,6 +56,18 @@ def test_a_layer_that_does_not_fit(workshop) -> None:
             int(n) for n in re.findall(r"(\d+) bytes .*?, (\d+) too many", error["value"])[0]
         )
         assert need - 120 == over > 0
+        assert f"core_depth to at least {need // 6}" in error["fix"]
+
+
+def test_a_stage_that_is_larger_than_core_memory(workshop) -> None:
+    """Nothing to take turns with: its core would have to come in pieces of a reduction."""
+    Path("little.toml").write_text("rows = 3\nlanes = 4\ncore_depth = 5\nwork_depth = 300\n")
+    for arguments in ((*COMPILE, "--engine"), ("estimate", "net.safetensors", "--engine")):
+        error = workshop.refused(*arguments, "little.toml")
+        assert error["error"] == "FitError"
+        assert "30 bytes of core memory" in error["rule"]
+        need, over = (int(n) for n in re.findall(r"takes (\d+) bytes, (\d+) ", error["value"])[0])
+        assert need - 30 == over > 0
         assert f"core_depth to at least {need // 6}" in error["fix"]
 
 

@@ -17,8 +17,8 @@ import drawbar
 from drawbar.gen.artefact import Artefact
 from drawbar.gen.cycles import RUN_GAP
 from drawbar.gen.errors import FitError
-from drawbar.gen.program import decode
-from drawbar.gen.timeline import Slots, Timeline, artefact_streaming
+from drawbar.gen.slots import Slots
+from drawbar.gen.timeline import Timeline, artefact_streaming
 from drawbar.gen.transfers import LinkRate, row_of_runs
 from drawbar.sim.board import SimBoard
 from drawbar.sim.golden import run_artefact
@@ -33,7 +33,7 @@ def idle_cycles(artefact: Artefact, pace: int, runs: int) -> list[int]:
     """Cycles before each run but the first, predicted."""
     config = artefact.config
     rate = LinkRate(Fraction(pace), pace)
-    slots = Slots(decode(artefact.program, config), config)
+    slots = Slots(artefact.stages, config)
     assert slots.cycles == artefact.cycles
     requests = row_of_runs(
         artefact.buffers,
@@ -43,7 +43,7 @@ def idle_cycles(artefact: Artefact, pace: int, runs: int) -> list[int]:
         rate=rate,
         runs=runs,
     )
-    starts = Timeline(requests, config, slots, rate, host_gap(pace)).starts
+    starts = Timeline(requests, config, [slots], rate, host_gap(pace)).starts
     return [b - a - artefact.cycles for a, b in pairwise(starts)]
 
 
@@ -65,6 +65,7 @@ def test_every_cycle_between_runs(config) -> None:
                     calibration=values.standard_normal((8, model.inputs)),
                     batch=batch,
                     buffers=buffers,
+                    stream=False,
                 )
             except FitError:
                 continue

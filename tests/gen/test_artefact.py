@@ -15,9 +15,10 @@ from safetensors.numpy import save_file
 
 from drawbar.gen import artefact as artefact_module
 from drawbar.gen import config as config_module
-from drawbar.gen.artefact import Artefact, Buffer, LayerReport, TensorLayout
+from drawbar.gen.artefact import Artefact, Buffer, LayerReport, Load, Pass, TensorLayout
 from drawbar.gen.config import PRESETS, EngineConfig
 from drawbar.gen.errors import ArtefactError, InputError
+from drawbar.gen.protocol import Space
 
 
 def make(config: EngineConfig = PRESETS["tiny"], seed: int = 1) -> Artefact:
@@ -30,9 +31,13 @@ def make(config: EngineConfig = PRESETS["tiny"], seed: int = 1) -> Artefact:
         program=rng.integers(0, 1 << 32, 40, np.uint32),
         cores=rng.integers(low, high, (7, config.rows)),
         biases=rng.integers(-(1 << 35), 1 << 35, (3, config.lanes)),
+        loads=(Load(Space.PROGRAM, 0, 0, 40), Load(Space.CORE, 0, 0, 2)),
         buffers=tuple(
             Buffer(
-                address=word,
+                passes=(
+                    Pass(word, word, 1000),
+                    Pass(word + 9, word + 9, 234, (Load(Space.CORE, 2, 5, 4),)),
+                ),
                 input=TensorLayout(base, (3, 4), (8, 1), batch_stride=32, fraction_bits=12),
                 output=TensorLayout(base + 99, (5,), (9,), batch_stride=64, fraction_bits=9),
             )

@@ -101,7 +101,7 @@ def test_runs_keep_away_from_the_other_buffer(minimise: str) -> None:
 def test_the_second_program_follows_the_first() -> None:
     for _, plan in doubled(range(10)):
         words = len(plan.program) * descriptor_words(plan.config)
-        assert [buffer.address for buffer in plan.buffers] == [0, words]
+        assert [buffer.passes[0].address for buffer in plan.buffers] == [0, words]
         assert 2 * words <= plan.config.program_depth
 
 

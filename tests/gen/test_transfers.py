@@ -15,11 +15,11 @@ from drawbar.gen.errors import FitError
 from drawbar.gen.plan import plan_model
 from drawbar.gen.program import decode, encode
 from drawbar.gen.protocol import WAIT_IDLE, WAIT_PENDING, Header, Op, pack_frame
+from drawbar.gen.slots import Slots
 from drawbar.gen.timeline import (
     ANSWER_TO_BYTE,
     ARRIVAL,
     TAKE_TO_ACT,
-    Slots,
     plan_streaming,
     streaming,
 )
@@ -149,7 +149,7 @@ def test_a_link_that_is_fast_enough_costs_only_the_gap() -> None:
     plan = plan_model(SMALL, TINY, buffers=2)
     stages = [replace(stage, wait=255) for _, stage in plan.program] * 2
     # So long a wait leaves slots for every transfer, and twice so long a run time for all of them.
-    found = streaming(plan.buffers, stages, TINY, batch=1, rate=STREAMS)
+    found = streaming(plan.buffers, [stages], TINY, batch=1, rate=STREAMS)
     assert found.cycles > found.cycles_link
     assert (found.limit, found.period) == ("compute", found.cycles + RUN_GAP)
     assert found.idle == RUN_GAP
@@ -164,7 +164,7 @@ def test_slots_are_those_of_the_program() -> None:
         rows = sum(stage.rows * stage.lane_tiles(plan.config) for stage in stages)
         span = range(slots.cycles + 1)
         busy = {
-            name: sum(free.after(cycle, [0]) != cycle for cycle in span)
+            name: sum(free.after(cycle) != cycle for cycle in span)
             for name, free in (("read", slots.reading), ("write", slots.writing))
         }
         assert busy == {"read": plan.total.busy, "write": rows}

@@ -7,7 +7,7 @@ from collections import deque
 
 import numpy as np
 
-from drawbar.gen.artefact import Artefact, Buffer, TensorLayout
+from drawbar.gen.artefact import Artefact, Buffer, Load, Pass, TensorLayout
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import Cycles, program_cycles
 from drawbar.gen.program import encode
@@ -252,21 +252,28 @@ def dense_artefact(
     half = 1 << (shift - 1)
     rounded = whole + ((rest > half) | ((rest == half) & (whole % 2 == 1)))
     y = np.clip(rounded, 0, config.data_max)
+    program = encode([stage], config)
+    cycles = sum(program_cycles([stage], config), Cycles()).total
     return Artefact(
         name="dense",
         config=config,
-        program=encode([stage], config),
+        program=program,
         cores=cores,
         biases=biases,
+        loads=(
+            Load(Space.PROGRAM, 0, 0, len(program)),
+            Load(Space.CORE, 0, 0, len(cores)),
+            Load(Space.BIAS, 0, 0, len(biases)),
+        ),
         buffers=(
             Buffer(
-                0,
+                (Pass(0, 0, cycles),),
                 TensorLayout(x_base, (inputs,), (pitch,), 1, 4),
                 TensorLayout(y_base, (outputs,), (pitch,), 1, 3),
             ),
         ),
         batch=batch,
-        cycles=sum(program_cycles([stage], config), Cycles()).total,
+        cycles=cycles,
         layers=(),
         test_input=x,
         test_output=y,

@@ -15,6 +15,7 @@ from driver_helpers import (
     dense_artefact,
 )
 
+from drawbar.gen.artefact import Load
 from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
 from drawbar.gen.protocol import Header, Space, Status
@@ -110,10 +111,18 @@ def test_an_artefact_for_another_engine_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"cores": np.zeros((201, 3), int)}, r"cores.*\(200, 3\).*\(201, 3\)"),
+        (
+            {"cores": np.zeros((201, 3), int), "loads": (Load(Space.CORE, 0, 0, 201),)},
+            r"cores.*\(200, 3\).*201 of 201 from 0, to 0",
+        ),
+        ({"loads": (Load(Space.CORE, 0, 199, 2),)}, r"cores.*\(200, 3\).*2 of \d+ from 0, to 199"),
+        ({"loads": (Load(Space.BIAS, 0, 0, 60),)}, r"biases.*\(64, 4\).*60 of \d+ from 0, to 0"),
         ({"cores": np.zeros((2, 4), int)}, r"cores.*\(200, 3\).*\(2, 4\)"),
         ({"cores": np.full((2, 3), 1 << 15)}, r"cores.*-32768\.\.32767.*32768"),
-        ({"program": np.zeros(301, np.uint32)}, r"program.*\(300,\).*\(301,\)"),
+        (
+            {"program": np.zeros(301, np.uint32), "loads": (Load(Space.PROGRAM, 0, 0, 301),)},
+            r"program.*\(300,\).*301 of 301 from 0, to 0",
+        ),
         ({"biases": np.full((2, 4), 1 << 39)}, r"biases.*549755813887.*549755813888"),
     ],
 )
@@ -156,7 +165,13 @@ def test_wrong_integer_input(x, message: str) -> None:
 
 def test_other_cycles_than_predicted_are_an_error() -> None:
     artefact = dense_artefact()
-    wrong = dataclasses.replace(artefact, cycles=artefact.cycles + 1)
+    (buffer,) = artefact.buffers
+    passes = (dataclasses.replace(buffer.passes[0], cycles=artefact.cycles + 1),)
+    wrong = dataclasses.replace(
+        artefact,
+        cycles=artefact.cycles + 1,
+        buffers=(dataclasses.replace(buffer, passes=passes),),
+    )
     with Device(GoldenBoard(CONFIG)) as device:
         device.load(wrong)
         message = f"exactly the predicted {wrong.cycles} cycles; found {artefact.cycles} measured"

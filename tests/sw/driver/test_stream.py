@@ -30,12 +30,17 @@ def two_buffers(**options) -> Artefact:
     last = buffer.output.addresses(artefact.batch).max()
     by = int(last) + 7
     second = dataclasses.replace(stage, x_base=stage.x_base + by, y_base=stage.y_base + by)
+    words = len(artefact.program)
+    (one,) = buffer.passes
+    other = dataclasses.replace(one, address=words, source=words)
+    (program, *loads) = artefact.loads
     return dataclasses.replace(
         artefact,
         program=np.concatenate([artefact.program, encode([second], artefact.config)]),
+        loads=(dataclasses.replace(program, count=2 * words), *loads),
         buffers=(
             buffer,
-            Buffer(len(artefact.program), moved(buffer.input, by), moved(buffer.output, by)),
+            Buffer((other,), moved(buffer.input, by), moved(buffer.output, by)),
         ),
     )
 
@@ -113,9 +118,9 @@ def test_verify_looks_at_both_buffers() -> None:
         assert (report.samples, report.compared) == (len(expected), 2 * expected.size)
         # A program of the second buffer that is wrong: one bit of its requantisation shift.
         program = artefact.program.copy()
-        (stage,) = decode(program[artefact.buffers[1].address :], CONFIG)
+        (stage,) = decode(program[artefact.buffers[1].passes[0].address :], CONFIG)
         wrong = encode([dataclasses.replace(stage, shift=stage.shift + 1)], CONFIG)
-        program[artefact.buffers[1].address :] = wrong
+        program[artefact.buffers[1].passes[0].address :] = wrong
         device.load(dataclasses.replace(artefact, program=program))
         report = device.verify()
         assert not report.passed
