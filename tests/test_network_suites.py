@@ -123,14 +123,15 @@ def test_resnet_takes_the_weights_that_compress_resnet_leaves(
     monkeypatch.setattr(network_suites, "_resnet_rows", rows)
     named = resnet20_suite(folder=tmp_path, device="golden")
     assert "trained; images of CIFAR-10" in named[0]["name"]
-    # Nothing is trained again, and both are judged.
-    for (module, judged), wanted in zip(seen, (arms.compressed, arms.dense), strict=True):
+    # Nothing is trained again, and all are judged: cores, the dense network whole and in passes.
+    wanted_of_each = (arms.compressed, arms.dense, arms.dense)
+    for (module, judged), wanted in zip(seen, wanted_of_each, strict=True):
         assert judged
         for one, other in zip(module.parameters(), wanted.model.parameters(), strict=True):
             assert torch.equal(one, other)
     seen.clear()
     assert "random weights" in resnet20_suite(device="golden")[0]["name"]
-    assert [judged for _, judged in seen] == [False, False]
+    assert [judged for _, judged in seen] == [False] * 3
 
 
 def test_classes_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
