@@ -142,10 +142,10 @@ def test_buffers(workshop, command) -> None:
     )
     one = command("estimate", "net.safetensors", "--engine", "short.toml")
     assert "two would need 1 words more program memory" in " ".join(one.out.split())
-    error = workshop.refused(
-        "estimate", "net.safetensors", "--engine", "short.toml", "--buffers", 2
-    )
+    arguments = ("estimate", "net.safetensors", "--engine", "short.toml", "--buffers", 2)
+    error = workshop.refused(*arguments, "--no-stream")
     assert error["value"] == f"{words} words, 1 too many"
+    assert command(*arguments, "--json").json["streaming"]["passes"] > 1
 
 
 def test_info(workshop, command) -> None:

@@ -99,7 +99,7 @@ def golden_is_float(model: Model, config: EngineConfig, batch: int, buffers: int
         engine.work[buffer.input.addresses(batch)] = integers[rows].reshape(
             buffer.input.addresses(batch).shape
         )
-        engine.run(buffer.address)
+        engine.run(buffer.passes[0].address)
         y = engine.work[buffer.output.addresses(batch)]
         assert np.array_equal(y.reshape(batch, -1), found[rows])
 
