@@ -251,7 +251,8 @@ class Timeline:
                     late = max(first, taken - 1) + (items - 1) * ITEM_TO_ITEM
                     end = taken if items == 1 else max(late, free - each)
                     end_before = taken + (items - 2) * ITEM_TO_ITEM
-                    end_before = max(end_before, before - each)
+                    if items > 2:  # the first one may wait in the transmitter behind a check
+                        end_before = max(end_before, before - each)
                 ask = first + (items - 1) * ITEM_TO_ITEM
                 if items > 1:
                     ask = max(ask, end_before + END_TO_NEXT)

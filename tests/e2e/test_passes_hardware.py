@@ -7,7 +7,6 @@ from __future__ import annotations
 import random
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -63,27 +62,9 @@ def check(device: Device, board: SimBoard, artefact: Artefact, x: np.ndarray, pa
     assert device.verify().passed
 
 
-def cases() -> list[Any]:
-    """Kinds of models on engines that are too small for them. Of one the prediction is wrong."""
-    wrong = pytest.mark.xfail(
-        strict=True,
-        raises=AssertionError,
-        reason="two buffers, a byte in 3 cycles: runs start 9 cycles before the prediction",
-    )
-    return [
-        pytest.param(
-            kind,
-            config,
-            id=f"{kind}-{config.name}",
-            marks=[wrong] if (kind, config.name) == ("graph", "tight-4x2-8bit") else [],
-        )
-        for kind in ("chain", "graph")
-        for config in TIGHT
-    ]
-
-
-@pytest.mark.parametrize(("kind", "config"), cases())
-def test_every_cycle_of_models_that_stream(kind: str, config: EngineConfig) -> None:
+@pytest.mark.parametrize("config", TIGHT, ids=lambda c: c.name)
+@pytest.mark.parametrize("kind", ["chain", "graph"])
+def test_every_cycle_of_models_that_stream(config: EngineConfig, kind: str) -> None:
     rng = random.Random(f"passes {kind} {config.name}")
     seen = {1: 0, 2: 0}
     spaces: set[Space] = set()
