@@ -79,7 +79,8 @@ class Timeline:
         First cycle of each program, from that of the first request's first byte.
     told:
         For each WAIT the number of the latest program that has ended by then, whose counters
-        answer it.
+        answer it; not to the cycle: over a slow line the device may tell of the next one, if that
+        ends while the answer's header is sent.
     cycles:
         Of each program of a run.
     """
