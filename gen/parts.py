@@ -18,56 +18,32 @@ def _halves(stage: Stage, config: EngineConfig) -> tuple[Stage, Stage] | None:
     """
     for n, loop in enumerate(stage.column_loops):
         if loop.shared and loop.count > 1:
-            first = loop.count // 2
-            found = [
-                replace(
-                    stage,
-                    column_loops=(
-                        *stage.column_loops[:n],
-                        replace(loop, count=count),
-                        *stage.column_loops[n + 1 :],
-                    ),
-                )
-                for count in (first, loop.count - first)
-            ]
-            moved = replace(
-                found[1],
-                x_base=stage.x_base + first * loop.x,
-                y_base=stage.y_base + first * loop.y,
-                bias_base=_moved(stage.bias_base, first * loop.bias),
-                core_base=stage.core_base + found[0].core_vectors(config),
-            )
-            return found[0], moved
+            return _cut(stage, "column_loops", n, loop.count // 2, config)
     for n, loop in enumerate(stage.row_loops):
         if loop.count > 1:
             inner = prod(other.count for other in stage.row_loops[n + 1 :])
             unit = config.rows // gcd(config.rows, inner)
             first = max(unit, loop.count // 2 // unit * unit)
-            if first >= loop.count:
-                return None
-            found = [
-                replace(
-                    stage,
-                    row_loops=(
-                        *stage.row_loops[:n],
-                        replace(loop, count=count),
-                        *stage.row_loops[n + 1 :],
-                    ),
-                )
-                for count in (first, loop.count - first)
-            ]
-            moved = replace(
-                found[1],
-                y_base=stage.y_base + first * loop.y,
-                bias_base=_moved(stage.bias_base, first * loop.bias),
-                core_base=stage.core_base + found[0].core_vectors(config),
-            )
-            return found[0], moved
+            return None if first >= loop.count else _cut(stage, "row_loops", n, first, config)
     return None
 
 
-def _moved(base: int | None, by: int) -> int | None:
-    return None if base is None else base + by
+def _cut(stage: Stage, loops: str, n: int, first: int, config: EngineConfig) -> tuple[Stage, Stage]:
+    """A stage cut at the count ``first`` of the ``n``-th of its column or row loops."""
+    every = getattr(stage, loops)
+    loop = every[n]
+    one, other = (
+        replace(stage, **{loops: (*every[:n], replace(loop, count=count), *every[n + 1 :])})
+        for count in (first, loop.count - first)
+    )
+    moved = replace(
+        other,
+        x_base=stage.x_base + first * loop.x,
+        y_base=stage.y_base + first * loop.y,
+        bias_base=None if stage.bias_base is None else stage.bias_base + first * loop.bias,
+        core_base=stage.core_base + one.core_vectors(config),
+    )
+    return one, moved
 
 
 def parts(stage: Stage, most: int, config: EngineConfig) -> list[Stage]:
