@@ -65,6 +65,10 @@ class EngineConfig:
         multiplier blocks that cannot be read and cleared in one cycle.
     counter_bits:
         Bits of the engine's cycle counters.
+    fold:
+        The most a stage can *fold* the array, a power of two: with 4, each stage may run on
+        ``rows x lanes``, ``2 rows x lanes / 2`` or ``4 rows x lanes / 4`` multipliers, the same
+        ones, as suits its numbers of rows and columns. 1: the array keeps its shape.
     products:
         1: the engine also multiplies tensors that live in work memory, element by element, as gates
         need it; 0: it does not.
@@ -91,6 +95,7 @@ class EngineConfig:
     work_blocks: int = 0
     tile_gap: int = 0
     counter_bits: int = 32
+    fold: int = 1
     products: int = 0
     link_window: int = 4
     clock_hz: int = 48_000_000
@@ -108,7 +113,7 @@ class EngineConfig:
             optional = ("work_blocks", "tile_gap", "products")
             if value < 1 and field.name not in optional:
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
-        for field_name in ("lanes", "link_window"):
+        for field_name in ("lanes", "fold", "link_window"):
             value = getattr(self, field_name)
             if value & (value - 1):
                 self._reject(field_name, "is a power of two", value, f"use {1 << clog2(value)}")
@@ -131,6 +136,7 @@ class EngineConfig:
             ("work_blocks", 0, 64),
             ("tile_gap", 0, 1),
             ("counter_bits", 16, 32),
+            ("fold", 1, self.lanes),
             ("products", 0, 1),
             ("link_window", 2, 32),
         ):
@@ -173,6 +179,13 @@ class EngineConfig:
                     self.work_blocks,
                     "use a number that divides it",
                 )
+        if self.core_depth % self.fold:
+            self._reject(
+                "core_depth",
+                f"is a multiple of fold, {self.fold}",
+                self.core_depth,
+                f"use {-(-self.core_depth // self.fold) * self.fold}",
+            )
         if self.products and self.tile_gap:
             self._reject(
                 "products",
@@ -213,6 +226,11 @@ class EngineConfig:
     @property
     def row_bits(self) -> int:
         return clog2(self.rows)
+
+    @property
+    def fold_bits(self) -> int:
+        """Bits of the logarithm of a stage's fold."""
+        return clog2(self.fold.bit_length())
 
     @property
     def work_elements(self) -> int:

@@ -47,7 +47,7 @@ def bias_need(stage: Stage, config: EngineConfig) -> Need | None:
     """The bias vectors of a whole stage."""
     if stage.bias_base is None:
         return None
-    tiles = -(-stage.lane_count // config.lanes)
+    tiles = -(-stage.lane_count // stage.lanes(config))
     last = (tiles - 1) * stage.lane_bias
     last += sum((c.count - 1) * c.bias for c in (*stage.row_loops, *stage.column_loops))
     return stage.bias_base, last + 1

@@ -73,9 +73,16 @@ FETCH_LATENCY = BANK_READ + 2
 RUN_GAP = 1
 
 
+def group_lanes(config: EngineConfig) -> int:
+    """Lanes of a lane group: of an array that folds as many at least as a fold keeps together, as
+    they have the same rows.
+    """
+    return max(GROUP_LANES, config.lanes // config.fold) if config.fold > 1 else GROUP_LANES
+
+
 def group_skew(config: EngineConfig) -> int:
     """Cycles by which the last lane group is behind the first."""
-    return -(-config.lanes // GROUP_LANES) - 1
+    return -(-config.lanes // group_lanes(config)) - 1
 
 
 def issue_to_write(config: EngineConfig) -> int:
@@ -131,7 +138,8 @@ class Cycles:
 
 @dataclass(frozen=True)
 class Tiling:
-    """The tiles of a stage: ``lane_tiles`` groups of row tiles, each but the last of all rows.
+    """The tiles of a stage: ``lane_tiles`` groups of row tiles, each but the last of all rows. Rows
+    are row vectors here, as it is these that take turns.
 
     Members
     -------
@@ -170,7 +178,7 @@ class Tiling:
 
 
 def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
-    """Tiles of a stage of ``rows`` result rows and reductions of ``k`` steps."""
+    """Tiles of a stage of ``rows`` row vectors and reductions of ``k`` steps."""
     row_tiles = -(-rows // config.rows)
     rows_last = rows - (row_tiles - 1) * config.rows
     emptying = issue_to_write(config) + rows_last
@@ -178,7 +186,7 @@ def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
 
 
 def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
-    return tiling(stage.rows, stage.k, stage.lane_tiles(config), config)
+    return tiling(stage.row_vectors, stage.k, stage.lane_tiles(config), config)
 
 
 def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
@@ -195,7 +203,7 @@ def least_cycles(rows: int, k: int, lane_tiles: int, final: bool, config: Engine
 
 def stage_least(stage: Stage, final: bool, config: EngineConfig) -> int:
     """``least_cycles`` of a stage."""
-    return least_cycles(stage.rows, stage.k, stage.lane_tiles(config), final, config)
+    return least_cycles(stage.row_vectors, stage.k, stage.lane_tiles(config), final, config)
 
 
 def fetch_cycles(config: EngineConfig) -> int:

@@ -227,7 +227,7 @@ def stage_losses(
     """A stage's ideal cycles, and where its other cycles go; together they are its cycles."""
     ideal = stage.multiplications / config.multipliers
     # Useful rows in full lane tiles; then useful lanes in full row tiles.
-    rows_used = stage.rows / (stage.row_tiles(config) * config.rows)
+    rows_used = stage.row_vectors / (stage.row_tiles(config) * config.rows)
     ragged_rows = cycles.busy * (1 - rows_used)
     losses = dict.fromkeys(LOSSES, 0.0)
     losses["ragged rows"] = ragged_rows

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import prod
+from typing import NamedTuple
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.stage import lane_skew, padded_stride
+from drawbar.gen.stage import Loop, lane_skew, padded_stride
 
 Block = tuple[str, ...]
 
@@ -58,6 +59,38 @@ def block_stride(block: Block, sizes: Mapping[str, int], layout: Layout) -> int 
     return stride
 
 
+class Fold(NamedTuple):
+    """How a stage folds the array: ``count`` times, along the values of a row index, its innermost
+    one. In the result, these lie ``lanes`` elements apart modulo the engine's lanes.
+    """
+
+    count: int = 1
+    index: str = ""
+    lanes: int = 0
+
+    @property
+    def indices(self) -> Block:
+        return (self.index,) if self.index else ()
+
+    def loop(self, index: str, sizes: Mapping[str, int], write: Layout) -> Loop:
+        """The row loop of an index, in row vectors."""
+        count = self.count if index == self.index else 1
+        return Loop(sizes[index] // count, y=count * write.strides[index])
+
+    def stride(self, least: int) -> int:
+        """The smallest stride of the row index of at least ``least`` elements."""
+        return self.lanes + max(0, -(-(least - self.lanes) // self.all_lanes)) * self.all_lanes
+
+    @property
+    def all_lanes(self) -> int:
+        return self.lanes * self.count
+
+    def with_block(self, block: Block, sizes: Mapping[str, int]) -> Block:
+        """The run of neighbours that the stage writes; ``block`` are its columns."""
+        size = prod(sizes[i] for i in block)
+        return (*self.indices, *block) if self.index and self.stride(size) == size else block
+
+
 def serves(block: Block, sizes: Mapping[str, int], layout: Layout, config: EngineConfig) -> bool:
     """Whether a stage can take its lanes from this block of this tensor."""
     stride = block_stride(block, sizes, layout)
@@ -65,11 +98,11 @@ def serves(block: Block, sizes: Mapping[str, int], layout: Layout, config: Engin
 
 
 def lane_tiles(
-    block: Block, columns: Sequence[str], sizes: Mapping[str, int], config: EngineConfig
+    block: Block, columns: Sequence[str], sizes: Mapping[str, int], lanes: int
 ) -> int:
-    """Lane tiles of a stage whose lanes run over ``block``."""
+    """Tiles of so many lanes of a stage whose lanes run over ``block``."""
     rest = prod(sizes[i] for i in columns if i not in block)
-    return rest * -(-prod(sizes[i] for i in block) // config.lanes)
+    return rest * -(-prod(sizes[i] for i in block) // lanes)
 
 
 @lru_cache(maxsize=4096)
@@ -127,22 +160,35 @@ def layouts(
     written: Block,
     read: Block,
     k: Sequence[str],
+    fold: Fold = Fold(),
 ) -> Iterator[Layout]:
     """Layouts of one tensor for its writer's and its reader's block; reduction indices ``k`` lie
-    together.
+    together. ``fold`` is the writer's.
     """
+    folded = fold.indices
 
     def build(inner: Block, outer: Block) -> Layout:
         layout = nest(inner, sizes)
         strides, span = dict(layout.strides), layout.size
-        if outer:
-            stride = padded_stride(config, span)
-            for index in reversed(outer):
+
+        def place(block: Block, stride: int) -> None:
+            nonlocal span
+            for index in reversed(block):
                 strides[index] = stride
                 stride *= sizes[index]
-            # The last run of the outer block need not be padded.
             span = stride
-        placed = {*inner, *outer}
+
+        # The folded index lies outside of its writer's block, which is the inner or the outer one.
+        outside = outer == written and bool(outer)
+        if folded and not outside and not set(folded) & set(inner):
+            place(folded, fold.stride(span))
+        if outer:
+            # The last run of the outer block need not be padded.
+            stride = padded_stride(config, span)
+            place(outer, stride)
+            if folded and outside:
+                place(folded, fold.stride(span))
+        placed = {*inner, *outer, *folded}
         rest = [i for i in indices if i not in placed and i not in k]
         rest += [i for i in indices if i not in placed and i in k]
         for index in reversed(rest):
@@ -153,6 +199,8 @@ def layouts(
 
     if read[len(read) - len(written) :] == written:
         yield build(read, ())
+        if folded and read and not written:
+            yield build((), read)
     elif written[len(written) - len(read) :] == read:
         yield build(written, ())
     elif not set(written) & set(read):

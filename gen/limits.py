@@ -45,14 +45,15 @@ def layer_limit(plan: Plan, layer: int) -> Limit:
 
 def _reason(plan: Plan, stage: Stage, cycles: Cycles) -> str:
     config = plan.config
-    rows = stage.rows / (stage.row_tiles(config) * config.rows)
-    lanes = stage.columns / (stage.lane_tiles(config) * config.lanes)
+    all_rows = stage.row_tiles(config) * config.rows * stage.fold
+    all_lanes = stage.lane_tiles(config) * stage.lanes(config)
+    rows, lanes = stage.rows / all_rows, stage.columns / all_lanes
     busy = cycles.busy / cycles.total
     least = min(rows, lanes, busy)
     if least == rows:
-        return f"{stage.rows} of {stage.row_tiles(config) * config.rows} rows"
+        return f"{stage.rows} of {all_rows} rows"
     if least == lanes:
-        return f"{stage.columns} of {stage.lane_tiles(config) * config.lanes} lanes"
+        return f"{stage.columns} of {all_lanes} lanes"
     if cycles.stall_drain >= cycles.stall_fetch + cycles.flush:
-        return f"{stage.k} steps for each tile's {min(stage.rows, config.rows)} rows to drain"
+        return f"{stage.k} steps for each tile's {min(stage.row_vectors, config.rows)} rows to drain"
     return "waits for results and descriptors"

@@ -76,6 +76,11 @@ class Move(NamedTuple):
 ANY_GROUP = 10
 
 
+def folds(config: EngineConfig) -> list[int]:
+    """How often a stage may fold the array."""
+    return [1 << n for n in range(config.fold.bit_length())]
+
+
 class OrderSearch:
     """The search over one layer's contraction orders.
 
@@ -261,12 +266,16 @@ class OrderSearch:
 
     def _move(self, absorbed: int, group: int) -> Move:
         rows, k, n, shared = map(self._size, self._parts(absorbed, group))
-        row_tiles, lane_tiles = -(-rows // self.config.rows), -(-n // self.config.lanes)
+        config, final = self.config, absorbed | group == self.all
+        bound = min(
+            self._least_cycles(-(-rows // f), k, shared * -(-n * f // config.lanes), final)
+            for f in folds(config)
+        )
         return Move(
             absorbed | group,
             group,
-            self._least_cycles(rows, k, shared * lane_tiles, absorbed | group == self.all),
-            shared * row_tiles * k,
+            bound,
+            shared * -(-rows // config.rows) * k,
             self._size(self.live(absorbed)),
             self._size(self.live(absorbed | group)),
         )

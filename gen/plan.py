@@ -120,7 +120,8 @@ def _streaming(
     def attempt(depth: int, buffers: int | None) -> Plan | None:
         """A plan with so many core vectors, no end of biases, and of program where it must."""
         for words in (config.program_depth, MOST_PROGRAM):
-            larger = roomy.replace(core_depth=depth, program_depth=words)
+            # Cores that take turns lie anywhere, those of stages that fold may not.
+            larger = roomy.replace(core_depth=depth, program_depth=words, fold=1)
             with suppress(FitError):
                 return _whole(model, larger, batch, minimise, buffers)
         return None

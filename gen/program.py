@@ -48,7 +48,7 @@ def drain_levels(config: EngineConfig) -> int:
 def head_fields(config: EngineConfig) -> list[tuple[str, int]]:
     """Names and widths of the fields of a descriptor that the engine holds in registers, least
     significant first. Counts are stored minus one; bit j of ``shared`` is for column loop j,
-    innermost first.
+    innermost first; ``fold`` is a logarithm.
     """
     address = config.work_address_bits
     overlap, skewed = config.stages_held > 1, config.lanes > 1
@@ -62,12 +62,14 @@ def head_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("rows_last", max(1, config.row_bits), True),
         ("lanes_last", max(1, config.lane_bits), True),
         ("shared", config.column_loops, True),
+        ("fold", config.fold_bits, config.fold > 1),
         ("products", 1, bool(config.products)),
         ("core_base", config.core_address_bits, True),
         ("x_base", address, overlap),
         ("x_skew", config.work_row_bits, skewed),
         ("y_base", address, overlap),
         ("y_skew", config.work_row_bits, skewed),
+        ("fold_skew", config.work_row_bits, config.fold > 1),
         ("bias_base", config.bias_address_bits, overlap),
     ]
     fields = [(name, width) for name, width, there in some if there]
@@ -133,12 +135,13 @@ def _inner_first(loops: Sequence[Loop], depth: int) -> list[Loop]:
 
 def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict[str, int]:
     """Values of every descriptor field, before they are cut to their widths."""
-    lane_tiles = -(-stage.lane_count // config.lanes)
+    lanes = stage.lanes(config)
+    lane_tiles = -(-stage.lane_count // lanes)
     k = _inner_first(stage.k_loops, config.k_loops)
     rows = _inner_first(stage.row_loops, config.row_loops)
     columns = _inner_first(stage.column_loops, config.column_loops)
     lane_tile = Loop(
-        lane_tiles, config.lanes * stage.lane_x, config.lanes * stage.lane_y, stage.lane_bias
+        lane_tiles, lanes * stage.lane_x, lanes * stage.lane_y, stage.lane_bias
     )
     issue = [*k, Loop(stage.row_tiles(config)), lane_tile, *columns]
     drain = [*rows, lane_tile, *columns]
@@ -148,15 +151,17 @@ def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict
         "bias_enable": int(stage.bias_base is not None),
         "wait": stage.wait,
         "shift": stage.shift,
-        "rows_last": stage.rows - (stage.row_tiles(config) - 1) * config.rows - 1,
-        "lanes_last": stage.lane_count - (lane_tiles - 1) * config.lanes - 1,
+        "rows_last": stage.row_vectors - (stage.row_tiles(config) - 1) * config.rows - 1,
+        "lanes_last": stage.lane_count - (lane_tiles - 1) * lanes - 1,
         "shared": sum(loop.shared << j for j, loop in enumerate(columns)),
+        **({"fold": stage.fold.bit_length() - 1} if config.fold > 1 else {}),
         **({"products": int(stage.products)} if config.products else {}),
         "core_base": stage.core_base,
         "x_base": stage.x_base,
         "x_skew": (lane_skew(config, stage.lane_x) or 0) if stage.lane_count > 1 else 0,
         "y_base": stage.y_base,
         "y_skew": (lane_skew(config, stage.lane_y) or 0) if stage.lane_count > 1 else 0,
+        "fold_skew": stage.fold_y // config.lanes,
         "bias_base": stage.bias_base or 0,
     }
     issue_counts = [loop.count for loop in issue]
@@ -262,20 +267,22 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
     def stride(skew: int) -> int:
         return skew * config.lanes + 1 if config.lanes > 1 else x[k_count + 1]
 
+    fold = 1 << values.get("fold", 0)
+    lanes = config.lanes // fold
     rows = [Loop(drain[j], y=y[j], bias=b[j]) for j in reversed(range(row_count))]
     row_count_found = prod(loop.count for loop in rows)
     if -(-row_count_found // config.rows) != issue[k_count]:
         raise ArtefactError(
             "program",
-            f"drains the rows that it issues, {issue[k_count]} tiles of {config.rows}",
-            f"{row_count_found} rows",
+            f"drains the row vectors that it issues, {issue[k_count]} tiles of {config.rows}",
+            f"{row_count_found} row vectors",
             "compile again",
         )
     return Stage(
         k_loops=tuple(Loop(issue[j], x=x[j]) for j in reversed(range(k_count))),
         row_loops=tuple(rows),
         column_loops=tuple(columns(j) for j in reversed(range(config.column_loops))),
-        lane_count=(lane_tiles - 1) * config.lanes + values["lanes_last"] + 1,
+        lane_count=(lane_tiles - 1) * lanes + values["lanes_last"] + 1,
         lane_x=stride(values.get("x_skew", 0)),
         lane_y=stride(values.get("y_skew", 0)) if config.lanes > 1 else y[row_count],
         lane_bias=b[row_count],
@@ -284,6 +291,8 @@ def _stage_of(values: dict[str, int], config: EngineConfig) -> Stage:
         core_base=values["core_base"],
         bias_base=values["bias_base"] if values["bias_enable"] else None,
         products=bool(values.get("products", 0)),
+        fold=fold,
+        fold_y=values["fold_skew"] * config.lanes + lanes if fold > 1 else 0,
         shift=values["shift"],
         wait=values.get("wait", 0),
         activation=next(

@@ -50,9 +50,9 @@ def _spread(loops: Sequence[Loop], stride: str) -> np.ndarray:
 
 def _groups(stage: Stage, config: EngineConfig) -> np.ndarray:
     """Number of the lane tile, over all columns, of every column in issue order."""
-    tiles = -(-stage.lane_count // config.lanes)
+    tiles = -(-stage.lane_count // stage.lanes(config))
     columns = stage.columns // stage.lane_count
-    lane_tile = np.arange(stage.lane_count) // config.lanes
+    lane_tile = np.arange(stage.lane_count) // stage.lanes(config)
     return (np.arange(columns)[:, None] * tiles + lane_tile).reshape(-1)
 
 
@@ -80,11 +80,12 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
     """Element addresses that a stage writes, and when: cycles after its last step."""
     tiles = stage_tiling(stage, config)
     group = _groups(stage, config)[:, None]
-    row_tile, row = np.divmod(np.arange(stage.rows), config.rows)
+    vectors = np.arange(stage.rows) // stage.fold
+    row_tile, row = np.divmod(vectors, config.rows)
     ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * tiles.apart(tiles.rows)
     times = ends - (tiles.issue - 1) + issue_to_write(config) + 1 + row[None, :]
     addresses = (
-        stage.y_base + _columns(stage, "y")[:, None] + _spread(stage.row_loops, "y")[None, :]
+        stage.y_base + _columns(stage, "y")[:, None] + _spread(stage.result_loops, "y")[None, :]
     )
     return addresses.reshape(-1), times.reshape(-1)
 

@@ -11,6 +11,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.fit import check_room, no_layout, share_core
 from drawbar.gen.layout import (
     Block,
+    Fold,
     Layout,
     block_stride,
     lane_blocks,
@@ -20,7 +21,7 @@ from drawbar.gen.layout import (
     serves,
 )
 from drawbar.gen.network import ContractionNetwork, Model
-from drawbar.gen.order import BATCH, Order, OrderSearch, Step
+from drawbar.gen.order import BATCH, Order, OrderSearch, Step, folds
 from drawbar.gen.place import NoPlaces, place
 from drawbar.gen.planned import Plan, PlannedStage, chained
 from drawbar.gen.program import descriptor_words
@@ -57,6 +58,7 @@ class _Partial:
     layer: int
     ends_layer: bool
     block: Block
+    fold: Fold
     read: Layout
     done: tuple[PlannedStage, ...]
     tensors: tuple[Layout, ...]
@@ -149,6 +151,9 @@ class Planner:
         whole, inner, need = partial.room(write.size)
         if need > self.work_limit:
             return None
+        fold = partial.fold
+        if fold.index and write.strides[fold.index] % config.lanes != fold.lanes:
+            return None
         network = self.networks[partial.layer]
         with_bias = partial.ends_layer and network.bias is not None
         biased = frozenset(network.bias_indices if with_bias else ())
@@ -157,7 +162,7 @@ class Planner:
             return tuple(sorted(indices, key=lambda i: (-layout.strides[i], i)))
 
         k_order = by(read, step.k)
-        row_order = by(write, step.rows)
+        row_order = (*by(write, (i for i in step.rows if i != fold.index)), *fold.indices)
         shared_order = by(read, step.shared)
         column_order = by(read, (i for i in step.columns if i not in partial.block))
 
@@ -167,9 +172,7 @@ class Planner:
             return Loop(self.sizes[index], x=x, y=y, shared=shared), index in biased
 
         k_loops, _ = fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
-        row_loops, row_biased = fuse(
-            (Loop(self.sizes[i], y=write.strides[i]), i in biased) for i in row_order
-        )
+        row_loops, row_biased = fuse((fold.loop(i, self.sizes, write), i in biased) for i in row_order)
         column_loops, column_biased = fuse(column(i) for i in (*shared_order, *column_order))
         if (
             len(k_loops) > config.k_loops
@@ -184,7 +187,7 @@ class Planner:
         # Where all lanes have the same bias, one vector is for all of their tiles.
         lane_biased = any(i in biased for i in partial.block)
         if with_bias:
-            biases = -(-lane_count // config.lanes) if lane_biased else 1
+            biases = -(-lane_count * fold.count // config.lanes) if lane_biased else 1
             for loops, own in ((row_loops, row_biased), (column_loops, column_biased)):
                 for j in reversed(range(len(loops))):
                     if own[j]:
@@ -204,7 +207,13 @@ class Planner:
             bias_base=partial.bias if with_bias else None,
             activation=network.activation if partial.ends_layer else "none",
             layer=partial.layer,
+            fold=fold.count,
+            fold_y=write.strides[fold.index] if fold.index else 0,
         )
+        # Every core begins where a wide vector of core memory does.
+        core = partial.core + -(-stage.core_vectors(config) // config.fold) * config.fold
+        if core > config.core_depth:
+            return None
         planned = PlannedStage(
             stage=stage,
             step=step,
@@ -225,7 +234,7 @@ class Planner:
             peak=max(partial.peak, need),
             whole=whole,
             inner=inner,
-            core=partial.core + step.core_vectors,
+            core=core,
             bias=partial.bias + biases,
             done=(*partial.done, planned),
             tensors=(*partial.tensors, write),
@@ -271,6 +280,27 @@ class Planner:
 
     # -- search ------------------------------------------------------------------------------------
 
+    def folds(self, step: Step, block: Block, ends_layer: bool) -> Iterator[tuple[int, Fold]]:
+        """Ways to fold the array for a stage, each more than the one before, and the cycles of each:
+        only what takes fewer.
+        """
+        config, sizes = self.config, self.sizes
+        k, rows, shared = (prod(sizes[i] for i in g) for g in (step.k, step.rows, step.shared))
+        best = None
+        for count in folds(config):
+            lanes = config.lanes // count
+            if count > 1 and not step.group:
+                return
+            tiles = lane_tiles(block, step.columns, sizes, lanes)
+            cycles = stage_cycles(step, -(-rows // count), k, shared * tiles, ends_layer, config)
+            if best is None:
+                yield cycles, Fold()
+            elif cycles < best:
+                for index in step.rows:
+                    if sizes[index] % count == 0:
+                        yield cycles, Fold(count, index, lanes)
+            best = min(cycles, best or cycles)
+
     def open(
         self, before: _Partial | None, step: Step, layer: int, ends_layer: bool
     ) -> Iterator[_Partial]:
@@ -291,7 +321,10 @@ class Planner:
         found = ((terms.get(i, i), *([i] if i in terms and i in live else ())) for i in names)
         tensor = tuple(dict.fromkeys(name for pair in found for name in pair))
         written: Block | None = None if before is None else before.block
-        seen = None if written is None else self.through_block(written, step, layer)
+        seen = None
+        if before is not None:
+            run = before.fold.with_block(before.block, self.sizes)
+            seen = self.through_block(run, step, layer)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
         fixed = [] if pinned is None else [self.through(pinned, step, layer)]
         ending = self.given(layer + 1, "output") if ends_layer else None
@@ -308,19 +341,17 @@ class Planner:
                 choices: Iterable[Layout] = (pinned,)
             else:
                 own = tuple(dict.fromkeys(terms.get(i, i) for i in block))
-                choices = layouts(tensor, self.sizes, self.config, written or (), own, step.k)
+                fold = Fold() if before is None else before.fold
+                choices = layouts(tensor, self.sizes, self.config, written or (), own, step.k, fold)
+            ways = list(self.folds(step, block, ends_layer))
             for plain in choices:
                 layout = self.through(plain, step, layer)
                 if not serves(block, self.sizes, layout, self.config):
                     continue
-                tiles = lane_tiles(block, step.columns, self.sizes, self.config)
-                k, rows, shared = (
-                    prod(self.sizes[i] for i in group) for group in (step.k, step.rows, step.shared)
-                )
-                cycles = stage_cycles(step, rows, k, shared * tiles, ends_layer, self.config)
                 if before is None:
-                    yield _Partial(
-                        cycles=cycles,
+                    cycles, fold = ways[0]
+                    closed: _Partial | None = _Partial(
+                        cycles=0,
                         peak=0,
                         core=self.first[0],
                         bias=self.first[1],
@@ -328,16 +359,19 @@ class Planner:
                         layer=layer,
                         ends_layer=ends_layer,
                         block=block,
+                        fold=fold,
                         read=layout,
                         done=(),
                         tensors=(layout,),
                     )
+                else:
+                    write = plain
+                    if pinned is not None:
+                        write = self.natural(self.networks[layer - 1].output)
+                    closed = self.close(before, write)
+                if closed is None:
                     continue
-                write = plain
-                if pinned is not None:
-                    write = self.natural(self.networks[layer - 1].output)
-                closed = self.close(before, write)
-                if closed is not None:
+                for cycles, fold in ways:
                     yield replace(
                         closed,
                         cycles=closed.cycles + cycles,
@@ -345,16 +379,17 @@ class Planner:
                         layer=layer,
                         ends_layer=ends_layer,
                         block=block,
+                        fold=fold,
                         read=layout,
                     )
 
     def prune(self, partials: Iterable[_Partial]) -> list[_Partial]:
         """The best partial plans, one for each (block, core vectors), and for phases of copies."""
         goal = self.goal
-        best: dict[tuple[Block, int, Block], _Partial] = {}
+        best: dict[tuple[Block, Fold, int, Block], _Partial] = {}
         for partial in partials:
             phases = () if self.slicing else partial.step.sliced
-            key = (partial.block, partial.core, phases)
+            key = (partial.block, partial.fold, partial.core, phases)
             if key not in best or partial.rank(goal) < best[key].rank(goal):
                 best[key] = partial
         return sorted(best.values(), key=lambda p: (p.rank(goal), p.core, p.block))[:BEAM]
@@ -480,7 +515,9 @@ class Planner:
             if closed is not None:
                 yield closed
             return
-        for layout in layouts(tensor, self.sizes, self.config, partial.block, (), ()):
+        for layout in layouts(
+            tensor, self.sizes, self.config, partial.block, (), (), partial.fold
+        ):
             closed = self.close(partial, layout)
             if closed is not None:
                 yield closed

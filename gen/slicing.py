@@ -15,7 +15,7 @@ from itertools import islice
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import HANDOVER, least_cycles, tiling
-from drawbar.gen.order import Order, OrderSearch, Step
+from drawbar.gen.order import Order, OrderSearch, Step, folds
 
 #: Orders whose slices are tried.
 SCANNED = 512
@@ -26,7 +26,7 @@ ENDLESS = 1 << 62
 def stage_cycles(
     step: Step, rows: int, k: int, lane_tiles: int, ends_layer: bool, config: EngineConfig
 ) -> int:
-    """What a step of so many lane tiles (of one slice) adds to a program.
+    """What a step of so many row vectors and lane tiles (of one slice) adds to a program.
 
     The least, but for waits. Slices may be shorter than it takes to drain their results.
     """
@@ -104,11 +104,13 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
             first=number == 0,
             last=number == last,
         )
-        rows, k = search.size(step.rows), search.size(step.k)
-        tiles = search.size(step.shared) * -(-search.size(columns) // search.config.lanes)
-        result[number] = found._replace(
-            bound=stage_cycles(found, rows, k, tiles, False, search.config)
+        config = search.config
+        rows, k, shared, n = map(search.size, (step.rows, step.k, step.shared, columns))
+        bound = min(
+            stage_cycles(found, -(-rows // f), k, shared * -(-n * f // config.lanes), False, config)
+            for f in folds(config)
         )
+        result[number] = found._replace(bound=bound)
     return tuple(result)
 
 

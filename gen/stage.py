@@ -11,6 +11,10 @@ The outermost column loops may be *shared* with the core, which then has a matri
 each of their columns: a batch of products,
 ``y[shared, row, column] = requantise(sum over k of core[shared, row, k] * x[shared, k, column])``.
 
+A stage may *fold* the array: the engine's lanes are then ``fold`` groups of ``lanes / fold`` each,
+and every group makes rows of its own of the same columns. What the drain writes at a time, a *row
+vector*, are ``fold`` neighbouring rows of all columns of a lane tile.
+
 A stage of *products* has no core: it multiplies the live tensor with itself, two and two along k,
 ``y[column] = requantise(sum over k of x[2k, column] * x[2k + 1, column])``.
 """
@@ -49,7 +53,7 @@ class Stage:
     k_loops:
         Reduction loops: use ``x``.
     row_loops:
-        Result rows: use ``y`` and ``bias``.
+        Row vectors: use ``y`` and ``bias``.
     column_loops:
         Columns besides the lane run: use ``x``, ``y`` and ``bias``; the shared ones first.
     lane_count, lane_x, lane_y:
@@ -60,8 +64,8 @@ class Stage:
     x_base, y_base:
         Element addresses of the live tensor and of the result.
     core_base:
-        First vector of the core: ``core[(shared * row_tiles + row_tile) * k + step]``, row tiles of
-        ``rows`` rows, zero padded.
+        First vector of the core, a multiple of ``fold``: ``core[((shared * row_tiles + row_tile) *
+        k + step) * fold + group]``, row tiles of ``rows`` row vectors, zero padded.
     bias_base:
         First bias vector, or None for no bias.
     shift:
@@ -74,6 +78,11 @@ class Stage:
         Number of the layer that this stage belongs to, for reports.
     products:
         A stage of products: one row, an even number of steps, no core.
+    fold:
+        Rows of a row vector; the innermost of the row index.
+    fold_y:
+        Elements from one of them to the next: ``lanes / fold`` modulo ``lanes``, so that no two
+        elements of a row vector lie in the same bank of work memory.
     """
 
     k_loops: tuple[Loop, ...]
@@ -92,6 +101,8 @@ class Stage:
     wait: int = 0
     layer: int = 0
     products: bool = False
+    fold: int = 1
+    fold_y: int = 0
 
     @property
     def k(self) -> int:
@@ -99,8 +110,18 @@ class Stage:
         return prod(loop.count for loop in self.k_loops)
 
     @property
-    def rows(self) -> int:
+    def row_vectors(self) -> int:
+        """Row vectors of each lane tile."""
         return prod(loop.count for loop in self.row_loops)
+
+    @property
+    def rows(self) -> int:
+        return self.row_vectors * self.fold
+
+    @property
+    def result_loops(self) -> tuple[Loop, ...]:
+        """The row loops, and the rows of a row vector."""
+        return (*self.row_loops, Loop(self.fold, y=self.fold_y))
 
     @property
     def columns(self) -> int:
@@ -125,14 +146,14 @@ class Stage:
 
     def span(self, side: str) -> tuple[int, int]:
         """First and last element address of what the stage reads ("x") or writes ("y")."""
-        own = self.k_loops if side == "x" else self.row_loops
+        own = self.k_loops if side == "x" else self.result_loops
         base = getattr(self, f"{side}_base")
         end = base + sum((c.count - 1) * getattr(c, side) for c in (*own, *self.column_loops))
         return base, end + (self.lane_count - 1) * getattr(self, f"lane_{side}")
 
     def addresses(self, side: str) -> np.ndarray:
         """Element addresses of what the stage reads ("x") or writes ("y"), column by column."""
-        own = self.k_loops if side == "x" else self.row_loops
+        own = self.k_loops if side == "x" else self.result_loops
         lane = Loop(self.lane_count, x=self.lane_x, y=self.lane_y)
         found = np.array(getattr(self, f"{side}_base"), np.int64)
         for loop in (*self.column_loops, lane, *own):
@@ -141,17 +162,21 @@ class Stage:
         return found.reshape(-1)
 
     def row_tiles(self, config: EngineConfig) -> int:
-        return -(-self.rows // config.rows)
+        return -(-self.row_vectors // config.rows)
+
+    def lanes(self, config: EngineConfig) -> int:
+        """Columns that a lane tile has room for."""
+        return config.lanes // self.fold
 
     def lane_tiles(self, config: EngineConfig) -> int:
         """Lane tiles of all columns: tiles of a run, times the column loops."""
-        return -(-self.lane_count // config.lanes) * prod(loop.count for loop in self.column_loops)
+        return -(-self.lane_count // self.lanes(config)) * prod(c.count for c in self.column_loops)
 
     def core_vectors(self, config: EngineConfig) -> int:
         """Vectors of core memory that the stage's core takes."""
         if self.products:
             return 0
-        return self.shared * self.row_tiles(config) * self.k
+        return self.shared * self.row_tiles(config) * self.k * self.fold
 
 
 def fuse(loops: Iterable[tuple[Loop, bool]]) -> tuple[list[Loop], list[bool]]:
@@ -255,6 +280,26 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
             f"{name} {stride}",
             "pad the layout",
         )
+    need(
+        0 < stage.fold <= config.fold and not stage.fold & (stage.fold - 1),
+        f"folds the array 1..{config.fold} times, a power of two",
+        stage.fold,
+        "raise fold of the engine",
+    )
+    if stage.fold > 1:
+        lanes = stage.lanes(config)
+        need(
+            stage.fold_y % config.lanes == lanes and not stage.products,
+            f"folds only if it has a core, with rows {lanes} elements apart, modulo {config.lanes}",
+            f"{stage.fold_y} elements, products = {stage.products}",
+            "pad the layout, or do not fold it",
+        )
+        need(
+            stage.core_base % stage.fold == 0,
+            f"folds with a core at a multiple of {stage.fold} vectors",
+            stage.core_base,
+            "move the core",
+        )
     if stage.products:
         need(
             bool(config.products),
@@ -285,7 +330,7 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         "raise core_depth",
     )
     if stage.bias_base is not None:
-        tiles = -(-stage.lane_count // config.lanes)
+        tiles = -(-stage.lane_count // stage.lanes(config))
         last = stage.bias_base + (tiles - 1) * stage.lane_bias + 1
         last += sum((c.count - 1) * c.bias for c in (*stage.row_loops, *stage.column_loops))
         need(
@@ -342,7 +387,7 @@ def _overwrites(stage: Stage, config: EngineConfig) -> bool:
     if stage.row_tiles(config) > 1:
         return True
     # The number of each column's lane tile, in the order of their issue.
-    lanes = np.arange(stage.lane_count) // config.lanes
+    lanes = np.arange(stage.lane_count) // stage.lanes(config)
     outer = stage.columns // stage.lane_count
     tile = (np.arange(outer)[:, None] * (lanes[-1] + 1) + lanes).reshape(-1)
     written = np.full(int(max(x.max(), y.max())) + 1, len(tile))

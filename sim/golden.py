@@ -102,7 +102,7 @@ def run_stage(
         acc = products(flat, config.acc_width)
     else:
         vectors = core[stage.core_base : stage.core_base + stage.core_vectors(config)]
-        tiles = vectors.reshape(shared, -1, k, config.rows).transpose(0, 1, 3, 2)
+        tiles = vectors.reshape(shared, -1, k, stage.fold, config.rows).transpose(0, 1, 4, 3, 2)
         matrices = tiles.reshape(shared, -1, k)[:, :rows]
         acc = accumulate(matrices, flat, config.acc_width)
     shape = (len(work), *(c.count for c in columns), stage.lane_count)
@@ -111,20 +111,22 @@ def run_stage(
         result = add_bias(result, _bias(stage, config, bias))
     result = saturate(round_shift(result, stage.shift), config.data_width, stage.activation)
     write = [(c.count, c.y) for c in columns] + [(stage.lane_count, stage.lane_y)]
-    write += [(loop.count, loop.y) for loop in stage.row_loops]
+    write += [(loop.count, loop.y) for loop in stage.result_loops]
     target = _strided(work, stage.y_base, write)
     target[...] = result.reshape(target.shape)
 
 
 def _bias(stage: Stage, config: EngineConfig, bias: np.ndarray) -> np.ndarray:
     """Biases of a stage, ``(*columns, lanes, rows)``."""
-    lanes = np.arange(stage.lane_count)
+    lanes, own = np.arange(stage.lane_count), stage.lanes(config)
     vector = np.array(stage.bias_base, np.int64)
-    for loop in (*stage.column_loops, Loop(stage.lane_count), *stage.row_loops):
+    for loop in (*stage.column_loops, Loop(stage.lane_count), *stage.result_loops):
         vector = vector[..., None] + np.arange(loop.count) * loop.bias
-    lane_axis = (slice(None),) + (None,) * len(stage.row_loops)
-    vector = vector + (lanes // config.lanes * stage.lane_bias)[lane_axis]
-    values = bias[vector, np.broadcast_to((lanes % config.lanes)[lane_axis], vector.shape)]
+    lane_axis = (slice(None),) + (None,) * len(stage.result_loops)
+    vector = vector + (lanes // own * stage.lane_bias)[lane_axis]
+    # Each row of a row vector has its group of lanes.
+    place = (lanes % own)[lane_axis] + np.arange(stage.fold) * own
+    values = bias[vector, np.broadcast_to(place, vector.shape)]
     return values.reshape(*vector.shape[: len(stage.column_loops) + 1], stage.rows)
 
 

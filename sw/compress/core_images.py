@@ -11,16 +11,16 @@ from drawbar.gen.plan import Plan, PlannedStage
 from drawbar.gen.stage import Loop
 
 
-def core_image(core: np.ndarray, config: EngineConfig) -> np.ndarray:
-    """``(shared, rows, k)`` integers to core vectors, ``(shared * row tiles * k, rows of array)``,
-    zero padded.
+def core_image(core: np.ndarray, config: EngineConfig, fold: int = 1) -> np.ndarray:
+    """``(shared, rows, k)`` integers to the core vectors of a stage that folds so often,
+    ``(shared * row tiles * k * fold, rows of array)``, zero padded.
     """
     shared, rows, k = core.shape
-    tiles = -(-rows // config.rows)
-    padded = np.zeros((shared, tiles * config.rows, k), np.int64)
+    tiles = -(-rows // (config.rows * fold))
+    padded = np.zeros((shared, tiles * config.rows * fold, k), np.int64)
     padded[:, :rows] = core
-    in_tiles = padded.reshape(shared, tiles, config.rows, k)
-    return in_tiles.transpose(0, 1, 3, 2).reshape(-1, config.rows)
+    in_tiles = padded.reshape(shared, tiles, config.rows, fold, k)
+    return in_tiles.transpose(0, 1, 4, 3, 2).reshape(-1, config.rows)
 
 
 def place_bias(
@@ -54,11 +54,13 @@ def place_bias(
             offset = (offset[:, None] + np.arange(loop.count) * loop.bias).reshape(-1)
         return offset
 
-    lanes = np.arange(stage.lane_count)
+    lanes, own = np.arange(stage.lane_count), stage.lanes(config)
     vector = (
         stage.bias_base
         + vectors(stage.column_loops)[:, None, None]
-        + (lanes // config.lanes * stage.lane_bias)[None, :, None]
-        + vectors(stage.row_loops)[None, None, :]
+        + (lanes // own * stage.lane_bias)[None, :, None]
+        + vectors(stage.result_loops)[None, None, :]
     )
-    image[vector, (lanes % config.lanes)[None, :, None]] = biases[features]
+    # Each row of a row vector has its group of lanes.
+    group = np.arange(stage.rows) % stage.fold * own
+    image[vector, (lanes % own)[None, :, None] + group[None, None, :]] = biases[features]

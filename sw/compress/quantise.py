@@ -378,7 +378,7 @@ def quantise(
     for planned, stage in zip(plan.stages, made, strict=True):
         if planned.stage.products:
             continue
-        image = core_image(stage.core, config)
+        image = core_image(stage.core, config, planned.stage.fold)
         cores[planned.stage.core_base :][: len(image)] = image
     shifts = [stage.shift for stage in made]
     return assemble(plan, shifts, cores, biases, scales.input_bits, output_bits, steps=steps)
