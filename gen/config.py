@@ -229,8 +229,7 @@ class EngineConfig:
 
     @property
     def fold_bits(self) -> int:
-        """Bits of the logarithm of a stage's fold."""
-        return clog2(self.fold.bit_length())
+        return clog2(self.fold)
 
     @property
     def work_elements(self) -> int:

@@ -46,7 +46,7 @@ ROW_TO_RESULT = 6
 #: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
 #: addressed and read, and comes a cycle before it.
 STEP_TO_ROW = 1 + BANK_READ + 1
-#: Lanes of a lane group. Each group works a cycle behind the one before, so that what all lanes
+#: Lanes of a lane group at least. Each group works a cycle behind the one before, so that what all lanes
 #: share reaches them one group after the other.
 GROUP_LANES = 4
 #: Cycles from the issue of a step to its operands at the array, and to the one at whose end work
@@ -83,6 +83,13 @@ def group_lanes(config: EngineConfig) -> int:
 def group_skew(config: EngineConfig) -> int:
     """Cycles by which the last lane group is behind the first."""
     return -(-config.lanes // group_lanes(config)) - 1
+
+
+def core_read(config: EngineConfig) -> int:
+    """Cycles from the address of a core vector to its data: where there are folds, one more to find
+    each lane group's.
+    """
+    return BANK_READ + (config.fold > 1)
 
 
 def issue_to_write(config: EngineConfig) -> int:

@@ -62,7 +62,7 @@ def head_fields(config: EngineConfig) -> list[tuple[str, int]]:
         ("rows_last", max(1, config.row_bits), True),
         ("lanes_last", max(1, config.lane_bits), True),
         ("shared", config.column_loops, True),
-        ("fold", config.fold_bits, config.fold > 1),
+        ("fold", config.fold_bits.bit_length(), config.fold > 1),
         ("products", 1, bool(config.products)),
         ("core_base", config.core_address_bits, True),
         ("x_base", address, overlap),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import GROUP_LANES
+from drawbar.gen.cycles import group_lanes
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import PRODUCT_LATENCY, Portable, primitives
 
 
 class MacArray(wiring.Component):
-    """``acc[r][c] += core[r] * live[c]`` each cycle; a finished tile moves to the drain registers
+    """``acc[r][c] += core[g][r] * live[c]`` each cycle, lane c in group g of ``config.fold``; a finished tile moves to the drain registers
     as a whole.
 
     Step k is the last one of a tile here, of the first lane group; the first step of the next tile
@@ -27,15 +27,18 @@ class MacArray(wiring.Component):
         row                                              row 0       row 1
         turn                               high          high
 
-    Lane group g (``gen.cycles.GROUP_LANES`` lanes) does the same g cycles later: its ``live`` is
+    Lane group g (``gen.cycles.group_lanes`` lanes) does the same g cycles later: its ``live`` is
     delayed here, and its rows come later. What all lanes share, the core vector and the control,
     goes from group to group; so no register has to reach all of the array in one cycle.
 
     Members
     -------
     core, live, valid, last:
-        One reduction step: a core vector, a live vector, and whether the step ends a tile. Without
-        ``valid`` the others mean nothing.
+        One reduction step: a core vector for each of ``config.fold`` groups of lanes, a live vector,
+        and whether the step ends a tile. Without ``valid`` the others mean nothing.
+    fold:
+        With the step, only with ``config.fold`` above 1: the logarithm of how many parts the lanes
+        fall into; all of them take the first part's elements of the live vector.
     hold, factors:
         Only with ``config.products``. ``hold``: the live vector is kept, and nothing else happens:
         the cycle has no ``valid``. ``factors``: in row 0, the step multiplies its live vector not
@@ -58,12 +61,14 @@ class MacArray(wiring.Component):
 
     def __init__(self, *, config: EngineConfig) -> None:
         self.config = config
+        vector = data.ArrayLayout(signed(config.data_width), config.rows)
         super().__init__(
             {
-                "core": In(data.ArrayLayout(signed(config.data_width), config.rows)),
+                "core": In(data.ArrayLayout(vector, config.fold)),
                 "live": In(data.ArrayLayout(signed(config.data_width), config.lanes)),
                 "valid": In(1),
                 "last": In(1),
+                "fold": In(config.fold_bits.bit_length()),
                 "hold": In(1),
                 "factors": In(1),
                 "turn": In(1),
@@ -74,8 +79,9 @@ class MacArray(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         vendor = primitives(platform)
-        rows, lanes = self.config.rows, self.config.lanes
-        core: list[Value] = [self.core[r] for r in range(rows)]
+        config = self.config
+        rows, lanes, alike = config.rows, config.lanes, config.lanes // config.fold
+        cores: list[list[Value]] = [[vector[r] for r in range(rows)] for vector in self.core]
         # One cycle less than the products and the register behind them take, for the copies. With
         # a gap there is no such register.
         step = delayed(m, self.valid, PRODUCT_LATENCY - self.config.tile_gap, "step")
@@ -85,24 +91,39 @@ class MacArray(wiring.Component):
         turn: Value = self.turn
         hold: Value = self.hold
         factors: Value = self.factors
-        for group, first in enumerate(range(0, lanes, GROUP_LANES)):
-            inside = range(first, min(first + GROUP_LANES, lanes))
+        for group, first in enumerate(range(0, lanes, group_lanes(config))):
+            end = min(first + group_lanes(config), lanes)
             if group:
-                core = [
-                    delayed(m, value, 1, f"core_{first}_{r}", reset_less=True)
-                    for r, value in enumerate(core)
-                ]
+                # Of the lanes here and behind.
+                for n in range(first // alike, config.fold):
+                    cores[n] = [
+                        delayed(m, value, 1, f"core_{first}_{n}_{r}", reset_less=True)
+                        for r, value in enumerate(cores[n])
+                    ]
                 step = delayed(m, step, 1, f"step_{first}")
                 ends = delayed(m, ends, 1, f"ends_{first}")
                 turn = delayed(m, turn, 1, f"turn_{first}")
                 hold = delayed(m, hold, 1, f"hold_{first}")
                 factors = delayed(m, factors, 1, f"factors_{first}")
-            live = [delayed(m, self.live[c], group, f"live_{c}", reset_less=True) for c in inside]
-            own = None
-            if self.config.products:
-                own = self._factors(m, inside, core[0], live, hold, factors)
-            self._accumulate(m, vendor, inside, core, live, own, step, ends, turn)
+            for begin in range(first, end, min(alike, end - first)):
+                inside = range(begin, min(begin + alike, end))
+                live = [
+                    delayed(m, self._unfolded(c), group, f"live_{c}", reset_less=True)
+                    for c in inside
+                ]
+                core = cores[begin // alike]
+                own = None
+                if config.products:
+                    own = self._factors(m, inside, core[0], live, hold, factors)
+                self._accumulate(m, vendor, inside, core, live, own, step, ends, turn)
         return m
+
+    def _unfolded(self, lane: int) -> Value:
+        """The live element that a lane takes, by fold."""
+        sources = [lane % (self.config.lanes >> n) for n in range(self.config.fold_bits + 1)]
+        if len(set(sources)) == 1:
+            return self.live[lane]
+        return Array(self.live[source] for source in sources)[self.fold]
 
     def _factors(
         self,

@@ -4,7 +4,7 @@ work memory.
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -62,9 +62,10 @@ class Drain(wiring.Component):
     turn:
         The row is used by the requantiser in the next cycle; after that the array turns to the
         next one.
-    result_address, result_mask, result_skew:
-        Element address, valid lanes and skew of the requantised row, ``step_to_result`` after the
-        step; the skew one cycle sooner.
+    result_address, result_mask, result_skew, result_fold, result_fold_skew:
+        Element address, valid lanes and skew of the requantised row vector, ``step_to_result`` after
+        the step; the skew one cycle sooner, and as it the last two, which are there only with
+        ``config.fold`` above 1: the logarithm of the fold, and the skew of its rows.
     free:
         The descriptor may change at the end of this cycle, the one after the step of the stage's
         last row.
@@ -92,6 +93,8 @@ class Drain(wiring.Component):
                 "result_address": Out(config.work_address_bits),
                 "result_mask": Out(config.lanes),
                 "result_skew": Out(config.work_row_bits),
+                "result_fold": Out(config.fold_bits.bit_length()),
+                "result_fold_skew": Out(config.work_row_bits),
                 "free": Out(1),
                 "settled": Out(1),
                 "written": Out(1),
@@ -145,10 +148,12 @@ class Drain(wiring.Component):
         ):
             travelled = delayed(m, descriptor[name], cycles, name, reset_less=True)
             m.d.comb += getattr(self, name).eq(travelled)
-        if config.lanes > 1:
-            m.d.comb += self.result_skew.eq(
-                delayed(m, descriptor.y_skew, to_result - 1, "result_skew", reset_less=True)
-            )
+        of_result = {"result_skew": "y_skew"} if config.lanes > 1 else {}
+        if config.fold > 1:
+            of_result |= {"result_fold": "fold", "result_fold_skew": "fold_skew"}
+        for name, field in of_result.items():
+            travelled = delayed(m, descriptor[field], to_result - 1, name, reset_less=True)
+            m.d.comb += getattr(self, name).eq(travelled)
 
         # Valid lanes: all of them, or those of a ragged last lane tile. Made a cycle early, to be a
         # register.
@@ -157,9 +162,10 @@ class Drain(wiring.Component):
         m.d.comb += most.eq(Mux(lane_tile_last, descriptor.lanes_last, config.lanes - 1))
         most_late = delayed(m, most, to_result - 1, "lanes", reset_less=True)
         step_late = delayed(m, step, to_result - 1, "result_step")
-        m.d.sync += self.result_mask.eq(
-            Cat(step_late & (most_late >= lane) for lane in range(config.lanes))
-        )
+        for lane in range(config.lanes):
+            # A stage that folds has the same columns in each group of lanes.
+            inside = [most_late >= lane % (config.lanes >> n) for n in range(config.fold_bits + 1)]
+            m.d.sync += self.result_mask[lane].eq(step_late & Array(inside)[self.result_fold])
 
         ended = delayed(m, step & nest.ended[-1], 1, "ended")
         to_written = to_result + WORK_ACCESS

@@ -15,7 +15,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ISSUE_TO_ADDRESS, ISSUE_TO_ARRAY, WORK_READ, group_skew
+from drawbar.gen.cycles import (
+    ISSUE_TO_ADDRESS,
+    ISSUE_TO_ARRAY,
+    WORK_READ,
+    core_read,
+    group_skew,
+)
 from drawbar.gen.protocol import Space
 from drawbar.hw.array import MacArray
 from drawbar.hw.delay import delayed
@@ -24,7 +30,7 @@ from drawbar.hw.drain import ISSUE_TO_DRAIN, Drain
 from drawbar.hw.host_reader import HostReader
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.issue import Issue
-from drawbar.hw.memory import BankedMemory, WorkMemory
+from drawbar.hw.memory import BankedMemory, CoreMemory, WorkMemory
 from drawbar.hw.requantise import Requantise
 from drawbar.hw.sequencer import Sequencer
 from drawbar.hw.vendor.portable import primitives
@@ -76,9 +82,7 @@ class Engine(wiring.Component):
         config, host = self.config, self.host
 
         m.submodules.program = program = BankedMemory(banks=1, depth=config.program_depth, width=32)
-        m.submodules.core = core = BankedMemory(
-            banks=config.rows, depth=config.core_depth, width=config.data_width
-        )
+        m.submodules.core = core = CoreMemory(config=config)
         m.submodules.bias = bias = BankedMemory(
             banks=config.lanes,
             depth=config.bias_depth,
@@ -143,6 +147,13 @@ class Engine(wiring.Component):
         if config.lanes > 1:
             m.d.comb += work.read_skew.eq(issue.descriptor.x_skew)
 
+        if config.fold > 1:
+            fold = delayed(m, issue.core_fold, core_read(config), "fold", reset_less=True)
+            m.d.comb += [
+                array.fold.eq(fold),
+                work.write_fold.eq(drain.result_fold),
+                work.write_fold_skew.eq(drain.result_fold_skew),
+            ]
         if config.products:
             factors = issue.step & issue.descriptor.products
             m.d.comb += [
@@ -159,7 +170,7 @@ class Engine(wiring.Component):
             host.read_data.eq(reader.read_data),
             host.read_valid.eq(reader.read_valid),
             reader.program.eq(program.read_data[0]),
-            reader.core.eq(core.read_data),
+            reader.core.eq(core.read_data[0]),
             reader.bias.eq(bias.read_data),
             reader.work.eq(work.read_data),
             fetch.word.eq(program.read_data[0]),
@@ -168,7 +179,6 @@ class Engine(wiring.Component):
         # Bits of the bank number within an item address.
         for memory, space, bank_bits in (
             (program, Space.PROGRAM, 0),
-            (core, Space.CORE, config.row_bits),
             (bias, Space.BIAS, config.lane_bits),
         ):
             bank = host.address[:bank_bits]
@@ -180,6 +190,13 @@ class Engine(wiring.Component):
             for b in range(memory.banks):
                 chosen = host.write & (host.space == space) & (bank == b)
                 m.d.comb += memory.write_mask[b].eq(chosen)
+        m.d.comb += [
+            core.read_address.eq(host.address[config.row_bits :]),
+            core.write_address.eq(host.address[config.row_bits :]),
+            core.write_row.eq(host.address[: config.row_bits]),
+            core.write_data.eq(host.write_data[: config.data_width].as_signed()),
+            core.write.eq(host.write & (host.space == Space.CORE)),
+        ]
         # Each lane group's row comes a cycle after that of the one before.
         bias_addresses = [
             delayed(m, drain.bias_address, group, f"bias_address_{group}", reset_less=True)
@@ -191,7 +208,10 @@ class Engine(wiring.Component):
         with m.If(runs[0]):
             m.d.comb += program.read_address[0].eq(fetch.address)
         with m.If(runs[1]):
-            m.d.comb += core.read_address[0].eq(issue.core_address)
+            m.d.comb += [
+                core.read_address.eq(issue.core_address),
+                core.read_fold.eq(issue.core_fold),
+            ]
         with m.If(runs[2]):
             m.d.comb += [bias.read_address[g].eq(a) for g, a in enumerate(bias_addresses)]
 

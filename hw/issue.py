@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import BANK_READ, HANDOVER, ISSUE_TO_ARRAY
+from drawbar.gen.cycles import HANDOVER, ISSUE_TO_ARRAY, core_read
 from drawbar.gen.program import issue_levels
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import address_generator, descriptor_layout
@@ -40,9 +40,9 @@ class Issue(wiring.Component):
         The stage's last step is issued in this cycle.
     live_address:
         Element address of the live vector. Cycle 1.
-    core_address:
-        Core vector. Cycle ``ISSUE_TO_ARRAY - BANK_READ``, as core memory answers sooner than work
-        memory.
+    core_address, core_fold:
+        Core vector, and the logarithm of the stage's fold (only with ``config.fold`` above 1). Cycle
+        ``ISSUE_TO_ARRAY - gen.cycles.core_read``, as core memory answers sooner than work memory.
 
     A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
     last step waits until ``n`` cycles after its own, and ``HANDOVER`` more if it is of the next
@@ -64,6 +64,7 @@ class Issue(wiring.Component):
                 "ended": Out(1),
                 "live_address": Out(config.work_address_bits),
                 "core_address": Out(config.core_address_bits),
+                "core_fold": Out(config.fold_bits.bit_length()),
             }
         )
 
@@ -150,16 +151,20 @@ class Issue(wiring.Component):
         shared = Cat(C(0, 1), descriptor.shared)
         again = delayed(m, (nest.advance[k_loops + 1 :] & ~shared).any(), 1, "again")
         onward = delayed(m, (nest.advance[k_loops + 1 :] & shared).any(), 1, "onward")
+        vectors = 1 << descriptor.fold if config.fold > 1 else C(1)
         with m.If(self.load):
             m.d.sync += [core_address.eq(descriptor.core_base), matrix.eq(descriptor.core_base)]
         with m.Elif(step_1 & again):
             m.d.sync += core_address.eq(matrix)
         with m.Elif(step_1):
-            m.d.sync += core_address.eq(core_address + 1)
+            m.d.sync += core_address.eq(core_address + vectors)
             with m.If(onward):
-                m.d.sync += matrix.eq(core_address + 1)
-        ahead = ISSUE_TO_ARRAY - BANK_READ - 1
+                m.d.sync += matrix.eq(core_address + vectors)
+        ahead = ISSUE_TO_ARRAY - core_read(config) - 1
         m.d.comb += self.core_address.eq(
             delayed(m, core_address, ahead, "core_address", reset_less=True)
         )
+        if config.fold > 1:
+            late = delayed(m, descriptor.fold, ahead + 1, "core_fold", reset_less=True)
+            m.d.comb += self.core_fold.eq(late)
         return m

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
+from drawbar.gen.cycles import core_read
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, primitives
 
@@ -74,8 +75,8 @@ class Rotator(wiring.Component):
 
 
 class BankedMemory(wiring.Component):
-    """Banks side by side under one address: core memory (a bank for each row) and bias memory (one
-    for each lane).
+    """Banks side by side under one address: those of core memory (one for each row), of bias memory
+    (one for each lane) and of program memory.
 
     Arguments
     ---------
@@ -140,6 +141,69 @@ class BankedMemory(wiring.Component):
         return m
 
 
+class CoreMemory(wiring.Component):
+    """Core memory: vectors of ``rows`` elements, and as many side by side as the array can be folded.
+
+    Members
+    -------
+    read_address, read_fold, read_data:
+        ``2**read_fold`` vectors from ``read_address`` on, which is a multiple of that: one for each
+        of ``config.fold`` groups of lanes, neighbours alike where there are fewer. Latency:
+        ``gen.cycles.core_read``. Throughput: so many a cycle.
+    write_address, write_row, write_data, write:
+        Writes one element, as in ``BankedMemory``.
+    """
+
+    def __init__(self, *, config: EngineConfig) -> None:
+        self.config = config
+        element = signed(config.data_width)
+        vector = data.ArrayLayout(element, config.rows)
+        super().__init__(
+            {
+                "read_address": In(config.core_address_bits),
+                "read_fold": In(config.fold_bits.bit_length()),
+                "read_data": Out(data.ArrayLayout(vector, config.fold)),
+                "write_address": In(config.core_address_bits),
+                "write_row": In(config.row_bits),
+                "write_data": In(element),
+                "write": In(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, bits = self.config, self.config.fold_bits
+        m.submodules.banks = banks = BankedMemory(
+            banks=config.rows * config.fold,
+            depth=config.core_depth >> bits,
+            width=config.data_width,
+        )
+        m.d.comb += [
+            banks.read_address[0].eq(self.read_address[bits:]),
+            banks.write_address.eq(self.write_address[bits:]),
+            banks.write_data.eq(self.write_data),
+        ]
+        for b in range(banks.banks):
+            beside, row = divmod(b, config.rows)
+            here = (self.write_address[:bits] == beside) & (self.write_row == row)
+            m.d.comb += banks.write_mask[b].eq(self.write & here)
+        if not bits:
+            m.d.comb += self.read_data.as_value().eq(banks.read_data.as_value())
+            return m
+        before = core_read(config) - 2
+        first = delayed(m, self.read_address[:bits], before, "first", reset_less=True)
+        fold = delayed(m, self.read_fold, before, "fold", reset_less=True)
+        for group in range(config.fold):
+            # Its own vector of the wide one, by fold: further ones come with further groups.
+            by_fold = [(first >> n << n) | group >> (bits - n) for n in range(bits + 1)]
+            own = Signal(bits, name=f"own_{group}", reset_less=True)
+            m.d.sync += own.eq(Array(by_fold)[fold])
+            for r in range(config.rows):
+                found = Array(banks.read_data[v * config.rows + r] for v in range(config.fold))
+                m.d.sync += self.read_data[group][r].eq(found[own])
+        return m
+
+
 class VectorAddress(wiring.Component):
     """Bank addresses of an affine vector: lane l at ``start + l * (skew * lanes + 1)``.
 
@@ -153,6 +217,10 @@ class VectorAddress(wiring.Component):
     skew:
         Holds for the ``start`` of the next cycle: it is set one cycle before the first that uses
         it.
+    fold, fold_skew:
+        As ``skew``; only with ``config.fold`` above 1, where lanes are ``2**fold`` groups: lane
+        ``l = group * n + c``, of groups of n, at ``start + c * (skew * lanes + 1) + group *
+        (fold_skew * lanes + n)``.
     start:
         Element address of lane 0. Addresses are modulo ``lanes * 2**work_row_bits``.
     plain:
@@ -167,6 +235,8 @@ class VectorAddress(wiring.Component):
         super().__init__(
             {
                 "skew": In(config.work_row_bits),
+                "fold": In(config.fold_bits.bit_length()),
+                "fold_skew": In(config.work_row_bits),
                 "start": In(config.work_address_bits),
                 "plain": In(1),
                 "rows": Out(data.ArrayLayout(config.work_row_bits, config.lanes)),
@@ -182,10 +252,18 @@ class VectorAddress(wiring.Component):
         # Products of the skew and every lane number, which settle once a stage: first of the lower
         # and of the upper bits of the lane number, then their sums. Shifts and sums, as a product
         # would take a hardware multiplier away from the array.
+        def share(bit: int) -> Value:
+            """Rows that a bit of the lane number adds."""
+            by_fold = [self.skew << bit]
+            for fold in range(1, self.config.fold_bits + 1):
+                inside = bit - (lane_bits - fold)
+                by_fold.append(self.skew << bit if inside < 0 else self.fold_skew << inside)
+            return by_fold[0] if len(by_fold) == 1 else Array(by_fold)[self.fold]
+
         def multiple(number: int, name: str) -> Signal:
-            shifted = [self.skew << bit for bit in range(number.bit_length()) if number >> bit & 1]
+            shares = [share(bit) for bit in range(number.bit_length()) if number >> bit & 1]
             result = Signal(row_bits, name=name, reset_less=True)
-            m.d.sync += result.eq(sum(shifted, Const(0)))
+            m.d.sync += result.eq(sum(shares, Const(0)))
             return result
 
         plain_1 = delayed(m, self.plain, 1, "plain", reset_less=True)
@@ -221,7 +299,7 @@ class WorkMemory(wiring.Component):
     read_skew, read_start, read_plain, read_data:
         Latency: ``gen.cycles.WORK_READ`` cycles from ``read_start`` to ``read_data``; lanes past
         the end of the memory read anything. Throughput: one vector a cycle.
-    write_skew, write_start, write_data, write_mask:
+    write_skew, write_fold, write_fold_skew, write_start, write_data, write_mask:
         Lanes in the mask are written, ``gen.cycles.WORK_ACCESS`` cycles after ``write_start``; none
         of them may lie past the end of the memory. Throughput: one vector a cycle.
 
@@ -248,6 +326,8 @@ class WorkMemory(wiring.Component):
                 "read_plain": In(1),
                 "read_data": Out(vector),
                 "write_skew": In(config.work_row_bits),
+                "write_fold": In(config.fold_bits.bit_length()),
+                "write_fold_skew": In(config.work_row_bits),
                 "write_start": In(config.work_address_bits),
                 "write_data": In(vector),
                 "write_mask": In(config.lanes),
@@ -269,6 +349,8 @@ class WorkMemory(wiring.Component):
             read_address.start.eq(self.read_start),
             read_address.plain.eq(self.read_plain),
             write_address.skew.eq(self.write_skew),
+            write_address.fold.eq(self.write_fold),
+            write_address.fold_skew.eq(self.write_fold_skew),
             write_address.start.eq(self.write_start),
         ]
 

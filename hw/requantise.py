@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import GROUP_LANES, ROW_TO_RESULT, group_skew
+from drawbar.gen.cycles import ROW_TO_RESULT, group_lanes, group_skew
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import primitives
 
@@ -181,9 +181,10 @@ class Requantise(wiring.Component):
         shift: Value = self.shift
         relu_5: Value = delayed(m, self.activation, ROW_TO_RESULT - 1, "relu", reset_less=True)
         shifts: list[Value] = []
+        together = group_lanes(config)
         for lane in range(config.lanes):
-            group = lane // GROUP_LANES
-            if group and lane % GROUP_LANES == 0:
+            group = lane // together
+            if group and lane % together == 0:
                 enable, shift, relu_5 = (
                     delayed(m, value, 1, f"{name}_{lane}", reset_less=True)
                     for name, value in (
@@ -192,8 +193,8 @@ class Requantise(wiring.Component):
                         ("relu", relu_5),
                     )
                 )
-            if lane % GROUP_LANES == 0:
-                inside = min(GROUP_LANES, config.lanes - lane)
+            if lane % together == 0:
+                inside = min(together, config.lanes - lane)
                 shifts += vendor.copies(m, shift, inside, f"shift_{lane}_of")
             add = AddBias(acc_width=config.acc_width)
             rounds = RoundShift(acc_width=config.acc_width, shift_bits=config.shift_bits)

@@ -53,7 +53,7 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
         work = MemoryShape("work", config.work_blocks, config.data_width, config.work_block, True)
     return [
         MemoryShape("program", 1, 32, config.program_depth),
-        MemoryShape("core", config.rows, config.data_width, config.core_depth),
+        MemoryShape("core", config.rows * config.fold, config.data_width, config.core_depth // config.fold),
         work,
         MemoryShape("bias", config.lanes, config.acc_width, config.bias_depth),
         MemoryShape("link", 1, 8, config.link_window * MAX_PAYLOAD),
@@ -83,7 +83,7 @@ def spram(config: EngineConfig, family: Family) -> int:
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
     descriptors held and the loops' counters, the array, the requantisers, the banks' addresses, and
-    the host's choice of an item of a core vector. More terms were tried: they are nearer to the
+    the choices among elements of core vectors, by the host and by the fold. More terms were tried: they are nearer to the
     calibration, and farther from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
@@ -93,6 +93,8 @@ def features(config: EngineConfig) -> np.ndarray:
     else:
         descriptors = config.stages_held * 32 * descriptor_words(config)
     descriptors += config.count_bits * (issue_levels(config) + drain_levels(config))
+    # Elements that depend on the fold: of the core, and of the live vector.
+    folded = config.rows * config.fold + lanes
     # Accumulators may be in the multipliers' blocks, drain registers are not.
     sums = acc // 2 if config.tile_gap else acc + width
     return np.array(
@@ -102,7 +104,7 @@ def features(config: EngineConfig) -> np.ndarray:
             config.multipliers * sums,
             lanes * acc * clog2(acc),
             lanes * config.work_row_bits * (1 + clog2(lanes)),
-            config.rows * width * config.row_bits,
+            width * (config.rows * config.row_bits + config.fold_bits * folded),
         ],
         dtype=float,
     )

@@ -37,6 +37,8 @@ FOR_MEMORY = 1 / 4
 #: The part of the cases that are graphs of images; their edge at most, and samples side by side.
 GRAPHS = 1 / 4
 MOST_EDGE, GRAPH_BATCHES = 10, (1, 1, 1, 2, 3)
+#: The part of the engines that can be folded.
+FOLDING = 0.4
 #: The part of the engines that have some of what is for small chips.
 SMALL_CHIPS = 1 / 3
 #: The part of the cases that may be too large for their engine's core, bias and program memory, so
@@ -96,6 +98,9 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
         row_loops=rng.choice((1, 2, 3, 4)),
         column_loops=rng.choice((1, 2, 3, 4, 6)),
     )
+    if rng.random() < FOLDING:
+        fold = rng.choice([n for n in (1, 2, 4, 8) if n <= lanes])
+        config = config.replace(fold=fold, core_depth=-(-config.core_depth // fold) * fold)
     # Now and then with what saves area on small chips.
     if rng.random() >= SMALL_CHIPS:
         return config
