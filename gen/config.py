@@ -47,6 +47,9 @@ class EngineConfig:
         Bias memory, in vectors of ``lanes`` accumulators.
     program_depth:
         Program memory, in 32-bit words.
+    fetch_words:
+        Words of program memory that are read at a time, a power of two: so many banks of it.
+        Descriptors begin at multiples of it, and programs start the sooner.
     k_loops, row_loops, column_loops:
         Nesting depth of the address generators: reduction, result rows, and columns besides the
         lane tiles.
@@ -87,6 +90,7 @@ class EngineConfig:
     work_depth: int = 1024
     bias_depth: int = 256
     program_depth: int = 1024
+    fetch_words: int = 1
     k_loops: int = 3
     row_loops: int = 3
     column_loops: int = 3
@@ -113,7 +117,7 @@ class EngineConfig:
             optional = ("work_blocks", "tile_gap", "products")
             if value < 1 and field.name not in optional:
                 self._reject(field.name, "is at least 1", value, f"raise {field.name}")
-        for field_name in ("lanes", "fold", "link_window"):
+        for field_name in ("lanes", "fold", "fetch_words", "link_window"):
             value = getattr(self, field_name)
             if value & (value - 1):
                 self._reject(field_name, "is a power of two", value, f"use {1 << clog2(value)}")
@@ -137,6 +141,7 @@ class EngineConfig:
             ("tile_gap", 0, 1),
             ("counter_bits", 16, 32),
             ("fold", 1, self.lanes),
+            ("fetch_words", 1, 32),
             ("products", 0, 1),
             ("link_window", 2, 32),
         ):
@@ -150,6 +155,13 @@ class EngineConfig:
                 )
         if self.stages_held not in (1, 3):
             self._reject("stages_held", "is 1 or 3", self.stages_held, "use 3, or 1 to save area")
+        if self.stages_held == 1 and self.fetch_words > 1:
+            self._reject(
+                "fetch_words",
+                "is 1 where the engine holds one stage",
+                self.fetch_words,
+                "use fetch_words = 1, or stages_held = 3",
+            )
         if self.stages_held == 1 and self.work_address_bits + self.bias_address_bits > 32:
             self._reject(
                 "stages_held",
@@ -179,13 +191,15 @@ class EngineConfig:
                     self.work_blocks,
                     "use a number that divides it",
                 )
-        if self.core_depth % self.fold:
-            self._reject(
-                "core_depth",
-                f"is a multiple of fold, {self.fold}",
-                self.core_depth,
-                f"use {-(-self.core_depth // self.fold) * self.fold}",
-            )
+        for field_name, unit in (("core_depth", "fold"), ("program_depth", "fetch_words")):
+            value, each = getattr(self, field_name), getattr(self, unit)
+            if value % each:
+                self._reject(
+                    field_name,
+                    f"is a multiple of {unit}, {each}",
+                    value,
+                    f"use {-(-value // each) * each}",
+                )
         if self.products and self.tile_gap:
             self._reject(
                 "products",
@@ -257,6 +271,10 @@ class EngineConfig:
     @property
     def bias_address_bits(self) -> int:
         return clog2(self.bias_depth)
+
+    @property
+    def fetch_bits(self) -> int:
+        return clog2(self.fetch_words)
 
     @property
     def program_address_bits(self) -> int:

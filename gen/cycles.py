@@ -67,7 +67,7 @@ HANDOVER = 3
 #: written, and no sooner.
 LATCH_BEFORE_WRITE = 7
 #: Cycles from the start of a program to the latch of its first descriptor, besides one for each
-#: descriptor word.
+#: read of ``config.fetch_words`` of its words.
 FETCH_LATENCY = BANK_READ + 2
 #: Cycles without a program between the end of a run and the start of the one that was pending.
 RUN_GAP = 1
@@ -215,7 +215,7 @@ def stage_least(stage: Stage, final: bool, config: EngineConfig) -> int:
 
 def fetch_cycles(config: EngineConfig) -> int:
     """Cycles from the order to fetch a descriptor to the cycle in which it can be latched."""
-    return descriptor_words(config) + FETCH_LATENCY
+    return descriptor_words(config) // config.fetch_words + FETCH_LATENCY
 
 
 def program_bound(stages: int, config: EngineConfig) -> int:

@@ -115,8 +115,9 @@ def descriptor_fields(config: EngineConfig) -> list[tuple[str, int]]:
 
 
 def descriptor_words(config: EngineConfig) -> int:
-    """32-bit words of one descriptor."""
-    return -(-sum(width for _, width in descriptor_fields(config)) // 32)
+    """32-bit words of one descriptor, as many as fill whole reads."""
+    bits = sum(width for _, width in descriptor_fields(config))
+    return -(-bits // (32 * config.fetch_words)) * config.fetch_words
 
 
 def _deltas(counts: Sequence[int], strides: Sequence[int]) -> list[int]:

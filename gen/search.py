@@ -8,6 +8,7 @@ from math import prod
 
 from drawbar.gen.align import Boundary, align
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import program_bound
 from drawbar.gen.fit import check_room, no_layout, share_core
 from drawbar.gen.layout import (
     Block,
@@ -422,9 +423,12 @@ class Planner:
         fronts = [search.prices(room) for search in self.searches]
         bound_total, shares = share_core(fronts, config.core_depth)
         missing: NoPlaces | None = None
+        found: Plan | None = None
         for best in self.ranked(shares):
+            if found is not None and program_bound(best.cycles, config) >= found.total.total:
+                break
             try:
-                return place(
+                plan = place(
                     *(self.model, config, self.batch, self.networks),
                     stages=chained(best.done),
                     tensors=best.tensors,
@@ -437,8 +441,14 @@ class Planner:
             except NoPlaces as error:
                 # In blocks of work memory; a slower plan may find them.
                 missing = error
-        assert missing is not None
-        raise missing
+                continue
+            # Only now it is known how long stages wait for each other.
+            if found is None or plan.total.total < found.total.total:
+                found = plan
+        if found is None:
+            assert missing is not None
+            raise missing
+        return found
 
     def search(
         self, shares: Sequence[int], *, later: int = 0, core: int = 0, bias: int = 0

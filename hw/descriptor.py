@@ -63,7 +63,7 @@ class DescriptorFetch(wiring.Component):
     Members
     -------
     start, start_address:
-        Fetch the descriptor at this word. Wins over all else.
+        Fetch the descriptor at this word, a multiple of ``config.fetch_words``. Wins over all else.
     valid, descriptor:
         A descriptor is here, and stays until it is taken.
     take:
@@ -75,8 +75,8 @@ class DescriptorFetch(wiring.Component):
     issue_table, drain_table:
         Only if ``config.stages_held`` is 1: the words of the tables, as they come.
     address, word:
-        Read port of program memory; ``word`` comes ``gen.cycles.BANK_READ`` cycles after
-        ``address``.
+        Read port of program memory, for ``config.fetch_words`` words at a time; they come
+        ``gen.cycles.BANK_READ`` cycles after ``address``.
 
     Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start``, and ``take`` or ``free``.
     """
@@ -93,14 +93,14 @@ class DescriptorFetch(wiring.Component):
                 "free": In(1),
                 "issue_table": Out(TableWrite),
                 "drain_table": Out(TableWrite),
-                "address": Out(config.program_address_bits),
-                "word": In(32),
+                "address": Out(config.program_address_bits - config.fetch_bits),
+                "word": In(32 * config.fetch_words),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        words = descriptor_words(self.config)
+        words = descriptor_words(self.config) // self.config.fetch_words
         to_ask = Signal(range(words + 1))
         to_get = Signal(range(words + 1))
         asked = Signal(BANK_READ)
@@ -125,7 +125,7 @@ class DescriptorFetch(wiring.Component):
         with m.If(self.start):
             m.d.sync += [
                 self.valid.eq(0),
-                self.address.eq(self.start_address),
+                self.address.eq(self.start_address[self.config.fetch_bits :]),
                 fetch.eq(1),
                 to_ask.eq(0),
                 asked.eq(0),
@@ -137,7 +137,7 @@ class DescriptorFetch(wiring.Component):
         buffer = Signal(32 * descriptor_words(self.config))
         m.d.comb += self.descriptor.as_value().eq(buffer)
         with m.If(come):
-            m.d.sync += buffer.eq(Cat(buffer[32:], self.word))
+            m.d.sync += buffer.eq(Cat(buffer[len(self.word) :], self.word))
 
     def _distribute(self, m: Module, come: Value) -> None:
         """The first words to registers, the others to the tables of the two sides."""

@@ -81,7 +81,9 @@ class Engine(wiring.Component):
         m = Module()
         config, host = self.config, self.host
 
-        m.submodules.program = program = BankedMemory(banks=1, depth=config.program_depth, width=32)
+        m.submodules.program = program = BankedMemory(
+            banks=config.fetch_words, depth=config.program_depth >> config.fetch_bits, width=32
+        )
         m.submodules.core = core = CoreMemory(config=config)
         m.submodules.bias = bias = BankedMemory(
             banks=config.lanes,
@@ -169,16 +171,16 @@ class Engine(wiring.Component):
             reader.refresh.eq(host.refresh),
             host.read_data.eq(reader.read_data),
             host.read_valid.eq(reader.read_valid),
-            reader.program.eq(program.read_data[0]),
+            reader.program.eq(program.read_data),
             reader.core.eq(core.read_data[0]),
             reader.bias.eq(bias.read_data),
             reader.work.eq(work.read_data),
-            fetch.word.eq(program.read_data[0]),
+            fetch.word.eq(program.read_data.as_value()),
         ]
 
         # Bits of the bank number within an item address.
         for memory, space, bank_bits in (
-            (program, Space.PROGRAM, 0),
+            (program, Space.PROGRAM, config.fetch_bits),
             (bias, Space.BIAS, config.lane_bits),
         ):
             bank = host.address[:bank_bits]

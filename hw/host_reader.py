@@ -75,7 +75,7 @@ class HostReader(wiring.Component):
                 "refresh": In(1),
                 "slot_free": In(1),
                 "fetch": Out(1),
-                "program": In(32),
+                "program": In(data.ArrayLayout(32, config.fetch_words)),
                 "core": In(data.ArrayLayout(element, config.rows)),
                 "bias": In(data.ArrayLayout(signed(config.acc_width), config.lanes)),
                 "work": In(data.ArrayLayout(element, config.lanes)),
@@ -96,7 +96,8 @@ class HostReader(wiring.Component):
         of_work = self.space == Space.WORK
 
         # A choice among many, in two cycles, ahead of the one among the spaces: the address stays.
-        program = self.program
+        word = self.address[: config.fetch_bits]
+        program = _choice(m, [self.program[n] for n in range(config.fetch_words)], word, "program")
         core = _choice(m, [self.core[n] for n in range(config.rows)], row, "core")
         bias = _choice(m, [self.bias[n] for n in range(config.lanes)], lane, "bias")
 

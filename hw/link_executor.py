@@ -165,7 +165,7 @@ class LinkExecutor(wiring.Component):
             whole.eq((length[:3] & ((1 << item_log) - 1)) == 0),
             bad_size.eq((length == 0) | (length > MAX_PAYLOAD)),
             bad_space.eq(space >= len(Space)),
-            bad_program.eq((item >= config.program_depth) | far),
+            bad_program.eq((item >= config.program_depth) | item[: config.fetch_bits].any() | far),
             bad_wait.eq((item > max(WAIT_IDLE, WAIT_PENDING)) | far | space.any()),
             beyond.eq((end > limit) | far),
             bad_length.eq(bad_size | ~whole),

@@ -219,7 +219,7 @@ class GoldenBoard(Transport):
 
     def _run(self, header: Header, payload: bytes, again: bool) -> tuple[Status, bytes]:
         word = header.address % (1 << SPACE_SHIFT)
-        if word >= self.config.program_depth:
+        if word >= self.config.program_depth or word % self.config.fetch_words:
             return Status.BAD_ADDRESS, b""
         if not again:
             stages = self.memories.engine.run(word)

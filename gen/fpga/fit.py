@@ -52,7 +52,7 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
     if config.work_blocks:
         work = MemoryShape("work", config.work_blocks, config.data_width, config.work_block, True)
     return [
-        MemoryShape("program", 1, 32, config.program_depth),
+        MemoryShape("program", config.fetch_words, 32, config.program_depth // config.fetch_words),
         MemoryShape("core", config.rows * config.fold, config.data_width, config.core_depth // config.fold),
         work,
         MemoryShape("bias", config.lanes, config.acc_width, config.bias_depth),

@@ -100,12 +100,18 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
     )
     if rng.random() < FOLDING:
         fold = rng.choice([n for n in (1, 2, 4, 8) if n <= lanes])
-        config = config.replace(fold=fold, core_depth=-(-config.core_depth // fold) * fold)
+        config = config.replace(
+            fold=fold,
+            core_depth=-(-config.core_depth // fold) * fold,
+            fetch_words=rng.choice((1, 2, 8)),
+        )
     # Now and then with what saves area on small chips.
     if rng.random() >= SMALL_CHIPS:
         return config
+    held = rng.choice((1, 3))
     config = config.replace(
-        stages_held=rng.choice((1, 3)),
+        stages_held=held,
+        fetch_words=config.fetch_words if held > 1 else 1,
         tile_gap=rng.choice((0, 1)),
         count_bits=rng.choice((12, 16)),
         counter_bits=rng.choice((24, 32)),
