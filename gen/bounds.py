@@ -15,7 +15,7 @@ def _operand_cycles(search: OrderSearch, step: Step) -> Fraction:
     return search.size(step.shared) * max(
         Fraction(m * k * n, config.multipliers),
         Fraction(k * n, config.lanes),
-        Fraction(m * k, config.rows),
+        Fraction(m * k, config.rows * config.fold),
         Fraction(m * n, config.lanes),
     )
 
@@ -23,11 +23,11 @@ def _operand_cycles(search: OrderSearch, step: Step) -> Fraction:
 def operand_bound(search: OrderSearch) -> int:
     """Cycles that one layer takes at least on any array of ``rows x lanes`` multipliers.
 
-    The array is fed one vector of ``rows`` elements of a core and one of ``lanes`` elements of the
-    live tensor a cycle, and hands on one vector of ``lanes`` results; how it tiles, and how large
-    its memories are, is free. A stage of M rows, N columns and reductions of K then takes
-    ``max(MKN / RC, KN / C, MK / R, MN / C)`` cycles, as every element is read or written at least
-    once; the bound is that of the best contraction order.
+    The array is fed one vector of ``rows`` elements of a core (``rows * fold`` where it folds) and
+    one of ``lanes`` elements of the live tensor a cycle, and hands on one vector of ``lanes``
+    results; how it tiles, and how large its memories are, is free. A stage of M rows, N columns and
+    reductions of K then takes ``max(MKN / RC, KN / C, MK / RF, MN / C)`` cycles, F the fold, as
+    every element is read or written at least once; the bound is that of the best contraction order.
     """
     best = {search.all: Fraction(0)}
     for state in search.states:

@@ -242,6 +242,11 @@ class EngineConfig:
         return clog2(self.rows)
 
     @property
+    def folds(self) -> list[int]:
+        """How often a stage may fold the array."""
+        return [1 << n for n in range(self.fold_bits + 1)]
+
+    @property
     def fold_bits(self) -> int:
         return clog2(self.fold)
 
@@ -351,6 +356,20 @@ _SIXTEEN_BIT = (
         core_depth=1024,
         work_depth=8192,
         bias_depth=512,
+        program_depth=2048,
+        fetch_words=8,
+    ),
+    EngineConfig(
+        # The same multipliers and memories, as 4 x 64, 8 x 32 or 16 x 16: whatever suits a stage.
+        name="wide",
+        rows=4,
+        lanes=64,
+        fold=4,
+        core_depth=4096,
+        work_depth=2048,
+        bias_depth=128,
+        program_depth=2048,
+        fetch_words=8,
     ),
     EngineConfig(
         name="ulx3s-85f",

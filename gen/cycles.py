@@ -46,8 +46,8 @@ ROW_TO_RESULT = 6
 #: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
 #: addressed and read, and comes a cycle before it.
 STEP_TO_ROW = 1 + BANK_READ + 1
-#: Lanes of a lane group at least. Each group works a cycle behind the one before, so that what all lanes
-#: share reaches them one group after the other.
+#: Lanes of a lane group at least. Each group works a cycle behind the one before, so that what all
+#: lanes share reaches them one group after the other.
 GROUP_LANES = 4
 #: Cycles from the issue of a step to its operands at the array, and to the one at whose end work
 #: memory is read for it.

@@ -52,6 +52,8 @@ class StageReport:
         The core's sizes in words.
     row_tiles, lane_tiles:
         ``row_tiles * lane_tiles`` tiles of ``k`` steps.
+    fold:
+        How often the stage folds the array.
     lane_read, lane_write:
         Elements between neighbouring lanes where the stage reads and writes.
     start:
@@ -77,6 +79,7 @@ class StageReport:
     core_text: str
     row_tiles: int
     lane_tiles: int
+    fold: int
     lane_read: int
     lane_write: int
     start: int
@@ -266,6 +269,7 @@ def _stage_reports(
                 core_text=stage.core_text,
                 row_tiles=stage.row_tiles(config),
                 lane_tiles=stage.lane_tiles(config),
+                fold=stage.fold,
                 lane_read=stage.lane_x,
                 lane_write=stage.lane_y,
                 start=start,

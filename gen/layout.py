@@ -91,15 +91,16 @@ class Fold(NamedTuple):
         return (*self.indices, *block) if self.index and self.stride(size) == size else block
 
 
+NO_FOLD = Fold()
+
+
 def serves(block: Block, sizes: Mapping[str, int], layout: Layout, config: EngineConfig) -> bool:
     """Whether a stage can take its lanes from this block of this tensor."""
     stride = block_stride(block, sizes, layout)
     return stride is not None and (not block or lane_skew(config, stride) is not None)
 
 
-def lane_tiles(
-    block: Block, columns: Sequence[str], sizes: Mapping[str, int], lanes: int
-) -> int:
+def lane_tiles(block: Block, columns: Sequence[str], sizes: Mapping[str, int], lanes: int) -> int:
     """Tiles of so many lanes of a stage whose lanes run over ``block``."""
     rest = prod(sizes[i] for i in columns if i not in block)
     return rest * -(-prod(sizes[i] for i in block) // lanes)
@@ -160,7 +161,7 @@ def layouts(
     written: Block,
     read: Block,
     k: Sequence[str],
-    fold: Fold = Fold(),
+    fold: Fold = NO_FOLD,
 ) -> Iterator[Layout]:
     """Layouts of one tensor for its writer's and its reader's block; reduction indices ``k`` lie
     together. ``fold`` is the writer's.

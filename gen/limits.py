@@ -55,5 +55,7 @@ def _reason(plan: Plan, stage: Stage, cycles: Cycles) -> str:
     if least == lanes:
         return f"{stage.columns} of {all_lanes} lanes"
     if cycles.stall_drain >= cycles.stall_fetch + cycles.flush:
-        return f"{stage.k} steps for each tile's {min(stage.row_vectors, config.rows)} rows to drain"
+        return (
+            f"{stage.k} steps for each tile's {min(stage.row_vectors, config.rows)} rows to drain"
+        )
     return "waits for results and descriptors"

@@ -76,11 +76,6 @@ class Move(NamedTuple):
 ANY_GROUP = 10
 
 
-def folds(config: EngineConfig) -> list[int]:
-    """How often a stage may fold the array."""
-    return [1 << n for n in range(config.fold.bit_length())]
-
-
 class OrderSearch:
     """The search over one layer's contraction orders.
 
@@ -269,13 +264,14 @@ class OrderSearch:
         config, final = self.config, absorbed | group == self.all
         bound = min(
             self._least_cycles(-(-rows // f), k, shared * -(-n * f // config.lanes), final)
-            for f in folds(config)
+            for f in config.folds
         )
         return Move(
             absorbed | group,
             group,
             bound,
-            shared * -(-rows // config.rows) * k,
+            # A core begins where a wide vector does.
+            -(-shared * -(-rows // config.rows) * k // config.fold) * config.fold,
             self._size(self.live(absorbed)),
             self._size(self.live(absorbed | group)),
         )

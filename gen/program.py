@@ -141,9 +141,7 @@ def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict
     k = _inner_first(stage.k_loops, config.k_loops)
     rows = _inner_first(stage.row_loops, config.row_loops)
     columns = _inner_first(stage.column_loops, config.column_loops)
-    lane_tile = Loop(
-        lane_tiles, lanes * stage.lane_x, lanes * stage.lane_y, stage.lane_bias
-    )
+    lane_tile = Loop(lane_tiles, lanes * stage.lane_x, lanes * stage.lane_y, stage.lane_bias)
     issue = [*k, Loop(stage.row_tiles(config)), lane_tile, *columns]
     drain = [*rows, lane_tile, *columns]
     values = {

@@ -10,19 +10,19 @@ from drawbar.gen.align import Boundary, align
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_bound
 from drawbar.gen.fit import check_room, no_layout, share_core
+from drawbar.gen.folding import Way, ways_to_fold
 from drawbar.gen.layout import (
+    NO_FOLD,
     Block,
-    Fold,
     Layout,
     block_stride,
     lane_blocks,
-    lane_tiles,
     layouts,
     nest,
     serves,
 )
 from drawbar.gen.network import ContractionNetwork, Model
-from drawbar.gen.order import BATCH, Order, OrderSearch, Step, folds
+from drawbar.gen.order import BATCH, Order, OrderSearch, Step
 from drawbar.gen.place import NoPlaces, place
 from drawbar.gen.planned import Plan, PlannedStage, chained
 from drawbar.gen.program import descriptor_words
@@ -32,9 +32,9 @@ from drawbar.gen.slicing import (
     order_stages,
     phased_orders,
     sliced_orders,
-    stage_cycles,
 )
 from drawbar.gen.stage import Loop, Stage, fuse, repeats_fit
+from drawbar.gen.windows import through, through_block
 
 #: Partial plans kept after each stage; orders tried for each layer, and tried before giving up.
 BEAM = 16
@@ -59,7 +59,7 @@ class _Partial:
     layer: int
     ends_layer: bool
     block: Block
-    fold: Fold
+    way: Way
     read: Layout
     done: tuple[PlannedStage, ...]
     tensors: tuple[Layout, ...]
@@ -69,6 +69,11 @@ class _Partial:
 
     def room(self, write: int) -> tuple[int, int, int]:
         return group_room(self.whole, self.inner, self.step, self.read.size, write)
+
+    @property
+    def core_end(self) -> int:
+        """Core vectors up to the stage's own."""
+        return self.core + self.way.core_vectors
 
     @property
     def stages(self) -> int:
@@ -152,7 +157,7 @@ class Planner:
         whole, inner, need = partial.room(write.size)
         if need > self.work_limit:
             return None
-        fold = partial.fold
+        fold = partial.way.fold
         if fold.index and write.strides[fold.index] % config.lanes != fold.lanes:
             return None
         network = self.networks[partial.layer]
@@ -173,7 +178,9 @@ class Planner:
             return Loop(self.sizes[index], x=x, y=y, shared=shared), index in biased
 
         k_loops, _ = fuse((Loop(self.sizes[i], x=read.strides[i]), False) for i in k_order)
-        row_loops, row_biased = fuse((fold.loop(i, self.sizes, write), i in biased) for i in row_order)
+        row_loops, row_biased = fuse(
+            (fold.loop(i, self.sizes, write), i in biased) for i in row_order
+        )
         column_loops, column_biased = fuse(column(i) for i in (*shared_order, *column_order))
         if (
             len(k_loops) > config.k_loops
@@ -211,10 +218,6 @@ class Planner:
             fold=fold.count,
             fold_y=write.strides[fold.index] if fold.index else 0,
         )
-        # Every core begins where a wide vector of core memory does.
-        core = partial.core + -(-stage.core_vectors(config) // config.fold) * config.fold
-        if core > config.core_depth:
-            return None
         planned = PlannedStage(
             stage=stage,
             step=step,
@@ -235,7 +238,7 @@ class Planner:
             peak=max(partial.peak, need),
             whole=whole,
             inner=inner,
-            core=core,
+            core=partial.core_end,
             bias=partial.bias + biases,
             done=(*partial.done, planned),
             tensors=(*partial.tensors, write),
@@ -258,55 +261,16 @@ class Planner:
         network = self.networks[boundary if after else boundary - 1]
         return self.natural(network.input if after else network.output)
 
-    def through(self, layout: Layout, step: Step, layer: int) -> Layout:
-        """The layout of what a step reads, with the terms of windows that it opens."""
-        if not step.opened:
-            return layout
-        strides = dict(layout.strides)
-        for index in step.opened:
-            for term, stride in self.networks[layer].windows[index].terms:
-                # A tap that is an index of the tensor itself moves along both.
-                strides[term] = layout.strides.get(term, 0) + stride * strides[index]
-        return replace(layout, strides=strides)
-
-    def through_block(self, block: Block, step: Step, layer: int) -> Block:
-        """A lane block of the tensor that a step reads, in the names of its columns."""
-        names = {
-            index: term
-            for index in step.opened
-            for term, stride in self.networks[layer].windows[index].terms
-            if stride == 1 and (term in step.columns or term in step.opened)
-        }
-        return tuple(names.get(names.get(i, i), names.get(i, i)) for i in block)
-
     # -- search ------------------------------------------------------------------------------------
 
-    def folds(self, step: Step, block: Block, ends_layer: bool) -> Iterator[tuple[int, Fold]]:
-        """Ways to fold the array for a stage, each more than the one before, and the cycles of each:
-        only what takes fewer.
-        """
-        config, sizes = self.config, self.sizes
-        k, rows, shared = (prod(sizes[i] for i in g) for g in (step.k, step.rows, step.shared))
-        best = None
-        for count in folds(config):
-            lanes = config.lanes // count
-            if count > 1 and not step.group:
-                return
-            tiles = lane_tiles(block, step.columns, sizes, lanes)
-            cycles = stage_cycles(step, -(-rows // count), k, shared * tiles, ends_layer, config)
-            if best is None:
-                yield cycles, Fold()
-            elif cycles < best:
-                for index in step.rows:
-                    if sizes[index] % count == 0:
-                        yield cycles, Fold(count, index, lanes)
-            best = min(cycles, best or cycles)
-
     def open(
-        self, before: _Partial | None, step: Step, layer: int, ends_layer: bool
+        self, before: _Partial | None, step: Step, layer: int, ends_layer: bool, core_limit: int
     ) -> Iterator[_Partial]:
-        """Ways to go on with a stage: its lane block, and the layout of the tensor it reads."""
+        """Ways to go on with a stage, up to so many core vectors of all stages: its lane block, the
+        layout of the tensor it reads, and how it folds the array.
+        """
         network = self.networks[layer]
+        room = core_limit - (self.first[0] if before is None else before.core_end)
         starts_layer = before is None or before.layer != layer
         pinned = self.given(layer, "input") if starts_layer else None
         # What windows read is named by the tensor's own indices.
@@ -324,10 +288,10 @@ class Planner:
         written: Block | None = None if before is None else before.block
         seen = None
         if before is not None:
-            run = before.fold.with_block(before.block, self.sizes)
-            seen = self.through_block(run, step, layer)
+            run = before.way.fold.with_block(before.block, self.sizes)
+            seen = through_block(run, step, network)
         # Tensors whose layout is not free: only blocks that get along with it lead anywhere.
-        fixed = [] if pinned is None else [self.through(pinned, step, layer)]
+        fixed = [] if pinned is None else [through(pinned, step, network)]
         ending = self.given(layer + 1, "output") if ends_layer else None
         if ending is not None:
             fixed.append(ending)
@@ -342,15 +306,14 @@ class Planner:
                 choices: Iterable[Layout] = (pinned,)
             else:
                 own = tuple(dict.fromkeys(terms.get(i, i) for i in block))
-                fold = Fold() if before is None else before.fold
+                fold = NO_FOLD if before is None else before.way.fold
                 choices = layouts(tensor, self.sizes, self.config, written or (), own, step.k, fold)
-            ways = list(self.folds(step, block, ends_layer))
+            ways = list(ways_to_fold(step, block, self.sizes, ends_layer, room, self.config))
             for plain in choices:
-                layout = self.through(plain, step, layer)
+                layout = through(plain, step, network)
                 if not serves(block, self.sizes, layout, self.config):
                     continue
                 if before is None:
-                    cycles, fold = ways[0]
                     closed: _Partial | None = _Partial(
                         cycles=0,
                         peak=0,
@@ -360,7 +323,7 @@ class Planner:
                         layer=layer,
                         ends_layer=ends_layer,
                         block=block,
-                        fold=fold,
+                        way=ways[0],
                         read=layout,
                         done=(),
                         tensors=(layout,),
@@ -372,39 +335,40 @@ class Planner:
                     closed = self.close(before, write)
                 if closed is None:
                     continue
-                for cycles, fold in ways:
+                for way in ways:
                     yield replace(
                         closed,
-                        cycles=closed.cycles + cycles,
+                        cycles=closed.cycles + way.cycles,
                         step=step,
                         layer=layer,
                         ends_layer=ends_layer,
                         block=block,
-                        fold=fold,
+                        way=way,
                         read=layout,
                     )
 
     def prune(self, partials: Iterable[_Partial]) -> list[_Partial]:
         """The best partial plans, one for each (block, core vectors), and for phases of copies."""
         goal = self.goal
-        best: dict[tuple[Block, Fold, int, Block], _Partial] = {}
+        best: dict[tuple[Block, Way, int, Block], _Partial] = {}
         for partial in partials:
             phases = () if self.slicing else partial.step.sliced
-            key = (partial.block, partial.fold, partial.core, phases)
+            key = (partial.block, partial.way, partial.core, phases)
             if key not in best or partial.rank(goal) < best[key].rank(goal):
                 best[key] = partial
         return sorted(best.values(), key=lambda p: (p.rank(goal), p.core, p.block))[:BEAM]
 
     def run_order(
-        self, frontier: list[_Partial] | None, order: Order, layer: int
+        self, frontier: list[_Partial] | None, order: Order, layer: int, core_limit: int
     ) -> list[_Partial]:
-        """The best ways to append one layer's stages."""
+        """The best ways to append one layer's stages, within so many core vectors of all stages."""
         current: list[_Partial] | None = frontier
         for number, step in enumerate(order):
             ends = number == len(order) - 1
+            later = sum(following.core_vectors for following in order[number + 1 :])
             found: list[_Partial] = []
             for before in [None] if current is None else current:
-                found += self.open(before, step, layer, ends)
+                found += self.open(before, step, layer, ends, core_limit - later)
             current = self.prune(found)
         return current or []
 
@@ -482,7 +446,7 @@ class Planner:
             reserve = sum(shares[layer + 1 :]) + later
             used = core
             if frontier:
-                used = min((p.core + p.step.core_vectors for p in frontier), default=0)
+                used = min((p.core_end for p in frontier), default=0)
             limit = config.core_depth - reserve
             arrived = min((p.cycles for p in frontier), default=0) if frontier else 0
             stages = self.most_stages - (len(self.searches) - layer - 1)
@@ -501,12 +465,12 @@ class Planner:
                     fitting = [
                         p
                         for p in frontier
-                        if p.core + p.step.core_vectors + vectors <= limit
+                        if p.core_end + vectors <= limit
                         and p.stages + order_stages(order) <= stages
                     ]
                     if not fitting:
                         continue
-                results += self.run_order(fitting, order, layer)
+                results += self.run_order(fitting, order, layer, limit)
             frontier = self.prune(results)
             if not frontier:
                 raise no_layout(search.network, config, self.batch, RESCUE_ORDERS)
@@ -526,7 +490,7 @@ class Planner:
                 yield closed
             return
         for layout in layouts(
-            tensor, self.sizes, self.config, partial.block, (), (), partial.fold
+            tensor, self.sizes, self.config, partial.block, (), (), partial.way.fold
         ):
             closed = self.close(partial, layout)
             if closed is not None:

@@ -15,7 +15,7 @@ from itertools import islice
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import HANDOVER, least_cycles, tiling
-from drawbar.gen.order import Order, OrderSearch, Step, folds
+from drawbar.gen.order import Order, OrderSearch, Step
 
 #: Orders whose slices are tried.
 SCANNED = 512
@@ -108,7 +108,7 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
         rows, k, shared, n = map(search.size, (step.rows, step.k, step.shared, columns))
         bound = min(
             stage_cycles(found, -(-rows // f), k, shared * -(-n * f // config.lanes), False, config)
-            for f in folds(config)
+            for f in config.folds
         )
         result[number] = found._replace(bound=bound)
     return tuple(result)

@@ -13,8 +13,8 @@ from drawbar.hw.vendor.portable import PRODUCT_LATENCY, Portable, primitives
 
 
 class MacArray(wiring.Component):
-    """``acc[r][c] += core[g][r] * live[c]`` each cycle, lane c in group g of ``config.fold``; a finished tile moves to the drain registers
-    as a whole.
+    """``acc[r][c] += core[g][r] * live[c]`` each cycle, lane c in group g of ``config.fold``; a
+    finished tile moves to the drain registers as a whole.
 
     Step k is the last one of a tile here, of the first lane group; the first step of the next tile
     follows::
@@ -34,8 +34,8 @@ class MacArray(wiring.Component):
     Members
     -------
     core, live, valid, last:
-        One reduction step: a core vector for each of ``config.fold`` groups of lanes, a live vector,
-        and whether the step ends a tile. Without ``valid`` the others mean nothing.
+        One reduction step: a core vector for each of ``config.fold`` groups of lanes, a live
+        vector, and whether the step ends a tile. Without ``valid`` the others mean nothing.
     fold:
         With the step, only with ``config.fold`` above 1: the logarithm of how many parts the lanes
         fall into; all of them take the first part's elements of the live vector.

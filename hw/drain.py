@@ -63,8 +63,8 @@ class Drain(wiring.Component):
         The row is used by the requantiser in the next cycle; after that the array turns to the
         next one.
     result_address, result_mask, result_skew, result_fold, result_fold_skew:
-        Element address, valid lanes and skew of the requantised row vector, ``step_to_result`` after
-        the step; the skew one cycle sooner, and as it the last two, which are there only with
+        Element address, valid lanes and skew of the requantised row vector, ``step_to_result``
+        after the step; the skew one cycle sooner, and as it the last two, which are there only with
         ``config.fold`` above 1: the logarithm of the fold, and the skew of its rows.
     free:
         The descriptor may change at the end of this cycle, the one after the step of the stage's

@@ -41,8 +41,9 @@ class Issue(wiring.Component):
     live_address:
         Element address of the live vector. Cycle 1.
     core_address, core_fold:
-        Core vector, and the logarithm of the stage's fold (only with ``config.fold`` above 1). Cycle
-        ``ISSUE_TO_ARRAY - gen.cycles.core_read``, as core memory answers sooner than work memory.
+        Core vector, and the logarithm of the stage's fold (only with ``config.fold`` above 1).
+        Cycle ``ISSUE_TO_ARRAY - gen.cycles.core_read``, as core memory answers sooner than work
+        memory.
 
     A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
     last step waits until ``n`` cycles after its own, and ``HANDOVER`` more if it is of the next

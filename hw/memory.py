@@ -142,7 +142,8 @@ class BankedMemory(wiring.Component):
 
 
 class CoreMemory(wiring.Component):
-    """Core memory: vectors of ``rows`` elements, and as many side by side as the array can be folded.
+    """Core memory: vectors of ``rows`` elements, and as many side by side as the array can be
+    folded.
 
     Members
     -------

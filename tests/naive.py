@@ -50,11 +50,15 @@ def run_stage(
     number = {counters: n for n, counters in enumerate(matrices)}
     for column in counts(stage.column_loops):
         own = (at * loop.shared for at, loop in zip(column, stage.column_loops, strict=True))
-        core_base = stage.core_base + number[tuple(own)] * row_tiles(stage, config) * stage.k
+        matrix = number[tuple(own)] * row_tiles(stage, config) * stage.k * stage.fold
+        core_base = stage.core_base + matrix
+        part = config.lanes // stage.fold
         for lane in range(stage.lane_count):
             x_lane = stage.x_base + offset(stage.column_loops, column, "x") + lane * stage.lane_x
             y_lane = stage.y_base + offset(stage.column_loops, column, "y") + lane * stage.lane_y
-            for row, counters in enumerate(counts(stage.row_loops)):
+            folded = (*stage.row_loops, Loop(stage.fold, y=stage.fold_y))
+            for row, counters in enumerate(counts(folded)):
+                vector_number, group = divmod(row, stage.fold)
                 total = 0
                 held = 0
                 for step, reduced in enumerate(counts(stage.k_loops)):
@@ -63,16 +67,17 @@ def run_stage(
                         total += held * operand * (step % 2)
                         held = operand
                         continue
-                    tile = row // config.rows
-                    weight = core[core_base + tile * stage.k + step][row % config.rows]
+                    tile = vector_number // config.rows
+                    place = core_base + (tile * stage.k + step) * stage.fold + group
+                    weight = core[place][vector_number % config.rows]
                     total += weight * operand
                 total = wrap(total, config.acc_width)
                 if stage.bias_base is not None:
                     vector = stage.bias_base + offset(stage.column_loops, column, "bias")
-                    vector += offset(stage.row_loops, counters, "bias")
-                    vector += lane // config.lanes * stage.lane_bias
-                    total += bias[vector][lane % config.lanes]
-                address = y_lane + offset(stage.row_loops, counters, "y")
+                    vector += offset(folded, counters, "bias")
+                    vector += lane // part * stage.lane_bias
+                    total += bias[vector][group * part + lane % part]
+                address = y_lane + offset(folded, counters, "y")
                 results[address] = requantise(
                     total, stage.shift, config.data_width, stage.activation
                 )

@@ -26,7 +26,7 @@ def run_in_float(plan: Plan, x: np.ndarray) -> np.ndarray:
         values = work[reads[:, None] + steps].reshape(stage.shared, -1, stage.k)
         values = (values @ matrices.swapaxes(1, 2)).reshape(-1, stage.rows)
         writes = naive.addresses(0, naive.columns(stage, "y"), "y")
-        rows = naive.addresses(stage.y_base, stage.row_loops, "y")
+        rows = naive.addresses(stage.y_base, stage.result_loops, "y")
         targets = writes[:, None] + rows
         assert len(np.unique(targets)) == targets.size
         work[targets] = values
@@ -79,11 +79,13 @@ def check_plan(plan: Plan) -> None:
     assert len(words) <= config.program_depth
     assert len(decode(words, config)) == len(stages)
     assert plan.cycles == tuple(program_cycles(stages, config))
-    # Cores lie one after the other, none twice, and each layer's all.
+    # Cores lie one after the other, none twice, and each layer's all; where the array folds, each
+    # begins with a wide vector.
     ends = 0
     for planned in plan.stages:
         assert planned.stage.core_base == ends
         ends += planned.stage.core_vectors(config)
+        ends += -ends % config.fold
     assert all(s.core_base == plan.stages[n].stage.core_base for n, s in plan.program)
     assert plan.core_vectors == ends <= config.core_depth
     assert plan.core_bytes == ends * config.rows * config.element_bytes <= config.core_bytes
@@ -99,7 +101,8 @@ def check_plan(plan: Plan) -> None:
         biased = planned.ends_layer and plan.networks[planned.layer].bias is not None
         assert (stage.bias_base is not None) == biased
         if stage.bias_base is not None:
-            tiles = [naive.Loop(-(-stage.lane_count // config.lanes), bias=stage.lane_bias)]
+            part = config.lanes // stage.fold
+            tiles = [naive.Loop(-(-stage.lane_count // part), bias=stage.lane_bias)]
             loops = (*stage.column_loops, *tiles, *stage.row_loops)
             vectors = set(naive.addresses(stage.bias_base, loops, "bias").tolist())
             assert not vectors & set(used)
@@ -110,7 +113,7 @@ def check_plan(plan: Plan) -> None:
     spans = []
     for stage in stages:
         x = naive.addresses(stage.x_base, (*naive.columns(stage, "x"), *stage.k_loops), "x")
-        y = naive.addresses(stage.y_base, (*naive.columns(stage, "y"), *stage.row_loops), "y")
+        y = naive.addresses(stage.y_base, (*naive.columns(stage, "y"), *stage.result_loops), "y")
         assert not set(x.tolist()) & set(y.tolist())
         peak = max(peak, int(np.ptp(x)) + 1 + int(np.ptp(y)) + 1)
         spans.append((x, y))
@@ -123,7 +126,7 @@ def check_plan(plan: Plan) -> None:
     else:
         least = 0
         for planned, stage in zip(plan.stages, stages, strict=True):
-            issue = tile_cycles(stage.rows, stage.k, stage.lane_tiles(config), config)
+            issue = tile_cycles(stage.row_vectors, stage.k, stage.lane_tiles(config), config)
             least += issue if planned.ends_layer else max(issue, fetch_cycles(config))
         least = program_bound(least, config)
         assert plan.total.total >= least >= plan.bound

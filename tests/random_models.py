@@ -86,17 +86,22 @@ def planner_config(rng: random.Random) -> EngineConfig:
     data_width = rng.choice((8, 16))
     lanes = rng.choice((1, 2, 4, 8))
     work = rng.choice((300, 1000, 4000, 16000))
-    return EngineConfig(
+    config = EngineConfig(
         name="random",
         rows=rng.choice((1, 2, 3, 4, 5, 8)),
         lanes=lanes,
         data_width=data_width,
         acc_width=rng.choice((2 * data_width + 4, 40)),
-        core_depth=rng.choice((64, 300, 2000, 20000)),
+        core_depth=rng.choice((64, 304, 2000, 20000)),
         work_depth=max(2, work // lanes + rng.randint(0, 5)),
         bias_depth=rng.choice((16, 100, 1000)),
         program_depth=rng.choice((200, 2048)),
         k_loops=rng.choice((2, 3, 4)),
         row_loops=rng.choice((2, 3, 4)),
         column_loops=rng.choice((2, 3, 4)),
+    )
+    if rng.random() < 0.5:
+        return config
+    return config.replace(
+        fold=rng.choice([n for n in (2, 4, 8) if n <= lanes] or [1]), fetch_words=8
     )

@@ -16,20 +16,24 @@ from drawbar.gen.stage import Loop, Stage, padded_stride
 def random_config(rng: random.Random) -> EngineConfig:
     """A small engine of any shape."""
     data_width = rng.choice((8, 16))
+    lanes = rng.choice((1, 2, 4, 8))
+    held = rng.choice((1, 3))
     return EngineConfig(
         name="random",
         rows=rng.choice((1, 2, 3, 4, 5, 8)),
-        lanes=rng.choice((1, 2, 4, 8)),
+        lanes=lanes,
+        fold=rng.choice([n for n in (1, 1, 2, 4, 8) if n <= lanes]),
         data_width=data_width,
         acc_width=rng.choice((2 * data_width + 4, 40)),
         core_depth=rng.choice((128, 200)),
         work_depth=rng.choice((300, 512)),
         bias_depth=rng.choice((64, 100)),
-        program_depth=rng.choice((250, 256)),
+        program_depth=rng.choice((248, 256)),
+        fetch_words=rng.choice((1, 2, 8)) if held > 1 else 1,
         k_loops=rng.choice((1, 2, 3)),
         row_loops=rng.choice((1, 2, 3)),
         column_loops=rng.choice((1, 2, 3)),
-        stages_held=rng.choice((1, 3)),
+        stages_held=held,
         tile_gap=(gap := rng.choice((0, 1))),
         products=0 if gap else rng.choice((0, 1)),
     )
@@ -65,9 +69,19 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
             k[rng.randrange(len(k))] *= 2
             rows = [1]
         lanes = rng.choice((1, 2, config.lanes, config.lanes + 1, 2 * config.lanes, 11))
+        fold = 1 if products else rng.choice((1, 1 << rng.randint(0, config.fold_bits)))
+        own = config.lanes // fold
         lane_x, x, x_span = _layout(rng, config, lanes, k + columns)
-        lane_y, y, y_span = _layout(rng, config, lanes, rows + columns)
-        lane_tiles = -(-lanes // config.lanes)
+        # The rows of a row vector may lie side by side, where there is one lane tile.
+        close = fold > 1 and lanes <= own and rng.random() < 0.5
+        lane_y, y, y_span = _layout(rng, config, config.lanes if close else lanes, rows + columns)
+        fold_y = 0
+        if close:
+            fold_y = own * lane_y
+        elif fold > 1:
+            fold_y = -(-(y_span - own) // config.lanes) * config.lanes + own
+            y_span += (fold - 1) * fold_y
+        lane_tiles = -(-lanes // own)
         bias = []
         span = 1
         for count in (lane_tiles, *rows, *columns):
@@ -76,7 +90,7 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
         with_bias = rng.random() < 0.5
         shared = 0 if products else rng.choice((0, 0, rng.randint(0, len(columns))))
         matrices = int(np.prod(columns[:shared]))
-        core_vectors = matrices * -(-int(np.prod(rows)) // config.rows) * int(np.prod(k))
+        core_vectors = matrices * -(-int(np.prod(rows)) // config.rows) * int(np.prod(k)) * fold
         room = config.work_elements - x_span - y_span
         core_vectors = 0 if products else core_vectors
         if room < 0 or core_vectors > config.core_depth:
@@ -112,11 +126,13 @@ def random_stage(rng: random.Random, config: EngineConfig) -> Stage:
             lane_bias=bias[0],
             x_base=x_base,
             y_base=y_base,
-            core_base=rng.randint(0, config.core_depth - core_vectors),
+            core_base=rng.randint(0, (config.core_depth - core_vectors) // fold) * fold,
             bias_base=rng.randint(0, config.bias_depth - span) if with_bias else None,
             shift=rng.randint(0, config.acc_width),
             activation=rng.choice(("none", "relu")),
             products=products,
+            fold=fold,
+            fold_y=fold_y,
         )
 
 

@@ -38,7 +38,8 @@ def bench(
         ),
     ] = "tie",
     engine: Annotated[
-        str | None, typer.Option(help="Engine preset or TOML file; default: large.")
+        str | None,
+        typer.Option(help="Engine preset or TOML file; default: large, of ranks and ette wide."),
     ] = None,
     batch: Annotated[
         int | None, typer.Option(min=1, help="Samples side by side; default: 1 (simulator: 64).")
@@ -76,12 +77,15 @@ def bench(
     gates in one.
 
     [bold]ranks[/bold]: VGG-FC6 and FC7 with inner ranks 2, 8 and 16, with ample core memory and
-    with 16 KB, where cores that do not fit stream in.
+    with 16 KB, where cores that do not fit stream in. On [bold]wide[/bold], as many multipliers as
+    large, whose array each stage folds to 4 x 64, 8 x 32 or 16 x 16.
 
-    [bold]ette[/bold]: tensor trains over single modes, as in ETTE: other networks than TIE's.
+    [bold]ette[/bold]: tensor trains over single modes, as in ETTE: other networks than TIE's. On
+    wide as well.
 
-    [bold]shapes[/bold]: VGG-FC6 and FC7 of rank 2 and the layers of ette on as many multipliers in
-    other shapes, 8 x 32 and 4 x 64, as wider engines read and write more elements a cycle.
+    [bold]shapes[/bold]: VGG-FC6 and FC7 of rank 2 and the layers of ette on 16 x 16 and on as many
+    multipliers in other shapes, 8 x 32 and 4 x 64, as wider engines read and write more elements a
+    cycle; and on one that folds, so that it has all of these shapes.
 
     These four run on the simulated board: the engine's own counters, every bit compared. Memories
     that are too small for a suite are enlarged, and the engine's name says so.
@@ -97,8 +101,8 @@ def bench(
     [bold]timing[/bold]: a 4 x 4 board with link and serial line on an ECP5-25F: clock (nextpnr's
     estimate, three seeds) and cells. About ten minutes.
 
-    [bold]area[/bold]: cells of the 16 x 16 engine after yosys synth_ecp5, multipliers, memory
-    bits. About ten minutes.
+    [bold]area[/bold]: cells of the engines large (16 x 16) and wide (it folds) after yosys
+    synth_ecp5, multipliers, memory bits. About twenty minutes.
 
     [bold]cells[/bold]: cells of engines on ECP5, iCE40 and Gowin, link included, beside the
     estimate; with --json the estimate's calibration. A quarter of an hour.

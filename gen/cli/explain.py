@@ -171,12 +171,15 @@ def _tree(layer: LayerReport, found: Explanation) -> Tree:
 
 def _stages(found: Explanation) -> Any:
     """What each stage is, and where its cycles go."""
+    config = found.config
+    folds = config.fold > 1
     sizes = table(
         "Stages",
         "",
         "cores",
         ">rows x k",
         ">columns",
+        *((">array",) if folds else ()),
         ">row tiles x lane tiles",
         ">lane stride in/out",
     )
@@ -202,6 +205,7 @@ def _stages(found: Explanation) -> Any:
             stage.cores,
             stage.core_text,
             exact(stage.columns),
+            *((f"{config.rows * stage.fold} x {config.lanes // stage.fold}",) if folds else ()),
             f"{stage.row_tiles} x {exact(stage.lane_tiles)}",
             f"{stage.lane_read}/{stage.lane_write}",
         )
@@ -270,8 +274,9 @@ def _show(found: Explanation) -> None:
         if layer.operand_bound is not None:
             console.print(
                 f"{layer.name}: {exact(layer.cycles)} cycles; any array of these multipliers that "
-                f"reads one vector of a core and one of the live tensor a cycle, and writes one of "
-                f"results, takes at least {exact(layer.operand_bound)}.",
+                f"reads {config.rows * config.fold} elements of a core and {config.lanes} of the "
+                f"live tensor a cycle, and writes {config.lanes} results, takes at least "
+                f"{exact(layer.operand_bound)}.",
                 soft_wrap=True,
             )
     buffers = buffers_text(

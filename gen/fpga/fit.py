@@ -53,7 +53,9 @@ def memories(config: EngineConfig) -> list[MemoryShape]:
         work = MemoryShape("work", config.work_blocks, config.data_width, config.work_block, True)
     return [
         MemoryShape("program", config.fetch_words, 32, config.program_depth // config.fetch_words),
-        MemoryShape("core", config.rows * config.fold, config.data_width, config.core_depth // config.fold),
+        MemoryShape(
+            "core", config.rows * config.fold, config.data_width, config.core_depth // config.fold
+        ),
         work,
         MemoryShape("bias", config.lanes, config.acc_width, config.bias_depth),
         MemoryShape("link", 1, 8, config.link_window * MAX_PAYLOAD),
@@ -83,8 +85,8 @@ def spram(config: EngineConfig, family: Family) -> int:
 def features(config: EngineConfig) -> np.ndarray:
     """What look-up tables and flip-flops grow with, as bits: one each for the fixed part, the
     descriptors held and the loops' counters, the array, the requantisers, the banks' addresses, and
-    the choices among elements of core vectors, by the host and by the fold. More terms were tried: they are nearer to the
-    calibration, and farther from engines that are not in it.
+    the choices among elements of vectors, by the host and by the fold. More terms were tried: they
+    are nearer to the calibration, and farther from engines that are not in it.
     """
     lanes, width, acc = config.lanes, config.data_width, config.acc_width
     if config.stages_held == 1:

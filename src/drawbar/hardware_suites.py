@@ -18,7 +18,8 @@ BuildProgress = Callable[[str, float | None], None]
 #: What the clock is measured on: 4 x 4 multiply-accumulators of 16 bits, link and serial line
 #: included.
 TIMING_ENGINE = "tiny"
-AREA_ENGINE = "large"
+#: As many multipliers and as large memories, 16 x 16 and folding.
+AREA_ENGINES = ("large", "wide")
 #: Family, part, package and speed grade of the clock's measurement, and the clock asked for.
 TIMING_CHIP = ("ecp5", "LFE5U-25F", "CABGA256", "6")
 TARGET_MHZ = 150.0
@@ -114,33 +115,36 @@ def memory_bits(config: EngineConfig) -> int:
 
 def area_suite(
     *,
-    engine: str = AREA_ENGINE,
+    engine: str | None = None,
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
 ) -> list[dict[str, Any]]:
-    """Cells of an engine, link not included, after ``synth_ecp5``; generic multipliers."""
+    """Cells of engines, link not included, after ``synth_ecp5``; generic multipliers."""
     from drawbar.hw.engine import Engine
 
-    config = load_config(engine)
+    configs = [load_config(name) for name in ((engine,) if engine else AREA_ENGINES)]
 
     def tell(title: str, done: int) -> None:
         if report is not None:
-            report(title, done, 2)
+            report(title, done, 2 * len(configs))
 
-    tell("Verilog", 0)
-    text = verilog.to_verilog(Engine(config=config), "top")
-    tell("yosys", 1)
-    area = synthesis.synthesise(text, "top", beat=_beat(build_progress, "yosys")).area
-    tell("done", 2)
+    rows: list[dict[str, Any]] = []
+    for number, config in enumerate(configs):
+        tell(f"{config.name}, Verilog", 2 * number)
+        text = verilog.to_verilog(Engine(config=config), "top")
+        tell(f"{config.name}, yosys", 2 * number + 1)
+        area = synthesis.synthesise(text, "top", beat=_beat(build_progress, "yosys")).area
+        what = f"engine {config.name}, {config.rows} x {config.lanes}, {config.data_width} bit"
+        rows += [
+            {"name": f"{what}, multipliers", "value": config.multipliers, "unit": "multipliers"},
+            {"name": f"{what}, memories", "value": memory_bits(config), "unit": "bits"},
+            *_cells(what, area),
+            {"name": f"{what}, synthesis", "value": area.seconds, "unit": "s"},
+        ]
+    tell("done", 2 * len(configs))
     if build_progress is not None:
         build_progress("done", 1.0)
-    what = f"engine {config.name}, {config.rows} x {config.lanes}, {config.data_width} bit"
-    return [
-        {"name": f"{what}, multipliers", "value": config.multipliers, "unit": "multipliers"},
-        {"name": f"{what}, memories", "value": memory_bits(config), "unit": "bits"},
-        *_cells(what, area),
-        {"name": f"{what}, synthesis", "value": area.seconds, "unit": "s"},
-    ]
+    return rows
 
 
 #: As little as the tools can be given.

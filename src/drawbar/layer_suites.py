@@ -335,12 +335,16 @@ def _fitted(layers: Sequence[Layer], config: EngineConfig, batch: int) -> Engine
     return enlarged(config, **fitting_engine(layers, config, batch))
 
 
-#: TIE's layers, and ETTE's: other networks than TIE's, of other compression.
+#: TIE's layers.
 tie_suite = partial(fixed_suite, TIE_LAYERS)
-ette_suite = partial(fixed_suite, ETTE_LAYERS)
 
 
-def ranks_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> list[Row]:
+def ette_suite(*, engine: str = "wide", **options: Any) -> list[Row]:
+    """ETTE's layers: other networks than TIE's, of other compression."""
+    return fixed_suite(ETTE_LAYERS, engine=engine, **options)
+
+
+def ranks_suite(*, engine: str = "wide", batch: int = 1, **options: Any) -> list[Row]:
     """Other ranks, with ample core memory and with ``SMALL_CORE_BYTES`` of it. What does not fit
     there streams its cores in. ``options`` are those of ``run_layers``.
     """
@@ -369,6 +373,13 @@ def reshaped(config: EngineConfig, factor: int) -> EngineConfig:
     )
 
 
+def shapes(base: EngineConfig) -> list[EngineConfig]:
+    """The engine in the shapes of ``SHAPES``, and one that folds, so that it has all of them."""
+    most = max(SHAPES)
+    found = [reshaped(base, factor) for factor in SHAPES]
+    return [*found, found[-1].replace(name=f"{found[-1].name}, folds {most}", fold=most)]
+
+
 def shapes_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> list[Row]:
     """The layers that starve a square array, on as many multipliers in other shapes: more lanes
     take more of the live tensor a cycle, and more results. ``options`` are those of ``run_layers``.
@@ -389,7 +400,7 @@ def shapes_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> li
             f"bias_depth {base.bias_depth}",
             "use large",
         )
-    shapes = [_fitted(STARVED_LAYERS, reshaped(base, factor), batch) for factor in SHAPES]
+    fitted = [_fitted(STARVED_LAYERS, shape, batch) for shape in shapes(base)]
     return [
-        row for shape in shapes for row in run_layers(STARVED_LAYERS, shape, batch=batch, **options)
+        row for shape in fitted for row in run_layers(STARVED_LAYERS, shape, batch=batch, **options)
     ]

@@ -340,10 +340,11 @@ def _draw_roof(axes: Any, found: Explanation) -> None:
     )
     # Along the slope: as steep as it is drawn there, where y is a little more than x.
     above = 1.2
+    cores = config.rows * config.fold
     axes.text(
         sqrt(low * peak),
         sqrt(low * peak) * above,
-        f"operand bandwidth: {config.lanes} live and {config.rows} core elements a cycle",
+        f"operand bandwidth: {config.lanes} live, {cores} core elements a cycle",
         rotation=degrees(atan(above)),
         rotation_mode="anchor",
         transform_rotates_text=True,

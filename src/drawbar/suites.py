@@ -142,7 +142,10 @@ SUITES: dict[str, Suite] = {
         timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", "values", ()
     ),
     "area": Suite(
-        area_suite, "cells of a 16 x 16 engine on an ECP5, by yosys", "values", ("engine",)
+        area_suite,
+        "cells of engines of 256 multipliers on an ECP5, by yosys",
+        "values",
+        ("engine",),
     ),
     "compress-quick": Suite(
         compress_quick_suite,

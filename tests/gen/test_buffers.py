@@ -51,7 +51,7 @@ def touched(plan: Plan) -> set[int]:
             naive.addresses(stage.x_base, (*naive.columns(stage, "x"), *stage.k_loops), "x")
         )
         result |= set(
-            naive.addresses(stage.y_base, (*naive.columns(stage, "y"), *stage.row_loops), "y")
+            naive.addresses(stage.y_base, (*naive.columns(stage, "y"), *stage.result_loops), "y")
         )
     return result
 

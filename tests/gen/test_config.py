@@ -24,6 +24,7 @@ OTHER: dict[str, int | str] = {
     "work_depth": 1025,
     "bias_depth": 257,
     "program_depth": 1025,
+    "fetch_words": 4,
     "k_loops": 2,
     "row_loops": 2,
     "column_loops": 2,
@@ -32,6 +33,7 @@ OTHER: dict[str, int | str] = {
     "work_blocks": 2,
     "tile_gap": 1,
     "counter_bits": 31,
+    "fold": 2,
     "products": 1,
     "link_window": 8,
     "clock_hz": 48_000_001,
@@ -72,6 +74,10 @@ def test_clog2_counts_things() -> None:
         ("tile_gap", 2, "between 0 and 1", "move tile_gap"),
         ("products", 2, "between 0 and 1", "move products"),
         ("counter_bits", 15, "between 16 and 32", "move counter_bits"),
+        ("fold", 3, "a power of two", "use 4"),
+        ("fold", 16, "between 1 and 8", "move fold"),
+        ("fetch_words", 6, "a power of two", "use 8"),
+        ("fetch_words", 64, "between 1 and 32", "move fetch_words"),
         ("link_window", 6, "a power of two", "use 8"),
         ("link_window", 1, "between 2 and 32", "move link_window"),
         ("link_window", 64, "between 2 and 32", "move link_window"),
@@ -129,12 +135,28 @@ def test_derived_sizes() -> None:
     [
         ({"lanes": 2, "work_blocks": 2}, "only with one lane"),
         ({"lanes": 1, "work_blocks": 3}, "divides work_depth, 1024"),
+        ({"fetch_words": 2}, "is 1 where the engine holds one stage"),
         ({"work_depth": 1 << 18, "bias_depth": 1 << 12}, "fit 32 bits together"),
     ],
 )
 def test_what_an_engine_of_one_stage_cannot_be(changes: dict[str, int], rule: str) -> None:
     with pytest.raises(ConfigError, match=rule):
         EngineConfig(stages_held=1, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "fix"),
+    [
+        ({"fold": 4, "core_depth": 1022}, "is a multiple of fold, 4", "use 1024"),
+        ({"fetch_words": 8, "program_depth": 100}, "is a multiple of fetch_words, 8", "use 104"),
+    ],
+)
+def test_depths_of_memories_that_are_read_wide(
+    changes: dict[str, int], rule: str, fix: str
+) -> None:
+    with pytest.raises(ConfigError, match=rule) as caught:
+        EngineConfig(**changes)
+    assert fix in caught.value.fix
 
 
 # -- hash ------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def simulate(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int = 0) 
 
 def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[str]]:
     """The sequencer, one cycle after another: what each cycle is spent on, for each stage."""
-    fetch = descriptor_words(config) + FETCH_LATENCY
+    fetch = descriptor_words(config) // config.fetch_words + FETCH_LATENCY
     fetched_at = fetch
     spent: list[Counter[str]] = [Counter() for _ in stages]
     now = rows_left = 0
@@ -71,7 +71,7 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
     ended: list[int] = []
     writes: list[int] = []
     for number, stage in enumerate(stages):
-        tiles = tile_rows(stage.rows, stage.lane_tiles(config), config.rows)
+        tiles = tile_rows(stage.row_vectors, stage.lane_tiles(config), config.rows)
         cycle = now
         if number:
             cycle += STEP_TO_LATCH
@@ -169,7 +169,7 @@ def test_a_stage_alone() -> None:
     stage = random_stage(rng, config)
     tiles = stage_tiling(stage, config)
     (cycles,) = program_cycles([stage], config)
-    fetch = descriptor_words(config) + FETCH_LATENCY
+    fetch = descriptor_words(config) // config.fetch_words + FETCH_LATENCY
     assert cycles.total == fetch + LATCH_TO_STEP - 1 + stage.wait + tiles.issue + tiles.emptying
 
 

@@ -27,13 +27,13 @@ CASES = [pytest.param(seed, id=f"seed{seed}") for seed in range(60)]
 
 def accesses(stage: Stage, config: EngineConfig) -> tuple[list[int], ...]:
     """Every address of a stage in the order of its loops, modulo the memories' address spaces."""
-    rows = naive.addresses(stage.y_base, (*naive.columns(stage, "y"), *stage.row_loops), "y")
+    rows = naive.addresses(stage.y_base, (*naive.columns(stage, "y"), *stage.result_loops), "y")
     reads = naive.addresses(stage.x_base, (*naive.columns(stage, "x"), *stage.k_loops), "x")
     bias = []
     if stage.bias_base is not None:
         loops = (*stage.column_loops, *stage.row_loops)
         for lane in range(stage.lane_count):
-            start = stage.bias_base + lane // config.lanes * stage.lane_bias
+            start = stage.bias_base + lane // stage.lanes(config) * stage.lane_bias
             bias += list(naive.addresses(start, loops, "bias") % (1 << config.bias_address_bits))
     work = 1 << config.work_address_bits
     return list(reads % work), list(rows % work), bias
@@ -62,6 +62,8 @@ def test_decode_is_the_inverse_of_encode(seed: int) -> None:
             "activation",
             "core_base",
             "products",
+            "fold",
+            "fold_y",
         ):
             assert getattr(again, field) == getattr(stage, field)
         assert (again.bias_base is None) == (stage.bias_base is None)
@@ -89,7 +91,7 @@ def test_the_address_generators_walk_by_deltas() -> None:
                 counters[level] = 0
             else:
                 break
-        tiles = range(0, stage.lane_count, config.lanes)
+        tiles = range(0, stage.lane_count, stage.lanes(config))
         expected = [
             stage.y_base
             + naive.offset(stage.column_loops, column, "y")
@@ -111,6 +113,7 @@ def test_every_value_fits_its_field() -> None:
         fields = [field for field in descriptor_fields(config) if "unused" not in field[0]]
         skewed, overlap = config.lanes > 1, config.stages_held > 1
         wanted = {n for n in values if (skewed or "skew" not in n) and (overlap or n != "wait")}
+        wanted -= {"fold_skew"} if config.fold == 1 else set()
         assert sorted(name for name, _ in fields) == sorted(wanted)
         for name, width in fields:
             if "delta" not in name:
@@ -151,7 +154,7 @@ def test_contradictory_descriptors_are_refused() -> None:
             words[offset // 32] |= np.uint32(1 << (offset % 32))  # two row tiles of one row
         offset += width
     words[0] |= np.uint32(1)
-    with pytest.raises(ArtefactError, match="1 rows"):
+    with pytest.raises(ArtefactError, match="1 row vectors"):
         decode(words, config)
 
 

@@ -36,9 +36,10 @@ def walk(stage: Stage, config: EngineConfig) -> tuple[dict[int, int], dict[int, 
         y = stage.y_base + sum(
             at * loop.y for at, loop in zip(counters, stage.column_loops, strict=True)
         )
-        for lane_start in range(0, stage.lane_count, config.lanes):
-            lanes = range(lane_start, min(lane_start + config.lanes, stage.lane_count))
-            for row_start in range(0, stage.rows, config.rows):
+        part = config.lanes // stage.fold
+        for lane_start in range(0, stage.lane_count, part):
+            lanes = range(lane_start, min(lane_start + part, stage.lane_count))
+            for row_start in range(0, stage.rows // stage.fold, config.rows):
                 now += config.tile_gap
                 ks = list(itertools.product(*(range(loop.count) for loop in stage.k_loops)))
                 for number, k in enumerate(ks):
@@ -52,16 +53,15 @@ def walk(stage: Stage, config: EngineConfig) -> tuple[dict[int, int], dict[int, 
                 tile = rows[row_start : row_start + config.rows]
                 for number, row in enumerate(tile):
                     offset = sum(at * loop.y for at, loop in zip(row, stage.row_loops, strict=True))
-                    for lane in lanes:
-                        written[y + offset + lane * stage.lane_y] = (
-                            now + issue_to_write(config) + 1 + number
-                        )
+                    for lane, group in itertools.product(lanes, range(stage.fold)):
+                        place = offset + lane * stage.lane_y + group * stage.fold_y
+                        written[y + place] = now + issue_to_write(config) + 1 + number
                 free = now + len(tile)
     return first_read, {element: cycle - now for element, cycle in written.items()}
 
 
 #: A seed whose engine overlaps its stages.
-WAITS = 4
+WAITS = 1
 
 
 def program_distance(before: Stage, after: Stage, config: EngineConfig) -> int:

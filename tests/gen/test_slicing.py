@@ -153,14 +153,14 @@ def check_bits(plan: Plan, x: np.ndarray) -> np.ndarray:
 def test_fc6_in_96_kib_of_work_memory() -> None:
     model, config = fc6(), PRESETS["large"]
     fastest = plan_model(model, config)
-    assert (fastest.total.total, fastest.work_bytes_peak) == (12624, 172158)
+    assert (fastest.total.total, fastest.work_bytes_peak) == (12606, 172158)
     plan = plan_model(model, config, minimise="memory")
     check_plan(plan)
     assert plan.layer_text(0) == "X 14 x [(G5G6) G4 G3] (G1G2)"
     assert plan.minimise == "memory"
     assert plan.layer_slices(0) == 14
     assert plan.work_bytes_peak == 91262 <= 96 * 1024
-    assert plan.total.total == 12741 <= 1.1 * fastest.total.total
+    assert plan.total.total == 12723 <= 1.1 * fastest.total.total
     assert len(plan.program) == 43
 
 

@@ -181,3 +181,48 @@ def test_what_a_stage_may_overwrite() -> None:
     with pytest.raises(FitError, match="overwritten"):
         check_stage(tall, CONFIG, "stage")
     check_stage(replace(tall, row_loops=(Loop(1),)), CONFIG, "stage")
+
+
+FOLDS = CONFIG.replace(fold=4)
+#: Eight rows as two row vectors of four; each lane has rows of its own.
+FOLDED = replace(
+    STAGE,
+    row_loops=(Loop(2, y=30, bias=7),),
+    lane_count=3,
+    x_base=0,
+    k_loops=(Loop(2, x=3),),
+    y_base=20,
+    fold=4,
+    fold_y=5,
+    core_base=4,
+)
+
+
+def test_sizes_of_a_stage_that_folds() -> None:
+    check_stage(FOLDED, FOLDS, "stage")
+    assert (FOLDED.rows, FOLDED.row_vectors, FOLDED.lanes(FOLDS)) == (8, 2, 1)
+    assert (FOLDED.row_tiles(FOLDS), FOLDED.lane_tiles(FOLDS)) == (1, 3)
+    assert FOLDED.core_vectors(FOLDS) == 2 * 4
+    assert FOLDED.span("y") == (20, 20 + 30 + 3 * 5 + 2)
+    assert sorted(set(FOLDED.addresses("y")))[:4] == [20, 21, 22, 25]
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "rule", "value", "fix"),
+    [
+        ({}, CONFIG, "1..1 times", "4", "raise fold"),
+        ({"fold": 3}, FOLDS, "a power of two", "3", "raise fold"),
+        ({"fold": 8}, FOLDS, "1..4 times", "8", "raise fold"),
+        ({"fold_y": 4}, FOLDS, "rows 1 elements apart, modulo 4", "4 elements", "pad"),
+        ({"core_base": 5}, FOLDS, "a multiple of 4", "5", "move the core"),
+        ({"core_base": 16}, FOLDS, "20 core vectors", "24", "core_depth"),
+    ],
+)
+def test_refusals_of_folds(
+    change: dict, config: EngineConfig, rule: str, value: str, fix: str
+) -> None:
+    with pytest.raises(FitError) as caught:
+        check_stage(replace(FOLDED, **change), config, "stage")
+    assert rule in caught.value.rule
+    assert value in str(caught.value.value)
+    assert fix in caught.value.fix

@@ -156,12 +156,12 @@ def test_a_link_that_is_fast_enough_costs_only_the_gap() -> None:
 
 
 def test_slots_are_those_of_the_program() -> None:
-    """As many reads as busy cycles, as many writes as result rows."""
+    """As many reads as busy cycles, as many writes as row vectors."""
     for plan in plans():
         stages = decode(encode([stage for _, stage in plan.program], plan.config), plan.config)
         slots = Slots(stages, plan.config)
         assert slots.cycles == plan.total.total
-        rows = sum(stage.rows * stage.lane_tiles(plan.config) for stage in stages)
+        rows = sum(stage.row_vectors * stage.lane_tiles(plan.config) for stage in stages)
         span = range(slots.cycles + 1)
         busy = {
             name: sum(free.after(cycle) != cycle for cycle in span)

@@ -9,7 +9,7 @@ import numpy as np
 from cocotb_bench import for_each, pack, unit, unpack
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ARRAY_TO_ROW, GROUP_LANES
+from drawbar.gen.cycles import ARRAY_TO_ROW, group_lanes
 from drawbar.sim.golden import accumulate, products
 
 CONFIGS = {
@@ -18,6 +18,10 @@ CONFIGS = {
     "array_4x2": EngineConfig(rows=4, lanes=2, data_width=16, acc_width=40),
     # Four lane groups.
     "array_2x16": EngineConfig(rows=2, lanes=16, data_width=8, acc_width=20),
+    # Lane groups of four, each one of a fold.
+    "array_2x16f": EngineConfig(rows=2, lanes=16, data_width=8, acc_width=20, fold=4),
+    # Folds within a lane group.
+    "array_3x4f": EngineConfig(rows=3, lanes=4, acc_width=36, fold=4, products=1),
     "array_3x8p": EngineConfig(rows=3, lanes=8, data_width=16, acc_width=36, products=1),
 }
 
@@ -28,6 +32,7 @@ class Cycle:
 
     core: list[int]
     live: list[int]
+    fold: int = 0
     valid: int = 0
     last: int = 0
     turn: int = 0
@@ -53,39 +58,54 @@ class Script:
             for _ in range(n)
         ]
 
+    def core(self, extreme: float) -> list[int]:
+        """A vector for each group of lanes, one after the other."""
+        return self.vector(self.config.rows * self.config.fold, extreme)
+
+    def fold(self) -> int:
+        return self.rng.randint(0, self.config.fold_bits)
+
     def idle(self) -> None:
         """A cycle without a step: everything else is there, and must not count."""
-        core, live = self.vector(self.config.rows, 0.5), self.vector(self.config.lanes, 0.5)
-        self.cycles.append(Cycle(core, live, 0, self.rng.getrandbits(1)))
+        core, live = self.core(0.5), self.vector(self.config.lanes, 0.5)
+        self.cycles.append(Cycle(core, live, self.fold(), 0, self.rng.getrandbits(1)))
 
     def tile(self, k: int, *, gap: float = 0.0, value: int | None = None) -> None:
         """``k`` steps, with idle cycles between them, of random values or of one value only."""
-        rows, lanes = self.config.rows, self.config.lanes
+        config = self.config
+        rows, lanes = config.rows, config.lanes
         core_steps, live_steps = [], []
+        fold = self.fold()
         for step in range(k):
             while self.rng.random() < gap:
                 self.idle()
-            core = self.vector(rows, 0.2) if value is None else [value] * rows
+            core = self.core(0.2) if value is None else [value] * rows * config.fold
             live = self.vector(lanes, 0.2) if value is None else [value] * lanes
-            self.cycles.append(Cycle(core, live, 1, step == k - 1))
+            self.cycles.append(Cycle(core, live, fold, 1, step == k - 1))
             core_steps.append(core)
             live_steps.append(live)
-        result = accumulate(np.array(core_steps).T, np.array(live_steps).T, self.config.acc_width)
+        # Each lane has the core vector of its group, and a live element of the first part.
+        cores = np.array(core_steps).reshape(k, config.fold, rows)
+        group = np.arange(lanes) // (lanes // config.fold)
+        source = np.arange(lanes) % (lanes >> fold)
+        live_by_lane = np.array(live_steps)[:, source].T[:, None, :]
+        core_by_lane = cores[:, group].transpose(1, 2, 0)
+        result = accumulate(core_by_lane, live_by_lane, config.acc_width)[:, 0]
         self.tiles.append((len(self.cycles) - 1, result.T))
 
     def product_tile(self, pairs: int, *, gap: float = 0.0) -> None:
         """Pairs of factors, held and multiplied, with idle cycles between any two steps; the rows
         behind row 0 mean nothing.
         """
-        rows, lanes = self.config.rows, self.config.lanes
+        lanes = self.config.lanes
         steps = [self.vector(lanes, 0.2) for _ in range(2 * pairs)]
         for n, live in enumerate(steps):
             while self.rng.random() < gap:
                 self.idle()
             second = n % 2
             last = n == len(steps) - 1
-            core = self.vector(rows, 0.2)
-            self.cycles.append(Cycle(core, live, second, int(last), hold=1 - second, factors=1))
+            core = self.core(0.2)
+            self.cycles.append(Cycle(core, live, 0, second, int(last), hold=1 - second, factors=1))
         sums = products(np.array(steps).T, self.config.acc_width)
         self.tiles.append((len(self.cycles) - 1, sums.T))
 
@@ -109,8 +129,9 @@ class Script:
             elif now >= 2:
                 row += self.cycles[now - 2].turn
             if shown is not None and row < len(shown):
-                for group, first in enumerate(range(0, lanes, GROUP_LANES)):
-                    part = shown[row].tolist()[first : first + GROUP_LANES]
+                together = group_lanes(self.config)
+                for group, first in enumerate(range(0, lanes, together)):
+                    part = shown[row].tolist()[first : first + together]
                     due.setdefault(now + group, []).append((first, part))
                 compared += 1
             got = unpack(array.get("row"), width, lanes)
@@ -122,6 +143,7 @@ class Script:
                 valid=cycle.valid,
                 last=cycle.last,
                 turn=cycle.turn,
+                **({"fold": cycle.fold} if self.config.fold > 1 else {}),
                 **({"hold": cycle.hold, "factors": cycle.factors} if self.config.products else {}),
             )
             await array.tick()
@@ -203,10 +225,14 @@ async def reset_ends_a_tile(dut, name: str) -> None:
     config = CONFIGS[name]
     array = await unit(dut, name)
     for cycles in range(1, 6):
-        array.set(core=pack([1] * config.rows, config.data_width), live=1, valid=1, last=0)
+        array.set(
+            core=pack([1] * config.rows * config.fold, config.data_width), live=1, valid=1, last=0
+        )
         await array.tick(cycles)
         await array.bench.reset()
-        array.set(core=pack([3] * config.rows, config.data_width), live=1, valid=1, last=1)
+        array.set(
+            core=pack([3] * config.rows * config.fold, config.data_width), live=1, valid=1, last=1
+        )
         await array.tick()
         array.set(valid=0)
         await array.tick(ARRAY_TO_ROW - 1)

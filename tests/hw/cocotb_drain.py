@@ -34,7 +34,10 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
             rows |= {end + late + 1 + n: row for n, row in enumerate(tile)}
         finish = max(rows)
         last_stage = rng.getrandbits(1)
-        skew = descriptor_values(stage, config, last=True)["y_skew"]
+        values = descriptor_values(stage, config, last=True)
+        travels = {"result_skew": "y_skew"}
+        if config.fold > 1:
+            travels |= {"result_fold": "fold", "result_fold_skew": "fold_skew"}
         bits = descriptor_bits(stage, config)  # of a last stage: bit 0 says so
         drain.set(load=1, descriptor=bits & ~1 | last_stage)
         await drain.tick()
@@ -49,7 +52,8 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
                 assert drain.get("shift") == stage.shift, now
                 assert drain.get("activation") == ACTIVATION_CODES[stage.activation], now
             if now + 1 - to_result in rows:
-                assert drain.get("result_skew") == skew, now
+                for port, field in travels.items():
+                    assert drain.get(port) == values[field], (now, port)
             row = rows.get(now - to_result)
             assert drain.get("result_mask") == (row.mask if row else 0), now
             if row is not None:

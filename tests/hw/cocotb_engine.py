@@ -83,6 +83,32 @@ CONFIGS = {
     "gap": EngineConfig(
         rows=3, lanes=2, acc_width=32, tile_gap=1, core_depth=90, work_depth=110, bias_depth=50
     ),
+    # The array folds, and descriptors come in a few reads.
+    "folds": EngineConfig(
+        rows=3,
+        lanes=8,
+        acc_width=36,
+        core_depth=160,
+        work_depth=120,
+        bias_depth=40,
+        program_depth=96,
+        fold=4,
+        fetch_words=4,
+    ),
+    # The same where each lane has rows of its own, and with products.
+    "folds most": EngineConfig(
+        rows=2,
+        lanes=4,
+        data_width=8,
+        acc_width=24,
+        core_depth=160,
+        work_depth=220,
+        bias_depth=60,
+        program_depth=64,
+        fold=4,
+        fetch_words=32,
+        products=1,
+    ),
     # Two lane groups, and products of live tensors.
     "gates": EngineConfig(
         rows=3, lanes=8, acc_width=36, core_depth=100, work_depth=60, bias_depth=40, products=1
@@ -281,6 +307,7 @@ async def random_programs(dut) -> None:
         stages = random_program(rng, host.config, rng.randint(1, min(6, room)))
         last_start = host.config.program_depth - len(stages) * descriptor_words(host.config)
         address = rng.choice((0, last_start, rng.randint(0, last_start)))
+        address -= address % host.config.fetch_words
         await host.load_program(stages, address)
         for _ in range(2):
             seen += await host.run(address)
@@ -361,6 +388,7 @@ async def transfers_cost_a_program_nothing(dut) -> None:
             ]
         words = len(stages) * descriptor_words(config)
         address = rng.randint(0, config.program_depth - words)
+        address -= address % config.fetch_words
         await host.load_program(stages, address)
         writes = rng.choice((0.0, 0.5, 1.0)) if n else 1.0
         traffic = Traffic(host, stages, address, rng=rng, writes=writes)

@@ -7,10 +7,13 @@ import random
 from cocotb_bench import for_each, unit
 from stage_model import CONFIGS, descriptor_bits, issue_steps, stages
 
-from drawbar.gen.cycles import BANK_READ, HANDOVER, ISSUE_TO_ARRAY
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.cycles import HANDOVER, ISSUE_TO_ARRAY, core_read
 
-#: Cycles from a step to its core address.
-TO_CORE = ISSUE_TO_ARRAY - BANK_READ
+
+def to_core(config: EngineConfig) -> int:
+    """Cycles from a step to its core address."""
+    return ISSUE_TO_ARRAY - core_read(config)
 
 
 @for_each(name=list(CONFIGS), apart=[False, True])
@@ -30,7 +33,7 @@ async def every_step_in_its_cycle(dut, name: str, apart: bool) -> None:
         issue.set(load=1, descriptor=descriptor_bits(stage, config))
         await issue.tick()
         issue.set(load=0)
-        last_rows = stage.rows - (stage.row_tiles(config) - 1) * config.rows
+        last_rows = stage.row_vectors - (stage.row_tiles(config) - 1) * config.rows
         load = end + (last_rows + HANDOVER if apart else 2)
         free = end + last_rows + HANDOVER - load
         for now in range(1, load + 1):
@@ -46,8 +49,10 @@ async def every_step_in_its_cycle(dut, name: str, apart: bool) -> None:
                     assert issue.get("holds") == step.holds, now
             if (before := in_cycle.get(now - 1)) is not None:
                 assert issue.get("live_address") == before.live_address, now
-            if (before := in_cycle.get(now - TO_CORE)) is not None:
+            if (before := in_cycle.get(now - to_core(config))) is not None:
                 assert issue.get("core_address") == before.core_address, now
+                if config.fold > 1:
+                    assert issue.get("core_fold") == before.core_fold, now
             if now < load:
                 await issue.tick()
     assert stalls > 20 or config.rows == 1
@@ -77,6 +82,6 @@ async def reset_in_the_middle(dut, name: str) -> None:
         assert issue.get("last") == first.last
         await issue.tick()
         assert issue.get("live_address") == first.live_address
-        await issue.tick(TO_CORE - 1)
+        await issue.tick(to_core(config) - 1)
         assert issue.get("core_address") == first.core_address
         await issue.bench.reset()

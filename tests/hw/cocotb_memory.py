@@ -7,10 +7,18 @@ import random
 from cocotb_bench import for_each, pack, signed, unit, unpack
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import BANK_READ, WORK_ACCESS, WORK_READ
+from drawbar.gen.cycles import BANK_READ, WORK_ACCESS, WORK_READ, core_read
 
 #: Banks, depth and width of every banked memory.
 BANKED = {"program": (1, 6, 32), "core": (3, 5, 8), "bias": (4, 8, 20)}
+
+#: Engines whose core memory is tried.
+CORES = {
+    "core_plain": EngineConfig(rows=3, lanes=4, data_width=8, core_depth=20),
+    "core_fold": EngineConfig(rows=3, lanes=8, data_width=8, core_depth=24, fold=4),
+}
+#: A work memory for folded results.
+FOLDED = EngineConfig(lanes=8, data_width=8, work_depth=6, fold=4)
 
 _WORK_DEPTHS = {1: 5, 2: 7, 4: 8, 8: 6, 16: 5}
 
@@ -44,6 +52,76 @@ async def banked_memory(dut, name: str) -> None:
             if mask >> bank & 1:
                 content[write][bank] = signed(value, width)
         await memory.tick()
+
+
+@for_each(name=list(CORES))
+async def core_memory(dut, name: str) -> None:
+    """A vector for each group of lanes, of any fold, in every cycle."""
+    config = CORES[name]
+    memory = await unit(dut, name)
+    rng = random.Random(name)
+    rows, depth, width = config.rows, config.core_depth, config.data_width
+    content = [[0] * rows for _ in range(depth)]
+    for address in range(depth):
+        for row in range(rows):
+            content[address][row] = rng.randint(config.data_min, config.data_max)
+            memory.set(
+                write_address=address,
+                write_row=row,
+                write_data=content[address][row] & ((1 << width) - 1),
+                write=1,
+            )
+            await memory.tick()
+    memory.set(write=0)
+    latency = core_read(config)
+    expected: list[list[int] | None] = [None] * latency
+    for _ in range(400):
+        due = expected.pop(0)
+        if due is not None:
+            assert unpack(memory.get("read_data"), width, rows * config.fold) == due
+        fold = rng.randint(0, config.fold_bits)
+        address = rng.randrange(depth >> fold) << fold
+        memory.set(read_address=address, **({"read_fold": fold} if config.fold > 1 else {}))
+        groups = [address + (g << fold) // config.fold for g in range(config.fold)]
+        expected.append([value for g in groups for value in content[g]])
+        await memory.tick()
+
+
+@for_each(name=["folded"])
+async def folded_results(dut, name: str) -> None:
+    """Results of any fold, skew and start are where they belong."""
+    config = FOLDED
+    work = await unit(dut, name)
+    rng = random.Random(name)
+    lanes, width, elements = config.lanes, config.data_width, config.work_elements
+    content: list[int | None] = [None] * elements
+    folded = 0
+    for _ in range(600):
+        fold, skew, fold_skew = rng.randint(0, 2), rng.randint(0, 3), rng.randint(0, 3)
+        start = rng.randrange(elements)
+        own = lanes >> fold
+        addresses = [
+            start + lane % own * (skew * lanes + 1) + lane // own * (fold_skew * lanes + own)
+            for lane in range(lanes)
+        ]
+        vector = [rng.getrandbits(width) for _ in range(lanes)]
+        mask = [int(a < elements) for a in addresses]
+        folded += fold > 0 and sum(mask) > lanes // 2
+        for a, value, marked in zip(addresses, vector, mask, strict=True):
+            if marked:
+                content[a] = value
+        work.set(write_skew=skew, write_fold=fold, write_fold_skew=fold_skew)
+        await work.tick()
+        work.set(write_start=start, write_data=pack(vector, width), write_mask=pack(mask, 1))
+        await work.tick()
+        work.set(write_mask=0)
+    assert folded > 20
+    await work.tick(WORK_ACCESS)
+    for element in range(elements):
+        work.set(read_start=element, read_plain=1)
+        await work.tick(WORK_READ)
+        if content[element] is not None:
+            assert int(work.bits("read_data")[-width:], 2) == content[element], element
 
 
 def element_addresses(config: EngineConfig, start: int, skew: int) -> list[int]:

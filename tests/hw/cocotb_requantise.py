@@ -15,7 +15,7 @@ import numpy as np
 from cocotb_bench import Unit, for_each, pack, signed, unit, unpack
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import GROUP_LANES, ROW_TO_RESULT, group_skew
+from drawbar.gen.cycles import ROW_TO_RESULT, group_lanes, group_skew
 from drawbar.sim.golden import add_bias, round_shift, saturate
 
 #: Accumulator and shift widths.
@@ -167,8 +167,8 @@ async def requantise_rows(dut, name: str) -> None:
         final = saturate(result, width, "relu" if relu else "none")
         clipped += int((final != result).sum())
         due.append(final.tolist())
-        late = [given[lane // GROUP_LANES + 1] for lane in range(lanes)]
-        biased = [given[lane // GROUP_LANES] for lane in range(lanes)]
+        late = [given[lane // group_lanes(config) + 1] for lane in range(lanes)]
+        biased = [given[lane // group_lanes(config)] for lane in range(lanes)]
         requantise.set(
             bias_enable=enable,
             shift=now[0],

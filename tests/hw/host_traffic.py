@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def bias_vectors(stage: Stage, config: EngineConfig) -> range:
     if stage.bias_base is None:
         return range(0)
-    end = stage.bias_base + (-(-stage.lane_count // config.lanes) - 1) * stage.lane_bias
+    end = stage.bias_base + (-(-stage.lane_count // stage.lanes(config)) - 1) * stage.lane_bias
     loops = (*stage.row_loops, *stage.column_loops)
     return range(stage.bias_base, end + sum((c.count - 1) * c.bias for c in loops) + 1)
 

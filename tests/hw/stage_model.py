@@ -24,6 +24,7 @@ CONFIGS = {
     "8x1": EngineConfig(rows=8, lanes=1, k_loops=1, row_loops=3, work_depth=900, core_depth=200),
     "8x2": EngineConfig(rows=8, lanes=2, k_loops=2, row_loops=2, work_depth=512, bias_depth=64),
     "2x4p": EngineConfig(rows=2, lanes=4, work_depth=512, core_depth=200, products=1),
+    "2x8f": EngineConfig(rows=2, lanes=8, work_depth=400, core_depth=200, bias_depth=99, fold=4),
 }
 
 
@@ -89,6 +90,7 @@ class Step:
     row_tile_last: bool
     live_address: int
     core_address: int
+    core_fold: int = 0
     holds: bool = False
 
 
@@ -100,7 +102,7 @@ def issue_steps(stage: Stage, config: EngineConfig, free: int = 0) -> list[Step]
     """
     steps: list[Step] = []
     cycle = 1
-    lane_tiles = -(-stage.lane_count // config.lanes)
+    lane_tiles = -(-stage.lane_count // stage.lanes(config))
     row_tiles = stage.row_tiles(config)
     columns = offsets(stage.column_loops, "x")
     for number, column in enumerate(columns):
@@ -111,7 +113,7 @@ def issue_steps(stage: Stage, config: EngineConfig, free: int = 0) -> list[Step]
                 for k, inner in enumerate(offsets(stage.k_loops, "x")):
                     last = k == stage.k - 1
                     cycle = max(cycle + 1, free) if last else cycle + 1
-                    lane = lane_tile * config.lanes * stage.lane_x
+                    lane = lane_tile * stage.lanes(config) * stage.lane_x
                     steps.append(
                         Step(
                             cycle=cycle,
@@ -119,19 +121,19 @@ def issue_steps(stage: Stage, config: EngineConfig, free: int = 0) -> list[Step]
                             row_tile_last=row_tile == row_tiles - 1,
                             live_address=stage.x_base + column + lane + inner,
                             core_address=stage.core_base
-                            + (matrix * row_tiles + row_tile) * stage.k
-                            + k,
+                            + ((matrix * row_tiles + row_tile) * stage.k + k) * stage.fold,
+                            core_fold=stage.fold.bit_length() - 1,
                             holds=stage.products and k % 2 == 0,
                         )
                     )
-                rows = min(config.rows, stage.rows - row_tile * config.rows)
+                rows = min(config.rows, stage.row_vectors - row_tile * config.rows)
                 free = cycle + rows
     return steps
 
 
 @dataclass
 class Row:
-    """One result row of one tile: where it goes, and which of its lanes."""
+    """One row vector of one tile: where it goes, and which of its lanes."""
 
     bias_address: int
     result_address: int
@@ -141,24 +143,22 @@ class Row:
 def drain_tiles(stage: Stage, config: EngineConfig) -> list[list[Row]]:
     """Rows of every tile, in the order in which tiles are issued."""
     tiles = []
-    lane_tiles = -(-stage.lane_count // config.lanes)
+    own = stage.lanes(config)
+    lane_tiles = -(-stage.lane_count // own)
     columns = zip(
         offsets(stage.column_loops, "y"), offsets(stage.column_loops, "bias"), strict=True
     )
     for column_y, column_bias in columns:
         for lane_tile in range(lane_tiles):
-            lanes = min(config.lanes, stage.lane_count - lane_tile * config.lanes)
+            lanes = min(own, stage.lane_count - lane_tile * own)
             rows = [
                 Row(
                     bias_address=(
                         (stage.bias_base or 0) + column_bias + lane_tile * stage.lane_bias + bias
                     )
                     % (1 << config.bias_address_bits),
-                    result_address=stage.y_base
-                    + column_y
-                    + lane_tile * config.lanes * stage.lane_y
-                    + y,
-                    mask=pack([1] * lanes, 1),
+                    result_address=stage.y_base + column_y + lane_tile * own * stage.lane_y + y,
+                    mask=pack(([1] * lanes + [0] * (own - lanes)) * stage.fold, 1),
                 )
                 for y, bias in zip(
                     offsets(stage.row_loops, "y"), offsets(stage.row_loops, "bias"), strict=True

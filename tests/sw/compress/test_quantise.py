@@ -40,7 +40,11 @@ def matrix_of(stage: Stage, artefact: Artefact) -> np.ndarray:
     return np.array(
         [
             [
-                artefact.cores[stage.core_base + row // rows * stage.k + step][row % rows]
+                artefact.cores[
+                    stage.core_base
+                    + (row // stage.fold // rows * stage.k + step) * stage.fold
+                    + row % stage.fold
+                ][row // stage.fold % rows]
                 for step in range(stage.k)
             ]
             for row in range(stage.rows)
@@ -50,15 +54,16 @@ def matrix_of(stage: Stage, artefact: Artefact) -> np.ndarray:
 
 def bias_of(stage: Stage, artefact: Artefact) -> np.ndarray:
     """A stage's biases, ``(columns, rows)``, as the engine reads them."""
-    lanes = artefact.config.lanes
+    lanes = artefact.config.lanes // stage.fold
     assert stage.bias_base is not None
     found = []
     for column in naive.counts(stage.column_loops):
         for lane in range(stage.lane_count):
             vector = stage.bias_base + lane // lanes * stage.lane_bias
             vector += naive.offset(stage.column_loops, column, "bias")
-            vectors = naive.addresses(vector, stage.row_loops, "bias")
-            found.append(artefact.biases[vectors, lane % lanes])
+            vectors = naive.addresses(vector, stage.result_loops, "bias")
+            group = np.arange(stage.rows) % stage.fold
+            found.append(artefact.biases[vectors, group * lanes + lane % lanes])
     return np.array(found)
 
 
