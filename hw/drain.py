@@ -4,7 +4,7 @@ work memory.
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -162,10 +162,15 @@ class Drain(wiring.Component):
         m.d.comb += most.eq(Mux(lane_tile_last, descriptor.lanes_last, config.lanes - 1))
         most_late = delayed(m, most, to_result - 1, "lanes", reset_less=True)
         step_late = delayed(m, step, to_result - 1, "result_step")
-        for lane in range(config.lanes):
+
+        def inside(lane: int) -> Value:
             # A stage that folds has the same columns in each group of lanes.
-            inside = [most_late >= lane % (config.lanes >> n) for n in range(config.fold_bits + 1)]
-            m.d.sync += self.result_mask[lane].eq(step_late & Array(inside)[self.result_fold])
+            by_fold = [most_late >= lane % (config.lanes >> n) for n in range(config.fold_bits + 1)]
+            return Array(by_fold)[self.result_fold] if config.fold > 1 else by_fold[0]
+
+        m.d.sync += self.result_mask.eq(
+            Cat(step_late & inside(lane) for lane in range(config.lanes))
+        )
 
         ended = delayed(m, step & nest.ended[-1], 1, "ended")
         to_written = to_result + WORK_ACCESS

@@ -30,7 +30,7 @@ from drawbar.hw.drain import ISSUE_TO_DRAIN, Drain
 from drawbar.hw.host_reader import HostReader
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.issue import Issue
-from drawbar.hw.memory import BankedMemory, CoreMemory, WorkMemory
+from drawbar.hw.memory import BankedMemory, CoreVectors, WorkMemory
 from drawbar.hw.requantise import Requantise
 from drawbar.hw.sequencer import Sequencer
 from drawbar.hw.vendor.portable import primitives
@@ -84,13 +84,21 @@ class Engine(wiring.Component):
         m.submodules.program = program = BankedMemory(
             banks=config.fetch_words, depth=config.program_depth >> config.fetch_bits, width=32
         )
-        m.submodules.core = core = CoreMemory(config=config)
+        m.submodules.core = core = BankedMemory(
+            banks=config.rows * config.fold,
+            depth=config.core_depth >> config.fold_bits,
+            width=config.data_width,
+        )
         m.submodules.bias = bias = BankedMemory(
             banks=config.lanes,
             depth=config.bias_depth,
             width=config.acc_width,
             groups=group_skew(config) + 1,
         )
+        core_vectors = core.read_data.as_value()
+        if config.fold > 1:
+            m.submodules.core_vectors = choice = CoreVectors(config=config)
+            core_vectors = choice.o.as_value()
         work = (BlockedWorkMemory if config.work_blocks else WorkMemory)(config=config)
         m.submodules.work = work
         m.submodules.sequencer = sequencer = Sequencer(config=config)
@@ -134,7 +142,7 @@ class Engine(wiring.Component):
             drain.row_tile_last.eq(
                 delayed(m, issue.row_tile_last, ISSUE_TO_DRAIN, "row_tile_last")
             ),
-            array.core.eq(core.read_data),
+            array.core.as_value().eq(core_vectors),
             array.live.eq(work.read_data),
             array.valid.eq(delayed(m, issue.step & ~issue.holds, ISSUE_TO_ARRAY, "step")),
             array.last.eq(delayed(m, issue.last, ISSUE_TO_ARRAY, "last")),
@@ -152,6 +160,8 @@ class Engine(wiring.Component):
         if config.fold > 1:
             fold = delayed(m, issue.core_fold, core_read(config), "fold", reset_less=True)
             m.d.comb += [
+                choice.i.as_value().eq(core.read_data.as_value()),
+                choice.first.eq(host.address[config.row_bits :]),
                 array.fold.eq(fold),
                 work.write_fold.eq(drain.result_fold),
                 work.write_fold_skew.eq(drain.result_fold_skew),
@@ -172,7 +182,7 @@ class Engine(wiring.Component):
             host.read_data.eq(reader.read_data),
             host.read_valid.eq(reader.read_valid),
             reader.program.eq(program.read_data),
-            reader.core.eq(core.read_data[0]),
+            reader.core.as_value().eq(core_vectors),
             reader.bias.eq(bias.read_data),
             reader.work.eq(work.read_data),
             fetch.word.eq(program.read_data.as_value()),
@@ -181,6 +191,7 @@ class Engine(wiring.Component):
         # Bits of the bank number within an item address.
         for memory, space, bank_bits in (
             (program, Space.PROGRAM, config.fetch_bits),
+            (core, Space.CORE, config.row_bits + config.fold_bits),
             (bias, Space.BIAS, config.lane_bits),
         ):
             bank = host.address[:bank_bits]
@@ -190,15 +201,12 @@ class Engine(wiring.Component):
                 memory.write_data.eq(host.write_data[: memory.width].as_signed()),
             ]
             for b in range(memory.banks):
-                chosen = host.write & (host.space == space) & (bank == b)
+                number = b
+                if space == Space.CORE:
+                    vector, row = divmod(b, config.rows)
+                    number = vector << config.row_bits | row
+                chosen = host.write & (host.space == space) & (bank == number)
                 m.d.comb += memory.write_mask[b].eq(chosen)
-        m.d.comb += [
-            core.read_address.eq(host.address[config.row_bits :]),
-            core.write_address.eq(host.address[config.row_bits :]),
-            core.write_row.eq(host.address[: config.row_bits]),
-            core.write_data.eq(host.write_data[: config.data_width].as_signed()),
-            core.write.eq(host.write & (host.space == Space.CORE)),
-        ]
         # Each lane group's row comes a cycle after that of the one before.
         bias_addresses = [
             delayed(m, drain.bias_address, group, f"bias_address_{group}", reset_less=True)
@@ -210,10 +218,9 @@ class Engine(wiring.Component):
         with m.If(runs[0]):
             m.d.comb += program.read_address[0].eq(fetch.address)
         with m.If(runs[1]):
-            m.d.comb += [
-                core.read_address.eq(issue.core_address),
-                core.read_fold.eq(issue.core_fold),
-            ]
+            m.d.comb += core.read_address[0].eq(issue.core_address[config.fold_bits :])
+            if config.fold > 1:
+                m.d.comb += [choice.first.eq(issue.core_address), choice.fold.eq(issue.core_fold)]
         with m.If(runs[2]):
             m.d.comb += [bias.read_address[g].eq(a) for g, a in enumerate(bias_addresses)]
 

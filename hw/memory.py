@@ -11,7 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
-from drawbar.gen.cycles import core_read
+from drawbar.gen.cycles import BANK_READ
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, primitives
 
@@ -75,8 +75,8 @@ class Rotator(wiring.Component):
 
 
 class BankedMemory(wiring.Component):
-    """Banks side by side under one address: those of core memory (one for each row), of bias memory
-    (one for each lane) and of program memory.
+    """Banks side by side under one address: core memory (a bank for each row of each vector), bias
+    memory (one for each lane) and program memory (one for each word of a fetch).
 
     Arguments
     ---------
@@ -141,67 +141,46 @@ class BankedMemory(wiring.Component):
         return m
 
 
-class CoreMemory(wiring.Component):
-    """Core memory: vectors of ``rows`` elements, and as many side by side as the array can be
-    folded.
+class CoreVectors(wiring.Component):
+    """Which of the core vectors under one address each group of lanes gets, where the array folds.
 
     Members
     -------
-    read_address, read_fold, read_data:
-        ``2**read_fold`` vectors from ``read_address`` on, which is a multiple of that: one for each
-        of ``config.fold`` groups of lanes, neighbours alike where there are fewer. Latency:
-        ``gen.cycles.core_read``. Throughput: so many a cycle.
-    write_address, write_row, write_data, write:
-        Writes one element, as in ``BankedMemory``.
+    first, fold:
+        Lower bits of the core address, and the logarithm of the stage's fold: its ``2**fold``
+        vectors begin there, at a multiple of that.
+    i:
+        All of the banks, ``config.fold`` vectors side by side, ``gen.cycles.BANK_READ`` cycles
+        later.
+    o:
+        A vector for each of ``config.fold`` groups of lanes, neighbours alike where the stage has
+        fewer. Latency: ``gen.cycles.core_read`` from ``first``. Throughput: one a cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
         self.config = config
-        element = signed(config.data_width)
-        vector = data.ArrayLayout(element, config.rows)
+        vector = data.ArrayLayout(signed(config.data_width), config.rows)
         super().__init__(
             {
-                "read_address": In(config.core_address_bits),
-                "read_fold": In(config.fold_bits.bit_length()),
-                "read_data": Out(data.ArrayLayout(vector, config.fold)),
-                "write_address": In(config.core_address_bits),
-                "write_row": In(config.row_bits),
-                "write_data": In(element),
-                "write": In(1),
+                "first": In(config.fold_bits),
+                "fold": In(config.fold_bits.bit_length()),
+                "i": In(data.ArrayLayout(vector, config.fold)),
+                "o": Out(data.ArrayLayout(vector, config.fold)),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, bits = self.config, self.config.fold_bits
-        m.submodules.banks = banks = BankedMemory(
-            banks=config.rows * config.fold,
-            depth=config.core_depth >> bits,
-            width=config.data_width,
-        )
-        m.d.comb += [
-            banks.read_address[0].eq(self.read_address[bits:]),
-            banks.write_address.eq(self.write_address[bits:]),
-            banks.write_data.eq(self.write_data),
-        ]
-        for b in range(banks.banks):
-            beside, row = divmod(b, config.rows)
-            here = (self.write_address[:bits] == beside) & (self.write_row == row)
-            m.d.comb += banks.write_mask[b].eq(self.write & here)
-        if not bits:
-            m.d.comb += self.read_data.as_value().eq(banks.read_data.as_value())
-            return m
-        before = core_read(config) - 2
-        first = delayed(m, self.read_address[:bits], before, "first", reset_less=True)
-        fold = delayed(m, self.read_fold, before, "fold", reset_less=True)
-        for group in range(config.fold):
-            # Its own vector of the wide one, by fold: further ones come with further groups.
+        bits, groups = self.config.fold_bits, range(self.config.fold)
+        first = delayed(m, self.first, BANK_READ - 1, "first", reset_less=True)
+        fold = delayed(m, self.fold, BANK_READ - 1, "fold", reset_less=True)
+        for group in groups:
+            # With each fold, as many groups more get the next vector.
             by_fold = [(first >> n << n) | group >> (bits - n) for n in range(bits + 1)]
             own = Signal(bits, name=f"own_{group}", reset_less=True)
             m.d.sync += own.eq(Array(by_fold)[fold])
-            for r in range(config.rows):
-                found = Array(banks.read_data[v * config.rows + r] for v in range(config.fold))
-                m.d.sync += self.read_data[group][r].eq(found[own])
+            for r in range(self.config.rows):
+                m.d.sync += self.o[group][r].eq(Array(self.i[v][r] for v in groups)[own])
         return m
 
 

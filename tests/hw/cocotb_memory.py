@@ -12,11 +12,8 @@ from drawbar.gen.cycles import BANK_READ, WORK_ACCESS, WORK_READ, core_read
 #: Banks, depth and width of every banked memory.
 BANKED = {"program": (1, 6, 32), "core": (3, 5, 8), "bias": (4, 8, 20)}
 
-#: Engines whose core memory is tried.
-CORES = {
-    "core_plain": EngineConfig(rows=3, lanes=4, data_width=8, core_depth=20),
-    "core_fold": EngineConfig(rows=3, lanes=8, data_width=8, core_depth=24, fold=4),
-}
+#: An engine whose core vectors are chosen by fold.
+CHOICE = EngineConfig(rows=3, lanes=8, data_width=8, fold=8)
 #: A work memory for folded results.
 FOLDED = EngineConfig(lanes=8, data_width=8, work_depth=6, fold=4)
 
@@ -54,37 +51,33 @@ async def banked_memory(dut, name: str) -> None:
         await memory.tick()
 
 
-@for_each(name=list(CORES))
-async def core_memory(dut, name: str) -> None:
+@for_each(name=["choice"])
+async def core_vectors(dut, name: str) -> None:
     """A vector for each group of lanes, of any fold, in every cycle."""
-    config = CORES[name]
-    memory = await unit(dut, name)
+    config = CHOICE
+    vectors = await unit(dut, name)
     rng = random.Random(name)
-    rows, depth, width = config.rows, config.core_depth, config.data_width
-    content = [[0] * rows for _ in range(depth)]
-    for address in range(depth):
-        for row in range(rows):
-            content[address][row] = rng.randint(config.data_min, config.data_max)
-            memory.set(
-                write_address=address,
-                write_row=row,
-                write_data=content[address][row] & ((1 << width) - 1),
-                write=1,
-            )
-            await memory.tick()
-    memory.set(write=0)
-    latency = core_read(config)
-    expected: list[list[int] | None] = [None] * latency
+    rows, groups, width = config.rows, config.fold, config.data_width
+    late: list[list[list[int]]] = []  # what the banks have, by cycle
+    expected: list[list[int] | None] = [None] * core_read(config)
     for _ in range(400):
         due = expected.pop(0)
         if due is not None:
-            assert unpack(memory.get("read_data"), width, rows * config.fold) == due
+            assert unpack(vectors.get("o"), width, rows * groups) == due
         fold = rng.randint(0, config.fold_bits)
-        address = rng.randrange(depth >> fold) << fold
-        memory.set(read_address=address, **({"read_fold": fold} if config.fold > 1 else {}))
-        groups = [address + (g << fold) // config.fold for g in range(config.fold)]
-        expected.append([value for g in groups for value in content[g]])
-        await memory.tick()
+        first = rng.randrange(groups >> fold) << fold
+        late.append(
+            [
+                [rng.randint(config.data_min, config.data_max) for _ in range(rows)]
+                for _ in range(groups)
+            ]
+        )
+        own = [first + (g << fold) // groups for g in range(groups)]
+        expected.append([value for v in own for value in late[-1][v]])
+        vectors.set(first=first, fold=fold)
+        if len(late) > BANK_READ:
+            vectors.set(i=pack([v for one in late[-1 - BANK_READ] for v in one], width))
+        await vectors.tick()
 
 
 @for_each(name=["folded"])

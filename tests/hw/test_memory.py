@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 from amaranth.lib.wiring import Component
-from cocotb_memory import BANKED, CORES, FOLDED, work_config
+from cocotb_memory import BANKED, CHOICE, FOLDED, work_config
 from hardware_units import SideBySide, run_units
 
-from drawbar.hw.memory import BankedMemory, CoreMemory, VectorAddress, WorkMemory
+from drawbar.hw.memory import BankedMemory, CoreVectors, VectorAddress, WorkMemory
 from drawbar.sim.cocotb_runner import simulators
 
 
@@ -13,8 +13,7 @@ def units() -> Component:
     components: dict[str, Component] = {}
     for name, (banks, depth, width) in BANKED.items():
         components[name] = BankedMemory(banks=banks, depth=depth, width=width)
-    for name, config in CORES.items():
-        components[name] = CoreMemory(config=config)
+    components["choice"] = CoreVectors(config=CHOICE)
     components["folded"] = WorkMemory(config=FOLDED)
     for lanes in (1, 2, 4, 8, 16):
         components[f"address_{lanes}"] = VectorAddress(config=work_config(lanes))
