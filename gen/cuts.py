@@ -59,7 +59,8 @@ def units_of(plan: Plan, program: Sequence[tuple[int, Stage]], config: EngineCon
     words = descriptor_words(config)
     units = []
     for place, (number, stage) in enumerate(program):
-        vectors = stage.core_vectors(config)
+        # Whole wide vectors, so that every core begins at one wherever it is loaded.
+        vectors = -(-stage.core_vectors(config) // config.fold) * config.fold
         bias = bias_need(plan.stages[number].stage, config)
         needs = {
             Space.CORE: ((stage.core_base, vectors),) if vectors else (),

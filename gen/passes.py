@@ -159,7 +159,7 @@ def _waiting(
     for place, (number, stage) in enumerate(program):
         if place == 0 or place in ends:
             stage = replace(stage, wait=0)
-        elif plan.config.fold != config.fold or not {stage, program[place - 1][1]} <= whole:
+        elif stage not in whole or program[place - 1][1] not in whole:
             stage = replace(stage, wait=least_wait(program[place - 1][1], stage, config))
         result.append((number, stage))
     return result

@@ -120,8 +120,7 @@ def _streaming(
     def attempt(depth: int, buffers: int | None) -> Plan | None:
         """A plan with so many core vectors, no end of biases, and of program where it must."""
         for words in (config.program_depth, MOST_PROGRAM):
-            # Cores that take turns lie anywhere, those of stages that fold may not.
-            larger = roomy.replace(core_depth=depth, program_depth=words, fold=1)
+            larger = roomy.replace(core_depth=depth, program_depth=words)
             with suppress(FitError):
                 return _whole(model, larger, batch, minimise, buffers)
         return None
@@ -156,7 +155,7 @@ def _streaming(
         if most and depth >= most:
             break
         # What computes longer than it loads may do with more cores.
-        depth += max(1, depth // 4)
+        depth += max(1, depth // 4 // config.fold) * config.fold
     if best is None:
         raise missing
     return best[1]

@@ -81,10 +81,14 @@ def test_parts_of_a_stage_do_the_same() -> None:
         cut += len(found) > 1
         whole += len(found) == 1
         for part in found:
+            # Where the array folds, each begins as far behind the first as wide vectors do.
+            assert (part.core_base - stage.core_base) % config.fold == 0
             if part.core_vectors(config) > most:
-                # One tile of rows, or rows whose nest has no whole tiles to cut at.
-                assert part.shared == 1
-                assert part.row_tiles(config) == 1 or len(part.row_loops) > 1
+                # One tile of rows, or rows whose nest has no whole tiles, or wide vectors, to cut
+                # at.
+                assert part.shared == 1 or config.fold > 1
+                few = part.shared > 1 or part.row_tiles(config) <= config.fold
+                assert few or len(part.row_loops) > 1
     assert cut > 60
     assert whole > 40
 
@@ -104,7 +108,7 @@ def _needed(artefact: Artefact, stages: list[Stage], address: int) -> dict[Space
         cores |= set(range(stage.core_base, stage.core_base + stage.core_vectors(config)))
         if stage.bias_base is not None:
             vectors = np.array([stage.bias_base])
-            tiles = -(-stage.lane_count // config.lanes)
+            tiles = -(-stage.lane_count // stage.lanes(config))
             for count, step in (
                 (tiles, stage.lane_bias),
                 *((loop.count, loop.bias) for loop in (*stage.row_loops, *stage.column_loops)),
@@ -233,12 +237,15 @@ def roomy_and_tight(seed: int, graph: bool) -> tuple[Artefact, Artefact, np.ndar
     rng = random.Random(f"{seed} {graph}")
     model = random_graph(rng, most=6) if graph else random_model(rng)
     batch = rng.choice((1, 1, 2, 3))
+    fold = 1 if seed % 2 else 4
+    roomy = ROOMY.replace(fold=fold, fetch_words=fold)
     try:
-        plan = plan_model(model, ROOMY, batch=batch, buffers=rng.choice((1, 2, None)))
+        plan = plan_model(model, roomy, batch=batch, buffers=rng.choice((1, 2, None)))
     except FitError:
         return None
-    tight = ROOMY.replace(
-        core_depth=max(2, int(plan.core_vectors / rng.choice((0.9, 1.2, 2, 5)))),
+    vectors = int(plan.core_vectors / rng.choice((0.9, 1.2, 2, 5)))
+    tight = roomy.replace(
+        core_depth=max(4, vectors // fold * fold),
         bias_depth=max(2, int(plan.bias_vectors / rng.choice((0.5, 1.5)))),
         program_depth=rng.choice((100, 300, 1000)),
     )
@@ -258,7 +265,7 @@ def roomy_and_tight(seed: int, graph: bool) -> tuple[Artefact, Artefact, np.ndar
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_plan_in_passes_computes_the_same(graph: bool) -> None:
     seen: dict[Space, int] = dict.fromkeys((Space.CORE, Space.BIAS, Space.PROGRAM), 0)
-    buffers = set()
+    buffers, folded = set(), 0
     for seed in range(60):
         found = roomy_and_tight(seed, graph)
         if found is None:
@@ -270,9 +277,12 @@ def test_a_plan_in_passes_computes_the_same(graph: bool) -> None:
         for rate in (STREAMS, serial_rate(streamed.config)):
             check_row(streamed, rate)
         buffers.add(len(streamed.buffers))
+        stages = streamed.pass_stages(0)
+        folded += sum(stage.fold > 1 for own in stages for stage in own)
         for one in streamed.buffers[0].passes:
             for load in one.loads:
                 seen[load.space] += 1
+    assert folded
     # Graphs of so small images have few biases.
     assert all(count > 0 for space, count in seen.items() if space != Space.BIAS or not graph)
     assert buffers == {1, 2}

@@ -14,7 +14,9 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.protocol import Space
 from drawbar.hw.host_reader import HostReader
 
-CONFIG = EngineConfig(rows=3, lanes=4, data_width=8, acc_width=40, core_depth=64, work_depth=64)
+CONFIG = EngineConfig(
+    fetch_words=4, rows=3, lanes=4, data_width=8, acc_width=40, core_depth=64, work_depth=64
+)
 LATENCY = 4
 
 
@@ -100,11 +102,12 @@ def test_other_spaces() -> None:
     memories = Memories(reader, free=1.0, seed=2)
 
     async def host(ctx: Any) -> None:
-        ctx.set(reader.program, 0xFFFF_FFFE)
+        ctx.set(reader.program, [0xFFFF_FFFE, 17, 18, 19])
         ctx.set(reader.core, [5, -6, 7])
         ctx.set(reader.bias, [1, -(1 << 39), (1 << 39) - 1, -2])
         for space, address, item in (
-            (Space.PROGRAM, 9, 0xFFFF_FFFE),
+            (Space.PROGRAM, 8, 0xFFFF_FFFE),
+            (Space.PROGRAM, 11, 19),
             (Space.CORE, 4 * 7, 5),
             (Space.CORE, 4 * 7 + 1, -6),
             (Space.BIAS, 4 * 3 + 1, -(1 << 39)),
