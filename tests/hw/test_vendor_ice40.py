@@ -24,7 +24,7 @@ def test_an_engine(name: str) -> None:
         Engine,
         "cocotb_engine",
         simulator="verilator",
-        parameters={"config": config.as_dict(), "programs": 2},
+        parameters={"config": config.as_dict(), "programs": 4},
         config=config,
         platform=ICE40,
         models=cell_models("ice40", "SB_MAC16 SB_SPRAM256KA"),
