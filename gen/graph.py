@@ -183,8 +183,8 @@ def plan_graph(
         for segment in segments
     ]
     flat = [search for group in searches for search in group]
-    # The zeros around images are products with a core of one vector.
-    border = int(any(p.border for p in placed))
+    # The zeros around images are products with a core of one vector, or of a wide one.
+    border = config.fold if any(p.border for p in placed) else 0
     check_room(model, config, batch, flat, config.work_elements, border)
     depth = config.core_depth - border
     bound, shared = share_core([s.prices(config.work_elements) for s in flat], depth)
@@ -308,7 +308,7 @@ def plan_graph(
             bound=bound,
             proven=not filled and cycles == bound,
             work_peak=peak,
-            core_vectors=core + int(filled),
+            core_vectors=core + border * filled,
             bias_vectors=bias,
             bases=bases,
             work_double=work_double or (peak if count == 2 else 0),

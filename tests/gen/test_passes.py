@@ -313,6 +313,24 @@ def test_models_that_fit_do_not_stream() -> None:
     assert streamed > 3
 
 
+def test_graphs_with_borders_stream_where_the_array_folds() -> None:
+    """Every core lies at a wide vector, that of the zeros around images included."""
+    streamed = filled = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        config = ROOMY.replace(fold=4, core_depth=rng.choice((8, 16, 32, 60)))
+        try:
+            plan = plan_model(random_graph(rng, most=6), config, stream=True)
+        except FitError:
+            continue
+        cores = [stage.core_base for own in plan.pass_programs(0) for _, stage in own]
+        assert all(core % config.fold == 0 for core in cores)
+        streamed += plan.streams
+        filled += plan.streams and any(planned.fills for planned in plan.stages)
+    assert streamed > 5
+    assert filled
+
+
 @pytest.mark.parametrize("times", [1.2, 5])
 def test_a_model_so_much_larger(times: float) -> None:
     need = OrderSearch(SMALL.layers[0], TINY, 1).least_core(TINY.work_elements)
