@@ -80,7 +80,8 @@ def explain(
     """Say why a plan is as it is: the contraction order, each stage, and the orders that lost.
 
     A stage multiplies a merged core (rows x k) with the live tensor, in tiles of as many rows as
-    the array has by as many columns as it has lanes. It is limited by
+    the array has by as many columns as it has lanes; an engine that folds has the array in the
+    shape that suits the stage. It is limited by
 
       array        nothing: every multiplier works nearly always
       ragged rows  its last row tile is not full
