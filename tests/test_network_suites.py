@@ -109,7 +109,7 @@ def test_resnet_takes_the_weights_that_compress_resnet_leaves(
     settings = replace(
         recipe.settings, dense_epochs=1, admm_epochs=1, tuning_epochs=1, batch_size=8, shift=0
     )
-    tiny = replace(recipe, settings=settings, samples=None, control=False)
+    tiny = replace(recipe, settings=settings, control=False)
     monkeypatch.setitem(RECIPES, RESNET_RECIPE, tiny)
     monkeypatch.setattr(compress_suite, "load_dataset", lambda *_: dataset)
     monkeypatch.setattr(network_suites, "load_dataset", lambda *_: dataset)

@@ -115,7 +115,7 @@ def bench(
     4,577 and 2,495 bytes; counts of published networks; speed. Half an hour and more.
 
     [bold]compress-resnet[/bold]: ResNet-20 on CIFAR-10 in 39,448 weights on a short schedule: ADMM
-    and a control of equal epochs. A quarter of an hour and more.
+    and a control of equal epochs. An hour and more.
 
     [bold]lenet5[/bold]: LeNet-5 on MNIST, whole, in tensor trains: all test images in the golden
     model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.

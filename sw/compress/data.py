@@ -7,7 +7,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
 
@@ -82,35 +82,6 @@ class Dataset:
             "holds square images of one channel or three",
             f"{self.features} numbers a sample",
             "leave shift and mirror at 0",
-        )
-
-    def subset(self, samples: int, seed: int = 0) -> Dataset:
-        """The same with so many training samples, equally many of each class; the seed says which.
-        The test split stays whole.
-
-        Raises
-        ------
-        InputError:
-            a number that the classes do not share evenly, or more samples than a class has.
-        """
-        each, rest = divmod(samples, self.classes)
-        counts = np.bincount(self.train_y, minlength=self.classes)
-        if rest or not 1 <= each <= counts.min():
-            raise InputError(
-                f"data set {self.name!r}, training samples",
-                f"are a multiple of {self.classes}, at most {counts.min()} for each class",
-                samples,
-                "use such a number",
-            )
-        order = np.argsort(np.random.PCG64(seed).random_raw(len(self.train_y)), kind="stable")
-        chosen = np.concatenate(
-            [order[self.train_y[order] == c][:each] for c in range(self.classes)]
-        )
-        return replace(
-            self,
-            name=f"{self.name}, {samples} training samples",
-            train_x=self.train_x[chosen],
-            train_y=self.train_y[chosen],
         )
 
 

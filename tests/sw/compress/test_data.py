@@ -278,24 +278,6 @@ def test_the_real_files(name: str) -> None:
     assert mean == pytest.approx({"mnist": 0.1307, "fashion-mnist": 0.2860}[name], abs=1e-4)
 
 
-def test_a_subset_has_all_classes_alike_and_keeps_the_test_split() -> None:
-    rng = np.random.default_rng(0)
-    y = rng.permutation(np.repeat(np.arange(4), 30))
-    x = np.arange(120, dtype=np.float32)[:, None] * np.ones(12, np.float32)
-    whole = Dataset("four", x, y, x[:7], y[:7], classes=4)
-    part = whole.subset(40, seed=5)
-    assert np.bincount(part.train_y).tolist() == [10] * 4
-    assert np.array_equal(y[part.train_x[:, 0].astype(int)], part.train_y)
-    assert len(np.unique(part.train_x[:, 0])) == 40
-    assert np.array_equal(part.test_x, whole.test_x)
-    assert np.array_equal(part.train_x, whole.subset(40, seed=5).train_x)
-    assert not np.array_equal(part.train_x, whole.subset(40, seed=6).train_x)
-    assert part.name == "four, 40 training samples"
-    for samples in (41, 0, 124):
-        with pytest.raises(InputError, match="training samples: are a multiple of 4, at most 30"):
-            whole.subset(samples)
-
-
 @pytest.mark.parametrize(
     ("features", "image"),
     [(784, (1, 28, 28)), (3072, (3, 32, 32)), (64, (1, 8, 8)), (12, (3, 2, 2))],
