@@ -17,6 +17,8 @@ from drawbar.gen.errors import ConfigError
 #: Bumped whenever the RTL, the program encoding or the link changes what the same configuration
 #: means.
 HARDWARE_REVISION = 4
+#: Parameters that came later within this revision, and what engines were before.
+LATER = {"fold": 1, "fetch_words": 1}
 
 
 def clog2(n: int) -> int:
@@ -320,9 +322,11 @@ class EngineConfig:
         """16 bytes that name this hardware: two configurations with the same hash run the same
         programs.
 
-        SHA-256 over the canonical JSON of every field but the name, and the hardware revision.
+        SHA-256 over the canonical JSON of every field but the name, and the hardware revision;
+        without those of ``LATER`` that are as they were before they could be anything else, so that
+        bitstreams and artefacts from before stay good.
         """
-        fields = {k: v for k, v in self.as_dict().items() if k != "name"}
+        fields = {k: v for k, v in self.as_dict().items() if k != "name" and v != LATER.get(k)}
         fields["hardware_revision"] = HARDWARE_REVISION
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:16]
