@@ -158,12 +158,8 @@ class EngineConfig:
         if self.stages_held not in (1, 3):
             self._reject("stages_held", "is 1 or 3", self.stages_held, "use 3, or 1 to save area")
         if self.stages_held == 1 and self.fetch_words > 1:
-            self._reject(
-                "fetch_words",
-                "is 1 where the engine holds one stage",
-                self.fetch_words,
-                "use fetch_words = 1, or stages_held = 3",
-            )
+            rule, fix = "is 1 where the engine holds one stage", "use 1, or stages_held = 3"
+            self._reject("fetch_words", rule, self.fetch_words, fix)
         if self.stages_held == 1 and self.work_address_bits + self.bias_address_bits > 32:
             self._reject(
                 "stages_held",
@@ -323,8 +319,7 @@ class EngineConfig:
         programs.
 
         SHA-256 over the canonical JSON of every field but the name, and the hardware revision;
-        without those of ``LATER`` that are as they were before they could be anything else, so that
-        bitstreams and artefacts from before stay good.
+        without those of ``LATER`` that are as before, so that older bitstreams stay good.
         """
         fields = {k: v for k, v in self.as_dict().items() if k != "name" and v != LATER.get(k)}
         fields["hardware_revision"] = HARDWARE_REVISION
