@@ -16,7 +16,7 @@ from drawbar.gen.cycles import fetch_cycles, issue_to_write, program_cycles
 from drawbar.gen.planned import Plan
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD, Space, item_bytes
-from drawbar.gen.stage import Stage
+from drawbar.gen.stage import Stage, whole_vectors
 from drawbar.gen.transfers import STREAMS, row_items
 
 #: Eighths of core memory that may be for what stays.
@@ -47,8 +47,7 @@ def bias_need(stage: Stage, config: EngineConfig) -> Need | None:
     """The bias vectors of a whole stage."""
     if stage.bias_base is None:
         return None
-    tiles = -(-stage.lane_count // stage.lanes(config))
-    last = (tiles - 1) * stage.lane_bias
+    last = (stage.run_tiles(config) - 1) * stage.lane_bias
     last += sum((c.count - 1) * c.bias for c in (*stage.row_loops, *stage.column_loops))
     return stage.bias_base, last + 1
 
@@ -59,8 +58,8 @@ def units_of(plan: Plan, program: Sequence[tuple[int, Stage]], config: EngineCon
     words = descriptor_words(config)
     units = []
     for place, (number, stage) in enumerate(program):
-        # Whole wide vectors, so that every core begins at one wherever it is loaded.
-        vectors = -(-stage.core_vectors(config) // config.fold) * config.fold
+        # So many, that every core begins at a wide vector wherever it is loaded.
+        vectors = whole_vectors(stage.core_vectors(config), config)
         bias = bias_need(plan.stages[number].stage, config)
         needs = {
             Space.CORE: ((stage.core_base, vectors),) if vectors else (),

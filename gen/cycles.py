@@ -196,6 +196,11 @@ def stage_tiling(stage: Stage, config: EngineConfig) -> Tiling:
     return tiling(stage.row_vectors, stage.k, stage.lane_tiles(config), config)
 
 
+def folded_sizes(rows: int, columns: int, config: EngineConfig) -> list[tuple[int, int]]:
+    """Row vectors and lane tiles of so many rows and columns side by side, for each fold."""
+    return [(-(-rows // f), -(-columns * f // config.lanes)) for f in config.folds]
+
+
 def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
     """The least that a stage of these sizes adds to a program: issue, drain stalls, a load."""
     return tiling(rows, k, lane_tiles, config).issue + STEP_TO_LATCH + LATCH_TO_STEP - 1

@@ -10,6 +10,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.layout import Block, Fold, lane_tiles
 from drawbar.gen.order import Step
 from drawbar.gen.slicing import stage_cycles
+from drawbar.gen.stage import whole_vectors
 
 
 class Way(NamedTuple):
@@ -41,8 +42,7 @@ def ways_to_fold(
         if best is None:
             yield Way(Fold(), cycles, step.core_vectors)
         elif step.group and cycles < best:
-            core = shared * -(-vectors // config.rows) * k * count
-            core = -(-core // config.fold) * config.fold
+            core = whole_vectors(shared * -(-vectors // config.rows) * k * count, config)
             for index in step.rows:
                 if core <= core_limit and sizes[index] % count == 0:
                     yield Way(Fold(count, index, lanes), cycles, core)

@@ -20,8 +20,9 @@ from math import prod
 from typing import NamedTuple
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import least_cycles
+from drawbar.gen.cycles import folded_sizes, least_cycles
 from drawbar.gen.network import ContractionNetwork
+from drawbar.gen.stage import whole_vectors
 
 #: Index name of the samples of a batch; it is a column of every stage.
 BATCH = "batch"
@@ -263,15 +264,14 @@ class OrderSearch:
         rows, k, n, shared = map(self._size, self._parts(absorbed, group))
         config, final = self.config, absorbed | group == self.all
         bound = min(
-            self._least_cycles(-(-rows // f), k, shared * -(-n * f // config.lanes), final)
-            for f in config.folds
+            self._least_cycles(vectors, k, shared * tiles, final)
+            for vectors, tiles in folded_sizes(rows, n, config)
         )
         return Move(
             absorbed | group,
             group,
             bound,
-            # A core begins where a wide vector does.
-            -(-shared * -(-rows // config.rows) * k // config.fold) * config.fold,
+            whole_vectors(shared * -(-rows // config.rows) * k, config),
             self._size(self.live(absorbed)),
             self._size(self.live(absorbed | group)),
         )

@@ -137,7 +137,7 @@ def _inner_first(loops: Sequence[Loop], depth: int) -> list[Loop]:
 def descriptor_values(stage: Stage, config: EngineConfig, *, last: bool) -> dict[str, int]:
     """Values of every descriptor field, before they are cut to their widths."""
     lanes = stage.lanes(config)
-    lane_tiles = -(-stage.lane_count // lanes)
+    lane_tiles = stage.run_tiles(config)
     k = _inner_first(stage.k_loops, config.k_loops)
     rows = _inner_first(stage.row_loops, config.row_loops)
     columns = _inner_first(stage.column_loops, config.column_loops)

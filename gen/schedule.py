@@ -50,7 +50,7 @@ def _spread(loops: Sequence[Loop], stride: str) -> np.ndarray:
 
 def _groups(stage: Stage, config: EngineConfig) -> np.ndarray:
     """Number of the lane tile, over all columns, of every column in issue order."""
-    tiles = -(-stage.lane_count // stage.lanes(config))
+    tiles = stage.run_tiles(config)
     columns = stage.columns // stage.lane_count
     lane_tile = np.arange(stage.lane_count) // stage.lanes(config)
     return (np.arange(columns)[:, None] * tiles + lane_tile).reshape(-1)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import HANDOVER, least_cycles, tiling
+from drawbar.gen.cycles import HANDOVER, folded_sizes, least_cycles, tiling
 from drawbar.gen.order import Order, OrderSearch, Step
 
 #: Orders whose slices are tried.
@@ -107,8 +107,8 @@ def sliced(search: OrderSearch, order: Order, last: int, indices: tuple[str, ...
         config = search.config
         rows, k, shared, n = map(search.size, (step.rows, step.k, step.shared, columns))
         bound = min(
-            stage_cycles(found, -(-rows // f), k, shared * -(-n * f // config.lanes), False, config)
-            for f in config.folds
+            stage_cycles(found, vectors, k, shared * tiles, False, config)
+            for vectors, tiles in folded_sizes(rows, n, config)
         )
         result[number] = found._replace(bound=bound)
     return tuple(result)

@@ -168,9 +168,13 @@ class Stage:
         """Columns that a lane tile has room for."""
         return config.lanes // self.fold
 
+    def run_tiles(self, config: EngineConfig) -> int:
+        """Lane tiles of one lane run."""
+        return -(-self.lane_count // self.lanes(config))
+
     def lane_tiles(self, config: EngineConfig) -> int:
         """Lane tiles of all columns: tiles of a run, times the column loops."""
-        return -(-self.lane_count // self.lanes(config)) * prod(c.count for c in self.column_loops)
+        return self.run_tiles(config) * prod(c.count for c in self.column_loops)
 
     def core_vectors(self, config: EngineConfig) -> int:
         """Vectors of core memory that the stage's core takes."""
@@ -221,6 +225,13 @@ def padded_stride(config: EngineConfig, least: int) -> int:
     if config.lanes == 1:
         return max(1, least)
     return max(0, -(-(least - 1) // config.lanes)) * config.lanes + 1
+
+
+def whole_vectors(count: int, config: EngineConfig) -> int:
+    """So many core vectors, filled up to whole wide ones: what a core takes where the array folds,
+    so that each begins at one.
+    """
+    return -(-count // config.fold) * config.fold
 
 
 def repeats_fit(loops: Iterable[Loop], lane_count: int, config: EngineConfig) -> bool:
@@ -330,8 +341,7 @@ def check_stage(stage: Stage, config: EngineConfig, where: str) -> None:
         "raise core_depth",
     )
     if stage.bias_base is not None:
-        tiles = -(-stage.lane_count // stage.lanes(config))
-        last = stage.bias_base + (tiles - 1) * stage.lane_bias + 1
+        last = stage.bias_base + (stage.run_tiles(config) - 1) * stage.lane_bias + 1
         last += sum((c.count - 1) * c.bias for c in (*stage.row_loops, *stage.column_loops))
         need(
             last <= config.bias_depth,
