@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import fetch_cycles, issue_to_write, program_cycles
+from drawbar.gen.cycles import fetch_cycles, program_cycles
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.planned import Plan
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, MAX_PAYLOAD, Space, item_bytes
@@ -112,7 +113,7 @@ def _cuts(
     free:
         What the memories have for turns; those that are not here hold everything.
     """
-    idle = fetch_cycles(config) + issue_to_write(config)
+    idle = fetch_cycles(config) + pipeline(config).issue_to_write
     count = len(units)
     edges = _edges(units, free)
     allowed = set(edges)

@@ -14,9 +14,7 @@ to the requantisers.) ::
     stage s    ... steps of the last tile | drain of the last tile | ............ written
     stage s+1                     turn|latch| wait | load | step step ...... first tile ends
 
-The pipeline is long, so that its clock is fast; only the first and the last step of a program, and
-stages that wait for each other, ever see how long. Its lengths are stated here, once, for the model
-and for the hardware.
+How long all of that takes is the engine's pipeline: ``gen.pipeline``.
 
 Transfers cost no cycles: the host's reads and writes take only what the program leaves free. A
 program that is pending starts ``RUN_GAP`` cycles after the end of the one before.
@@ -28,76 +26,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.pipeline import FETCH_LATENCY, HANDOVER, LATCH_TO_STEP, pipeline
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
-
-#: Cycles from the issue of a step to the address of its live vector.
-ISSUE_TO_ADDRESS = 1
-#: Work memory: cycles from the address of a vector to the one at whose end its banks are read or
-#: written, and to its data.
-WORK_ACCESS = 4
-WORK_READ = 8
-#: Core, bias and program memory: cycles from an address to its data.
-BANK_READ = 4
-#: Cycles from the operands of a tile's last step at the array to its first row, and from a row to
-#: its results, of the first lane group.
-ARRAY_TO_ROW = 5
-ROW_TO_RESULT = 6
-#: Cycles from the step of the drain's loops to the row's arrival at the requantiser: its bias is
-#: addressed and read, and comes a cycle before it.
-STEP_TO_ROW = 1 + BANK_READ + 1
-#: Lanes of a lane group at least. Each group works a cycle behind the one before, so that what all
-#: lanes share reaches them one group after the other.
-GROUP_LANES = 4
-#: Cycles from the issue of a step to its operands at the array, and to the one at whose end work
-#: memory is read for it.
-ISSUE_TO_ARRAY = ISSUE_TO_ADDRESS + WORK_READ
-ISSUE_TO_READ = ISSUE_TO_ADDRESS + WORK_ACCESS
-#: Cycles from the last step of a stage to the one at whose end its descriptor may change, besides
-#: one for each row of its last tile.
-STEP_TO_FREE = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW
-#: Cycles from the last step of a stage to the first one in which the next can be latched.
-STEP_TO_LATCH = 1
-#: Cycles from the latch of a stage to its first step, besides its wait.
-LATCH_TO_STEP = 3
-#: Cycles that the drain side needs to change stages: the first tile of a stage ends at least so
-#: many after the last one of the stage before, besides one for each row of that.
-HANDOVER = 3
-#: A stage can be latched this many cycles before the last row of the stage two before it is
-#: written, and no sooner.
-LATCH_BEFORE_WRITE = 7
-#: Cycles from the start of a program to the latch of its first descriptor, besides one for each
-#: read of ``config.fetch_words`` of its words.
-FETCH_LATENCY = BANK_READ + 2
-#: Cycles without a program between the end of a run and the start of the one that was pending.
-RUN_GAP = 1
-
-
-def group_lanes(config: EngineConfig) -> int:
-    """Lanes of a lane group: of an array that folds as many at least as a fold keeps together, as
-    they have the same rows.
-    """
-    return max(GROUP_LANES, config.lanes // config.fold) if config.fold > 1 else GROUP_LANES
-
-
-def group_skew(config: EngineConfig) -> int:
-    """Cycles by which the last lane group is behind the first."""
-    return -(-config.lanes // group_lanes(config)) - 1
-
-
-def core_read(config: EngineConfig) -> int:
-    """Cycles from the address of a core vector to its data: where there are folds, one more to find
-    each lane group's.
-    """
-    return BANK_READ + (config.fold > 1)
-
-
-def issue_to_write(config: EngineConfig) -> int:
-    """Cycles from the issue of a tile's last step to the cycle at whose end its last row is
-    written, besides one for each row.
-    """
-    to_row = ISSUE_TO_ARRAY + ARRAY_TO_ROW
-    return to_row + ROW_TO_RESULT + group_skew(config) + WORK_ACCESS - 1
 
 
 @dataclass(frozen=True)
@@ -188,7 +119,7 @@ def tiling(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> Tiling:
     """Tiles of a stage of ``rows`` row vectors and reductions of ``k`` steps."""
     row_tiles = -(-rows // config.rows)
     rows_last = rows - (row_tiles - 1) * config.rows
-    emptying = issue_to_write(config) + rows_last
+    emptying = pipeline(config).issue_to_write + rows_last
     return Tiling(k, row_tiles, rows_last, lane_tiles, config.rows, emptying, config.tile_gap)
 
 
@@ -203,7 +134,8 @@ def folded_sizes(rows: int, columns: int, config: EngineConfig) -> list[tuple[in
 
 def tile_cycles(rows: int, k: int, lane_tiles: int, config: EngineConfig) -> int:
     """The least that a stage of these sizes adds to a program: issue, drain stalls, a load."""
-    return tiling(rows, k, lane_tiles, config).issue + STEP_TO_LATCH + LATCH_TO_STEP - 1
+    change = pipeline(config).step_to_latch + LATCH_TO_STEP - 1
+    return tiling(rows, k, lane_tiles, config).issue + change
 
 
 def least_cycles(rows: int, k: int, lane_tiles: int, final: bool, config: EngineConfig) -> int:
@@ -225,7 +157,8 @@ def fetch_cycles(config: EngineConfig) -> int:
 
 def program_bound(stages: int, config: EngineConfig) -> int:
     """The least that a program takes whose stages take ``stages`` cycles by ``tile_cycles``."""
-    return fetch_cycles(config) - STEP_TO_LATCH + stages + issue_to_write(config) + 1
+    pipe = pipeline(config)
+    return fetch_cycles(config) - pipe.step_to_latch + stages + pipe.issue_to_write + 1
 
 
 def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles]:
@@ -234,13 +167,14 @@ def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles
     reports.
     """
     result = []
+    pipe = pipeline(config)
     last_step = turn = 0
     fetched = fetch_cycles(config)
     earliest_end = 0
     written = written_before = 0
     for number, stage in enumerate(stages):
         tiles = stage_tiling(stage, config)
-        latch = max(turn, fetched, written_before - LATCH_BEFORE_WRITE)
+        latch = max(turn, fetched, written_before - pipe.latch_before_write)
         first_step = latch + LATCH_TO_STEP + stage.wait
         held = max(0, earliest_end - (first_step + tiles.k - 1))
         end = first_step + tiles.issue - 1 + held
@@ -253,8 +187,8 @@ def program_cycles(stages: Sequence[Stage], config: EngineConfig) -> list[Cycles
         if number == len(stages) - 1:
             cycles += Cycles(flush=tiles.emptying)
         result.append(cycles)
-        last_step, turn = end, end + STEP_TO_LATCH
-        follow = latch if config.stages_held > 1 else end + STEP_TO_FREE + tiles.rows_last
+        last_step, turn = end, end + pipe.step_to_latch
+        follow = latch if config.stages_held > 1 else end + pipe.step_to_free + tiles.rows_last
         fetched = follow + fetch_cycles(config)
         earliest_end = end + tiles.rows_last + HANDOVER
         written_before, written = written, end + tiles.emptying

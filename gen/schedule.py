@@ -24,13 +24,8 @@ from math import factorial
 import numpy as np
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    ISSUE_TO_READ,
-    LATCH_TO_STEP,
-    STEP_TO_LATCH,
-    issue_to_write,
-    stage_tiling,
-)
+from drawbar.gen.cycles import stage_tiling
+from drawbar.gen.pipeline import LATCH_TO_STEP, Pipeline, pipeline
 from drawbar.gen.stage import Loop, Stage
 
 #: Stages of more columns x k, or columns x rows, keep the order of their loops: trying costs time.
@@ -83,7 +78,7 @@ def write_times(stage: Stage, config: EngineConfig) -> tuple[np.ndarray, np.ndar
     vectors = np.arange(stage.rows) // stage.fold
     row_tile, row = np.divmod(vectors, config.rows)
     ends = tiles.k - 1 + group * tiles.group + row_tile[None, :] * tiles.apart(tiles.rows)
-    times = ends - (tiles.issue - 1) + issue_to_write(config) + 1 + row[None, :]
+    times = ends - (tiles.issue - 1) + pipeline(config).issue_to_write + 1 + row[None, :]
     addresses = (
         stage.y_base + _columns(stage, "y")[:, None] + _spread(stage.result_loops, "y")[None, :]
     )
@@ -98,18 +93,20 @@ def least_wait(before: Stage, after: Stage, config: EngineConfig) -> int:
     if last_written < first_read or last_read < first_written:
         # Plain without a look at each word.
         return 0
-    return _least_wait(write_times(before, config), read_times(after, config))
+    return _least_wait(write_times(before, config), read_times(after, config), pipeline(config))
 
 
-def _least_wait(written: tuple[np.ndarray, np.ndarray], read: tuple[np.ndarray, np.ndarray]) -> int:
+def _least_wait(
+    written: tuple[np.ndarray, np.ndarray], read: tuple[np.ndarray, np.ndarray], pipe: Pipeline
+) -> int:
     base = min(int(written[0].min()), int(read[0].min()))
     span = max(int(written[0].max()), int(read[0].max())) - base + 1
     never = np.iinfo(np.int64).min // 2
     ready = np.full(span, never)
     np.maximum.at(ready, written[0] - base, written[1])
     # A word is there for reads from the cycle after its write on.
-    first_step = ready[read[0] - base] + 1 - ISSUE_TO_READ - read[1]
-    return max(0, int(first_step.max()) - STEP_TO_LATCH - LATCH_TO_STEP)
+    first_step = ready[read[0] - base] + 1 - pipe.issue_to_read - read[1]
+    return max(0, int(first_step.max()) - pipe.step_to_latch - LATCH_TO_STEP)
 
 
 def _orders(stage: Stage) -> list[tuple[int, ...]]:
@@ -150,7 +147,7 @@ def schedule(
         ]
         read = [read_times(_reordered(stages[number], order), config) for order in orders[number]]
         waits = {
-            (i, j): _least_wait(written[i], read[j])
+            (i, j): _least_wait(written[i], read[j], pipeline(config))
             for i, j in product(range(len(written)), range(len(read)))
         }
         best = [

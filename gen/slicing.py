@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from itertools import islice
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import HANDOVER, folded_sizes, least_cycles, tiling
+from drawbar.gen.cycles import folded_sizes, least_cycles, tiling
 from drawbar.gen.order import Order, OrderSearch, Step
+from drawbar.gen.pipeline import HANDOVER
 
 #: Orders whose slices are tried.
 SCANNED = 512

@@ -8,13 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    ISSUE_TO_ADDRESS,
-    WORK_ACCESS,
-    issue_to_write,
-    program_cycles,
-    stage_tiling,
-)
+from drawbar.gen.cycles import program_cycles, stage_tiling
+from drawbar.gen.pipeline import ISSUE_TO_ADDRESS, pipeline
 from drawbar.gen.stage import Stage
 
 
@@ -23,6 +18,7 @@ class Slots:
 
     def __init__(self, stages: Sequence[Stage], config: EngineConfig) -> None:
         spent = program_cycles(stages, config)
+        pipe = pipeline(config)
         self.cycles = sum(cycles.total for cycles in spent)
         reading = np.zeros(self.cycles + 1, bool)
         writing = np.zeros(self.cycles + 1, bool)
@@ -44,7 +40,7 @@ class Slots:
                 tiles.k - 1
             )
             # A write takes the memory's address when its way there begins.
-            to_write = issue_to_write(config) + 1 - WORK_ACCESS
+            to_write = pipe.issue_to_write + 1 - pipe.work_access
             reading[np.append(steps.reshape(-1), ends) + ISSUE_TO_ADDRESS] = True
             for row in range(tiles.rows):
                 writing[ends[rows > row] + to_write + row] = True

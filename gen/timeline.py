@@ -15,10 +15,7 @@ from math import ceil
 
 from drawbar.gen.artefact import Artefact, Buffer
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    RUN_GAP,
-    WORK_READ,
-)
+from drawbar.gen.pipeline import RUN_GAP, pipeline
 from drawbar.gen.planned import Plan
 from drawbar.gen.protocol import CRC_BYTES, HEADER_BYTES, WAIT_PENDING, Op, Space, item_bytes
 from drawbar.gen.slots import Runs, Slots
@@ -44,10 +41,10 @@ WRITE_TO_ANSWER = 2
 ANSWER_TO_ASK = 1
 #: Cycles from the last byte of a piece that the transmitter takes to when the executor goes on.
 TAKEN_TO_NEXT = 2
-#: Cycles from the fetch of a line of work memory to the first byte of an item in it, and the least
+#: Cycles from the data of a line of work memory to the first byte of an item in it, and the least
 #: from one item of a line to the next; and from the last byte of an item to the first one of the
 #: next, if that was there before.
-FETCH_TO_BYTE = WORK_READ + 4
+READ_TO_BYTE = 4
 ITEM_TO_ITEM = 3
 END_TO_NEXT = 2
 #: Cycles from when a program starts or ends to when the executor acts on it.
@@ -103,6 +100,7 @@ class Timeline:
         self._reading = Runs([kind.reading for kind in slots], self.starts)
         self._writing = Runs([kind.writing for kind in slots], self.starts)
         self._item = item_bytes(config, Space.WORK)
+        self._fetch_to_byte = pipeline(config).work_read + READ_TO_BYTE
         # First cycles in which each takes the next frame's second byte, request, byte.
         self._receiver_free = 0
         self._executor_free = 0
@@ -237,7 +235,7 @@ class Timeline:
         end = -END_TO_NEXT  # the last byte before is taken
         while item < last:
             count = min(last, item - item % lanes + lanes) - item
-            there = self._reading.after(ask) + FETCH_TO_BYTE
+            there = self._reading.after(ask) + self._fetch_to_byte
             # Each item is there when the line takes it, and leaves room for the next; or not.
             steps = [count] if size * each >= ITEM_TO_ITEM else [1] * count
             for items in steps:

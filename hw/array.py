@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import group_lanes
+from drawbar.gen.pipeline import pipeline
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import PRODUCT_LATENCY, Portable, primitives
 
@@ -17,7 +17,7 @@ class MacArray(wiring.Component):
     finished tile moves to the drain registers as a whole.
 
     Step k is the last one of a tile here, of the first lane group; the first step of the next tile
-    follows::
+    follows, in a long pipeline::
 
         cycle    0       1     2     3     4             5           6
         valid    step k  next
@@ -27,8 +27,8 @@ class MacArray(wiring.Component):
         row                                              row 0       row 1
         turn                               high          high
 
-    Lane group g (``gen.cycles.group_lanes`` lanes) does the same g cycles later: its ``live`` is
-    delayed here, and its rows come later. What all lanes share, the core vector and the control,
+    Lane group g (of ``gen.pipeline``'s ``group_lanes``) does the same g cycles later: its ``live``
+    is delayed here, and its rows come later. What all lanes share, the core vector and the control,
     goes from group to group; so no register has to reach all of the array in one cycle.
 
     Members
@@ -47,7 +47,7 @@ class MacArray(wiring.Component):
         From the next cycle but one on, the next row of the tile. It says nothing in the cycle
         before a tile's row 0 comes.
     row:
-        One row of accumulators: row 0 from ``gen.cycles.ARRAY_TO_ROW`` cycles after the tile's last
+        One row of accumulators: row 0 from ``array_to_row`` cycles after the tile's last
         step, one row further two cycles after each ``turn``; undefined when all rows have turned.
 
     With ``config.tile_gap`` no step follows a tile's last one at once: the accumulators add the
@@ -79,20 +79,22 @@ class MacArray(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         vendor = primitives(platform)
-        config = self.config
+        config, pipe = self.config, pipeline(self.config)
         rows, lanes, alike = config.rows, config.lanes, config.lanes // config.fold
+        together = pipe.group_lanes
         cores: list[list[Value]] = [[vector[r] for r in range(rows)] for vector in self.core]
         # One cycle less than the products and the register behind them take, for the copies. With
         # a gap there is no such register.
-        step = delayed(m, self.valid, PRODUCT_LATENCY - self.config.tile_gap, "step")
+        adds = PRODUCT_LATENCY - 1 if config.tile_gap else pipe.array_to_row - 2
+        step = delayed(m, self.valid, adds, "step")
         # A reset looks like the end of a tile, so that it clears the accumulators.
         ends: Value = Signal(init=1)
-        m.d.sync += ends.eq(delayed(m, self.valid & self.last, PRODUCT_LATENCY - 1, "ends"))
+        m.d.sync += ends.eq(delayed(m, self.valid & self.last, pipe.array_to_row - 3, "ends"))
         turn: Value = self.turn
         hold: Value = self.hold
         factors: Value = self.factors
-        for group, first in enumerate(range(0, lanes, group_lanes(config))):
-            end = min(first + group_lanes(config), lanes)
+        for group, first in enumerate(range(0, lanes, together)):
+            end = min(first + together, lanes)
             if group:
                 # Of the lanes here and behind.
                 for n in range(first // alike, config.fold):
@@ -196,6 +198,7 @@ class MacArray(wiring.Component):
     ) -> list[list[Value]]:
         """The accumulators of a lane group with the present product added, ``[row][lane]``."""
         shape = signed(self.config.acc_width)
+        late_by = pipeline(self.config).array_to_row - PRODUCT_LATENCY - 1
         if own is None:
             products = vendor.products(m, core, live, first_lane=lanes[0])
         else:
@@ -210,10 +213,10 @@ class MacArray(wiring.Component):
             sums.append([])
             for c, product in zip(lanes, of_row, strict=True):
                 # Multipliers have their places, far from some adders: a register is on the way.
-                late = delayed(m, product, 1, f"product_{r}_{c}", reset_less=True).as_signed()
+                late = delayed(m, product, late_by, f"product_{r}_{c}", reset_less=True)
                 acc = Signal(shape, name=f"acc_{r}_{c}", reset_less=True)
                 total = Signal(shape, name=f"sum_{r}_{c}")
-                m.d.comb += total.eq(acc + late)
+                m.d.comb += total.eq(acc + late.as_signed())
                 with m.If(clears[r]):
                     m.d.sync += acc.eq(0)
                 with m.Elif(adds[r]):

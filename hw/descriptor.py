@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
-from drawbar.gen.cycles import BANK_READ
+from drawbar.gen.pipeline import BANK_READ
 from drawbar.gen.program import (
     descriptor_words,
     drain_levels,
@@ -76,7 +76,7 @@ class DescriptorFetch(wiring.Component):
         Only if ``config.stages_held`` is 1: the words of the tables, as they come.
     address, word:
         Read port of program memory, for ``config.fetch_words`` words at a time; they come
-        ``gen.cycles.BANK_READ`` cycles after ``address``.
+        ``gen.pipeline.BANK_READ`` cycles after ``address``.
 
     Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start``, and ``take`` or ``free``.
     """

@@ -9,34 +9,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    ARRAY_TO_ROW,
-    ISSUE_TO_ARRAY,
-    LATCH_BEFORE_WRITE,
-    ROW_TO_RESULT,
-    STEP_TO_ROW,
-    WORK_ACCESS,
-    group_skew,
-)
+from drawbar.gen.pipeline import STEP_TO_ROW, pipeline
 from drawbar.gen.program import drain_levels
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import address_generator, descriptor_layout
 from drawbar.hw.interface import TableWrite
 from drawbar.hw.loops import LoopNest
 from drawbar.hw.vendor.portable import primitives
-
-#: Cycles from the issue of a tile's last step to the begin of its drain.
-ISSUE_TO_DRAIN = ISSUE_TO_ARRAY + ARRAY_TO_ROW - STEP_TO_ROW - 1
-
-
-def step_to_result(config: EngineConfig) -> int:
-    """Cycles from the step of the drain's loops to the row's results at work memory."""
-    return STEP_TO_ROW + ROW_TO_RESULT + group_skew(config)
-
-
-def step_to_settled(config: EngineConfig) -> int:
-    """Cycles from the step of a stage's last row to ``settled``."""
-    return step_to_result(config) + WORK_ACCESS - LATCH_BEFORE_WRITE - 1
 
 
 class Drain(wiring.Component):
@@ -71,7 +50,7 @@ class Drain(wiring.Component):
         last row.
     settled:
         The stage after the next one may be latched from the next cycle on: this one's results are
-        written before it reads (``LATCH_BEFORE_WRITE``).
+        written before it reads (``gen.pipeline``).
     written, finished:
         The stage's last result, or the program's, is written at the end of this cycle.
     """
@@ -128,7 +107,8 @@ class Drain(wiring.Component):
         m.d.comb += [nest.counts[j].eq(descriptor[f"drain_count_{j}"]) for j in range(levels)]
         m.d.comb += [bias.load.eq(self.load), result.load.eq(self.load)]
 
-        to_result = step_to_result(config)
+        pipe = pipeline(config)
+        to_result = pipe.step_to_result
         m.d.comb += [
             bias.step.eq(step),
             bias.advance.eq(nest.advance),
@@ -173,14 +153,14 @@ class Drain(wiring.Component):
         )
 
         ended = delayed(m, step & nest.ended[-1], 1, "ended")
-        to_written = to_result + WORK_ACCESS
-        settled = delayed(m, ended, step_to_settled(config) - 1, "settled")
+        to_written = to_result + pipe.work_access
+        settled = delayed(m, ended, pipe.step_to_settled - 1, "settled")
         # The descriptor changes before the last write, so the end of the program travels along.
         last = delayed(m, step & nest.ended[-1] & descriptor.last, to_written, "last")
         m.d.comb += [
             self.free.eq(ended),
             self.settled.eq(settled),
-            self.written.eq(delayed(m, settled, to_written - step_to_settled(config), "written")),
+            self.written.eq(delayed(m, settled, to_written - pipe.step_to_settled, "written")),
             self.finished.eq(last),
         ]
         return m

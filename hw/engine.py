@@ -1,7 +1,7 @@
 """The engine: sequencer, memories, array and requantiser. It runs stages and knows nothing else.
 
 Cycles of one reduction step, counted from its issue, in the first lane group; each further group
-is one cycle behind from the operands on, and they meet again at the results::
+is one cycle behind from the operands on, and they meet again at the results. In a long pipeline::
 
     0        1         5..8             9          13        14          15..19      20       24
     issue -> address   read, rotate ->  operands   product   drain row  requantise  result   written
@@ -15,18 +15,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    ISSUE_TO_ADDRESS,
-    ISSUE_TO_ARRAY,
-    WORK_READ,
-    core_read,
-    group_skew,
-)
+from drawbar.gen.pipeline import ISSUE_TO_ADDRESS, pipeline
 from drawbar.gen.protocol import Space
 from drawbar.hw.array import MacArray
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import DescriptorFetch
-from drawbar.hw.drain import ISSUE_TO_DRAIN, Drain
+from drawbar.hw.drain import Drain
 from drawbar.hw.host_reader import HostReader
 from drawbar.hw.interface import EngineCounters, HostSignature
 from drawbar.hw.issue import Issue
@@ -55,8 +49,8 @@ class Engine(wiring.Component):
     -------
     host:
         Access to the memories, and the start of programs: one runs and one may be pending, which
-        starts ``gen.cycles.RUN_GAP`` cycles after the end of the one that runs. A write is seen by
-        the reads after it. See ``hw.host_reader`` for the latency of a read.
+        starts ``gen.pipeline.RUN_GAP`` cycles after the end of the one that runs. A write is seen
+        by the reads after it. See ``hw.host_reader`` for the latency of a read.
     counters:
         Of the program that runs, or else of the latest one that ran. ``cycles`` counts those in
         which ``host.running`` is high: from two cycles after ``start``, if nothing runs, to the one
@@ -79,7 +73,7 @@ class Engine(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, host = self.config, self.host
+        config, host, pipe = self.config, self.host, pipeline(self.config)
 
         m.submodules.program = program = BankedMemory(
             banks=config.fetch_words, depth=config.program_depth >> config.fetch_bits, width=32
@@ -93,7 +87,7 @@ class Engine(wiring.Component):
             banks=config.lanes,
             depth=config.bias_depth,
             width=config.acc_width,
-            groups=group_skew(config) + 1,
+            groups=pipe.group_skew + 1,
         )
         core_vectors = core.read_data.as_value()
         if config.fold > 1:
@@ -138,14 +132,14 @@ class Engine(wiring.Component):
 
         # Compute.
         m.d.comb += [
-            drain.begin.eq(delayed(m, issue.step & issue.last, ISSUE_TO_DRAIN, "tile_ends")),
+            drain.begin.eq(delayed(m, issue.step & issue.last, pipe.issue_to_drain, "tile_ends")),
             drain.row_tile_last.eq(
-                delayed(m, issue.row_tile_last, ISSUE_TO_DRAIN, "row_tile_last")
+                delayed(m, issue.row_tile_last, pipe.issue_to_drain, "row_tile_last")
             ),
             array.core.as_value().eq(core_vectors),
             array.live.eq(work.read_data),
-            array.valid.eq(delayed(m, issue.step & ~issue.holds, ISSUE_TO_ARRAY, "step")),
-            array.last.eq(delayed(m, issue.last, ISSUE_TO_ARRAY, "last")),
+            array.valid.eq(delayed(m, issue.step & ~issue.holds, pipe.issue_to_array, "step")),
+            array.last.eq(delayed(m, issue.last, pipe.issue_to_array, "last")),
             array.turn.eq(drain.turn),
             requantise.i.eq(array.row),
             requantise.bias.eq(bias.read_data),
@@ -158,7 +152,7 @@ class Engine(wiring.Component):
             m.d.comb += work.read_skew.eq(issue.descriptor.x_skew)
 
         if config.fold > 1:
-            fold = delayed(m, issue.core_fold, core_read(config), "fold", reset_less=True)
+            fold = delayed(m, issue.core_fold, pipe.core_read, "fold", reset_less=True)
             m.d.comb += [
                 choice.i.as_value().eq(core.read_data.as_value()),
                 choice.first.eq(host.address[config.row_bits :]),
@@ -169,11 +163,11 @@ class Engine(wiring.Component):
         if config.products:
             factors = issue.step & issue.descriptor.products
             m.d.comb += [
-                array.hold.eq(delayed(m, issue.step & issue.holds, ISSUE_TO_ARRAY, "hold")),
-                array.factors.eq(delayed(m, factors, ISSUE_TO_ARRAY, "factors")),
+                array.hold.eq(delayed(m, issue.step & issue.holds, pipe.issue_to_array, "hold")),
+                array.factors.eq(delayed(m, factors, pipe.issue_to_array, "factors")),
             ]
 
-        m.submodules.reader = reader = HostReader(config=config, latency=WORK_READ)
+        m.submodules.reader = reader = HostReader(config=config)
         m.d.comb += [
             reader.space.eq(host.space),
             reader.address.eq(host.address),

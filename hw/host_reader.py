@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import GROUP_LANES
+from drawbar.gen.pipeline import NEAR_LANES, pipeline
 from drawbar.gen.protocol import Space
 from drawbar.hw.delay import delayed
 from drawbar.hw.interface import held_bits
@@ -41,10 +41,6 @@ class HostReader(wiring.Component):
     ---------
     config:
         The engine.
-    latency:
-        Cycles from the address of a vector of work memory to its data, at least 2; the other
-        memories answer at least a cycle sooner.
-
     Members
     -------
     space, address, read, read_data, read_valid, refresh:
@@ -55,15 +51,12 @@ class HostReader(wiring.Component):
         What the memories answer to ``address``.
 
     Latency: ``read_valid`` comes one cycle after ``read`` for an item that lies in the line,
-    ``latency + 2`` cycles after ``fetch`` for one that does not, and ``latency + 1`` cycles after
-    ``read`` for the other spaces.
+    ``work_read + 2`` cycles after ``fetch`` for one that does not (``gen.pipeline``), and
+    ``host_read + 1`` cycles after ``read`` for the other spaces.
     """
 
-    def __init__(self, *, config: EngineConfig, latency: int) -> None:
-        if latency < 2:
-            raise ValueError(f"a memory answers in 2 cycles or more; found latency={latency!r}")
+    def __init__(self, *, config: EngineConfig) -> None:
         self.config = config
-        self.latency = latency
         element = signed(config.data_width)
         super().__init__(
             {
@@ -84,7 +77,7 @@ class HostReader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config = self.config
+        config, pipe = self.config, pipeline(self.config)
         vendor = primitives(platform)
         row = self.address[: config.row_bits]
         lane = self.address[: config.lane_bits]
@@ -92,7 +85,7 @@ class HostReader(wiring.Component):
         line = [Signal.like(item, name=f"line_{n}") for n, item in enumerate(self.work)]
         fills, moves_on = Signal(), Signal()
         in_line = Signal()  # so is the item at `address`, if it is one of work memory
-        left = Signal(range(self.latency))
+        left = Signal(range(pipe.host_read))
         of_work = self.space == Space.WORK
 
         # A choice among many, in two cycles, ahead of the one among the spaces: the address stays.
@@ -110,7 +103,10 @@ class HostReader(wiring.Component):
         m.d.sync += self.read_valid.eq(0)
         with m.FSM(name="read"):
             with m.State("IDLE"):
-                m.d.sync += left.eq(self.latency - 1)
+                m.d.sync += left.eq(pipe.host_read - 1)
+                if pipe.work_read < pipe.host_read:
+                    with m.If(of_work):
+                        m.d.sync += left.eq(pipe.work_read - 1)
                 with m.If(self.read & ~self.read_valid):
                     with m.If(of_work & in_line):
                         answer(line[0])
@@ -141,11 +137,11 @@ class HostReader(wiring.Component):
 
         # The line is filled in the last cycle of FETCH, and moves on in the one of `read_valid`:
         # known a cycle ahead, as its items lie wherever work memory's lanes do.
-        groups = -(-config.lanes // GROUP_LANES)
+        groups = -(-config.lanes // NEAR_LANES)
         filled = vendor.copies(m, fills, groups, "filled")
         moved = vendor.copies(m, fills | moves_on, groups, "moved")
         for n, (item, found) in enumerate(zip(line, self.work, strict=True)):
             after = line[n + 1] if n + 1 < config.lanes else found  # anything
-            with m.If(moved[n // GROUP_LANES]):
-                m.d.sync += item.eq(Mux(filled[n // GROUP_LANES], found, after))
+            with m.If(moved[n // NEAR_LANES]):
+                m.d.sync += item.eq(Mux(filled[n // NEAR_LANES], found, after))
         return m

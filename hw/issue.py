@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import HANDOVER, ISSUE_TO_ARRAY, core_read
+from drawbar.gen.pipeline import HANDOVER, pipeline
 from drawbar.gen.program import issue_levels
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import address_generator, descriptor_layout
@@ -25,8 +25,8 @@ class Issue(wiring.Component):
     table:
         Only if ``config.stages_held`` is 1: words of the stage's table, before its ``load``.
     load:
-        Start the stage; the first step is two cycles later. At the earliest two cycles after the
-        ``ended`` of the stage before.
+        Start the stage; the first step is two cycles later. After the ``ended`` of the stage
+        before.
     step, last, row_tile_last:
         A reduction step is issued; it ends a tile; the tile is the last one of its columns. Cycle
         0. Without ``step`` the others mean nothing.
@@ -42,8 +42,8 @@ class Issue(wiring.Component):
         Element address of the live vector. Cycle 1.
     core_address, core_fold:
         Core vector, and the logarithm of the stage's fold (only with ``config.fold`` above 1).
-        Cycle ``ISSUE_TO_ARRAY - gen.cycles.core_read``, as core memory answers sooner than work
-        memory.
+        Cycle ``issue_to_array - core_read`` (``gen.pipeline``), as core memory answers sooner than
+        work memory.
 
     A tile of ``n`` result rows occupies the drain registers for ``n`` cycles, so its successor's
     last step waits until ``n`` cycles after its own, and ``HANDOVER`` more if it is of the next
@@ -161,7 +161,7 @@ class Issue(wiring.Component):
             m.d.sync += core_address.eq(core_address + vectors)
             with m.If(onward):
                 m.d.sync += matrix.eq(core_address + vectors)
-        ahead = ISSUE_TO_ARRAY - core_read(config) - 1
+        ahead = pipeline(config).issue_to_array - pipeline(config).core_read - 1
         m.d.comb += self.core_address.eq(
             delayed(m, core_address, ahead, "core_address", reset_less=True)
         )

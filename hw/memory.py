@@ -11,7 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
-from drawbar.gen.cycles import BANK_READ
+from drawbar.gen.pipeline import BANK_READ, pipeline
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, primitives
 
@@ -48,13 +48,16 @@ class Rotator(wiring.Component):
     """Rotates ``2**n`` values: ``o[(j + amount) mod 2**n] = i[j]``, or if ``down``
     ``o[j] = i[(j + amount) mod 2**n]``.
 
-    Latency: two cycles, half of the bits of ``amount`` in each; ``amount`` comes a cycle before
-    ``i``. Throughput: one vector a cycle. No reset.
+    Latency: ``cycles``, which share the bits of ``amount``: two, one, or none; ``amount`` comes a
+    cycle before ``i``. Throughput: one vector a cycle. No reset.
     """
 
-    def __init__(self, *, width: int, bits: int, down: bool = False) -> None:
+    def __init__(self, *, width: int, bits: int, cycles: int, down: bool = False) -> None:
+        if cycles not in (0, 1, 2):
+            raise ValueError(f"a rotation takes 0, 1 or 2 cycles, not {cycles!r}")
         self.width = width
         self.bits = bits
+        self.cycles = cycles
         self.down = down
         vector = data.ArrayLayout(width, 1 << bits)
         super().__init__({"i": In(vector), "amount": In(bits), "o": Out(vector)})
@@ -62,12 +65,15 @@ class Rotator(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         vendor, half, count = primitives(platform), self.bits // 2, 1 << self.bits
-        upper = delayed(m, self.amount[half:], 1, "amount", reset_less=True)
+        parts: list[tuple[Value, int]] = [(self.amount, 0)]
+        if self.cycles == 2:
+            upper = delayed(m, self.amount[half:], 1, "amount", reset_less=True)
+            parts = [(self.amount[:half], 0), (upper, half)]
         values: list[Value] = [self.i[j] for j in range(count)]
-        for n, (amount, first_bit) in enumerate(((self.amount[:half], 0), (upper, half)), 1):
+        for n, (amount, first_bit) in enumerate(parts, 1):
             amounts = _steering(m, vendor, amount, count, f"amounts_{n}")
             values = [
-                delayed(m, value, 1, f"turned_{n}_{j}", reset_less=True)
+                delayed(m, value, min(1, self.cycles), f"turned_{n}_{j}", reset_less=True)
                 for j, value in enumerate(_turned(values, amounts, first_bit, self.down))
             ]
         m.d.comb += [self.o[j].eq(value) for j, value in enumerate(values)]
@@ -88,9 +94,9 @@ class BankedMemory(wiring.Component):
     Members
     -------
     read_address, read_data:
-        Latency: ``gen.cycles.BANK_READ``, of which one cycle each are the registers of the address,
-        of the memory, of its output, and of the data before their way to the array. Throughput: one
-        vector a cycle.
+        Latency: ``gen.pipeline.BANK_READ``, of which one cycle each are the registers of the
+        address, of the memory, of its output, and of the data before their way to the array.
+        Throughput: one vector a cycle.
     write_address, write_data, write_mask:
         Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
         gets anything of an element that is written in the same cycle or in the three after it:
@@ -150,11 +156,11 @@ class CoreVectors(wiring.Component):
         Lower bits of the core address, and the logarithm of the stage's fold: its ``2**fold``
         vectors begin there, at a multiple of that.
     i:
-        All of the banks, ``config.fold`` vectors side by side, ``gen.cycles.BANK_READ`` cycles
+        All of the banks, ``config.fold`` vectors side by side, ``gen.pipeline.BANK_READ`` cycles
         later.
     o:
         A vector for each of ``config.fold`` groups of lanes, neighbours alike where the stage has
-        fewer. Latency: ``gen.cycles.core_read`` from ``first``. Throughput: one a cycle.
+        fewer. Latency: ``gen.pipeline``'s ``core_read`` from ``first``. Throughput: one a cycle.
     """
 
     def __init__(self, *, config: EngineConfig) -> None:
@@ -206,7 +212,7 @@ class VectorAddress(wiring.Component):
     plain:
         With ``start``: a skew of 0 for this one vector, whatever ``skew`` says.
     rows, offset:
-        Row in each bank, and the bank of lane 0. Latency: ``gen.cycles.WORK_ACCESS`` cycles.
+        Row in each bank, and the bank of lane 0. Latency: ``work_access`` cycles.
         Throughput: one vector a cycle.
     """
 
@@ -228,6 +234,8 @@ class VectorAddress(wiring.Component):
         m = Module()
         lanes, row_bits = self.config.lanes, self.config.work_row_bits
         lane_bits = self.config.lane_bits
+        # Of the rotation: one cycle is the start's, beside the products, and one the sum's.
+        turning = pipeline(self.config).work_access - 2
 
         # Products of the skew and every lane number, which settle once a stage: first of the lower
         # and of the upper bits of the lane number, then their sums. Shifts and sums, as a product
@@ -250,7 +258,7 @@ class VectorAddress(wiring.Component):
         half = lane_bits // 2
         lower = [multiple(n, f"lower_{n}") for n in range(1 << half)]
         upper = [multiple(n << half, f"upper_{n}") for n in range(1 << (lane_bits - half))]
-        m.submodules.turn = turn = Rotator(width=row_bits, bits=lane_bits)
+        m.submodules.turn = turn = Rotator(width=row_bits, bits=lane_bits, cycles=turning)
         for lane in range(lanes):
             product = Signal(row_bits, name=f"product_{lane}", reset_less=True)
             m.d.sync += product.eq(lower[lane % (1 << half)] + upper[lane >> half])
@@ -258,15 +266,15 @@ class VectorAddress(wiring.Component):
 
         # The products follow the skew by two cycles, and the start is given one after the skew.
         m.d.comb += turn.amount.eq(self.start[:lane_bits])
-        start_2 = delayed(m, self.start, 2, "start", reset_less=True)
-        offset_2 = start_2[:lane_bits]
-        m.d.comb += self.offset.eq(delayed(m, offset_2, 2, "offset", reset_less=True))
-        start_rows = _steering(m, primitives(platform), start_2[lane_bits:], lanes, "start_row")
+        start = delayed(m, self.start, turning, "start", reset_less=True)
+        offset = start[:lane_bits]
+        m.d.comb += self.offset.eq(delayed(m, offset, 2, "offset", reset_less=True))
+        start_rows = _steering(m, primitives(platform), start[lane_bits:], lanes, "start_row")
         for b, start_row in enumerate(start_rows):
-            wrapped = b < offset_2 if lane_bits else Const(0)
-            wrapped_3 = delayed(m, wrapped, 1, f"wrapped_{b}", reset_less=True)
+            wrapped = b < offset if lane_bits else Const(0)
+            wrapped_1 = delayed(m, wrapped, 1, f"wrapped_{b}", reset_less=True)
             row = Signal(row_bits, name=f"row_{b}", reset_less=True)
-            m.d.sync += row.eq(start_row + turn.o[b] + wrapped_3)
+            m.d.sync += row.eq(start_row + turn.o[b] + wrapped_1)
             m.d.comb += self.rows[b].eq(row)
         return m
 
@@ -277,14 +285,14 @@ class WorkMemory(wiring.Component):
     Members
     -------
     read_skew, read_start, read_plain, read_data:
-        Latency: ``gen.cycles.WORK_READ`` cycles from ``read_start`` to ``read_data``; lanes past
+        Latency: ``gen.pipeline``'s ``work_read`` from ``read_start`` to ``read_data``; lanes past
         the end of the memory read anything. Throughput: one vector a cycle.
     write_skew, write_fold, write_fold_skew, write_start, write_data, write_mask:
-        Lanes in the mask are written, ``gen.cycles.WORK_ACCESS`` cycles after ``write_start``; none
-        of them may lie past the end of the memory. Throughput: one vector a cycle.
+        Lanes in the mask are written, ``work_access`` cycles after ``write_start``; none of them
+        may lie past the end of the memory. Throughput: one vector a cycle.
 
     The skews are those of ``VectorAddress``: set one cycle before the start; but ``read_plain``
-    comes with its start. Reads and writes reach the banks in step::
+    comes with its start. Reads and writes reach the banks in step; in a long pipeline::
 
         cycle        0          1         2  3  4          5       6      7..8
         write_start  vector A                   A written
@@ -318,12 +326,17 @@ class WorkMemory(wiring.Component):
         m = Module()
         config, vendor = self.config, primitives(platform)
         lanes, lane_bits, width = config.lanes, config.lane_bits, config.data_width
+        pipe = pipeline(config)
 
         m.submodules.read_address = read_address = VectorAddress(config=config)
         m.submodules.write_address = write_address = VectorAddress(config=config)
         # An element and its mark turn together.
-        m.submodules.to_banks = to_banks = Rotator(width=width + 1, bits=lane_bits)
-        m.submodules.to_lanes = to_lanes = Rotator(width=width, bits=lane_bits, down=True)
+        m.submodules.to_banks = to_banks = Rotator(
+            width=width + 1, bits=lane_bits, cycles=pipe.turn
+        )
+        m.submodules.to_lanes = to_lanes = Rotator(
+            width=width, bits=lane_bits, cycles=pipe.turn, down=True
+        )
         m.d.comb += [
             read_address.skew.eq(self.read_skew),
             read_address.start.eq(self.read_start),
@@ -340,7 +353,7 @@ class WorkMemory(wiring.Component):
             marked = Cat(self.write_data[lane], self.write_mask[lane])
             m.d.comb += to_banks.i[lane].eq(delayed(m, marked, 1, f"written_{lane}"))
         for b in range(lanes):
-            element = delayed(m, to_banks.o[b], 1, f"to_bank_{b}")
+            element = delayed(m, to_banks.o[b], pipe.work_access - 1 - pipe.turn, f"to_bank_{b}")
             word = vendor.memory(
                 m,
                 name=f"bank_{b}",

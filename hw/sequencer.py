@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.program import WAIT_BITS
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import descriptor_layout
@@ -22,12 +23,12 @@ class Sequencer(wiring.Component):
         stage s       last step          ... still drains ...
         stage s + 1               take   queued, wait       load       first step
 
-    The issue side takes the next stage in the cycle after its last step ``e``, or once the stage is
-    fetched. On an engine that holds one stage (``config.stages_held``), that is after the stage
-    before has left the array, and both sides look at the descriptor where it was fetched. The drain
-    side takes it over in the cycle of ``free``, or at once when it is idle;
-    until then the stage is queued. No further one is taken while a stage is queued, or while two
-    are with the drain side whose results are not ``settled``.
+    The issue side takes the next stage in the cycle after its last step ``e``, in a short pipeline
+    (``gen.pipeline``) in that cycle itself, or once the stage is fetched. On an engine that holds
+    one stage (``config.stages_held``), that is after the stage before has left the array, and both
+    sides look at the descriptor where it was fetched. The drain side takes it over in the cycle of
+    ``free``, or at once when it is idle; until then the stage is queued. No further one is taken
+    while a stage is queued, or while two are with the drain side whose results are not ``settled``.
 
     One program runs, and one may be pending, which starts without anybody's help::
 
@@ -101,9 +102,10 @@ class Sequencer(wiring.Component):
         m.d.sync += self.begin.eq(
             (self.start | self.pending) & ~self.begin & (~self.running | program_ends)
         )
-        # A register between the issue side's last step and all that follows from it.
+        # A register between the issue side's last step and all that follows from it, or none.
         ended = Signal()
-        m.d.sync += ended.eq(self.ended)
+        at_once = pipeline(self.config).step_to_latch == 0
+        m.d["comb" if at_once else "sync"] += ended.eq(self.ended)
         # The issue side's stage is not yet the drain side's.
         queued = Signal()
         left = Signal(WAIT_BITS)
@@ -164,7 +166,8 @@ class Sequencer(wiring.Component):
                 m.d.sync += vacant.eq(0)
             with m.Elif(self.ended):
                 m.d.sync += vacant.eq(1)
-            with m.If(vacant & ~queued):
+            follows = vacant | self.ended if at_once else vacant
+            with m.If(follows & ~queued):
                 m.d.sync += self.issue_descriptor.eq(self.fetched_descriptor)
         else:
             m.d.comb += [

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
-from drawbar.gen.cycles import WORK_READ
+from drawbar.gen.pipeline import pipeline
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import primitives
 
@@ -26,7 +26,7 @@ class BlockedWorkMemory(wiring.Component):
     Members
     -------
     read_skew, read_start, read_plain, read_data:
-        Latency: ``gen.cycles.WORK_READ`` cycles from ``read_start`` to ``read_data``. Throughput:
+        Latency: ``gen.pipeline``'s ``work_read`` from ``read_start`` to ``read_data``. Throughput:
         one element a cycle. One lane has no use for the skew.
     write_skew, write_start, write_data, write_mask:
         The element is written where the mask's only bit is set.
@@ -80,7 +80,7 @@ class BlockedWorkMemory(wiring.Component):
         block = delayed(m, read[0], _WORD, "read_block", reset_less=True)
         word = Array(words)[block]
         m.d.comb += self.read_data[0].eq(
-            vendor.delay_line(m, word, WORK_READ - _WORD, "word").as_signed()
+            vendor.delay_line(m, word, pipeline(config).work_read - _WORD, "word").as_signed()
         )
         return m
 

@@ -99,6 +99,7 @@ def planner_config(rng: random.Random) -> EngineConfig:
         k_loops=rng.choice((2, 3, 4)),
         row_loops=rng.choice((2, 3, 4)),
         column_loops=rng.choice((2, 3, 4)),
+        short_pipeline=rng.choice((0, 1)),
     )
     if rng.random() < 0.5:
         return config

@@ -36,6 +36,7 @@ def random_config(rng: random.Random) -> EngineConfig:
         stages_held=held,
         tile_gap=(gap := rng.choice((0, 1))),
         products=0 if gap else rng.choice((0, 1)),
+        short_pipeline=rng.choice((0, 1)),
     )
 
 

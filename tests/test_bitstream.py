@@ -19,9 +19,9 @@ import drawbar
 from drawbar.bitstream import check_clock, engine_for
 from drawbar.gen import synthesis
 from drawbar.gen.cli.main import app
-from drawbar.gen.config import load_config
 from drawbar.gen.errors import ArtefactError, ConfigError, FitError, TimingError, ToolError
 from drawbar.gen.fpga.boards import load_board
+from drawbar.gen.presets import load_config
 from drawbar.hw.vendor import Portable
 from drawbar.sweep import sweep
 

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 import drawbar
 from drawbar.gen.artefact import Artefact, Load, Pass
 from drawbar.gen.cli.main import app
-from drawbar.gen.config import load_config
 from drawbar.gen.errors import ConfigError, FitError
 from drawbar.gen.fpga.boards import load_board
 from drawbar.gen.fpga.fit import excess
 from drawbar.gen.model_file import save_model
+from drawbar.gen.presets import load_config
 from drawbar.gen.protocol import MAX_PAYLOAD, Space
 from drawbar.layer_suites import Layer
 from drawbar.sizing import candidates, estimate, explore, link_bytes

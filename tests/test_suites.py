@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 import drawbar
 from drawbar import hardware_suites
 from drawbar.gen.cli.main import app
-from drawbar.gen.config import PRESETS, EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError
 from drawbar.gen.fpga.boards import BoardSpec
 from drawbar.gen.fpga.family import RESOURCES
 from drawbar.gen.fpga.fit import usage
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS, load_config
 from drawbar.layer_suites import (
     ETTE_LAYERS,
     FC6,

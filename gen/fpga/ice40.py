@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import BANK_READ, ROW_TO_RESULT, WORK_READ, group_skew
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import Family, Part, Pin, blocks
 from drawbar.gen.fpga.pll import PllLimits
+from drawbar.gen.pipeline import BANK_READ, pipeline
 
 #: iCE40 UltraPlus Family Data Sheet (FPGA-DS-02008), table of sysCLOCK PLL timing; dividers: iCE40
 #: sysCLOCK PLL Design and User Guide (FPGA-TN-02052), simple feedback.
@@ -107,11 +107,12 @@ class Ice40(Family):
 
     def other_brams(self, config: EngineConfig) -> dict[str, int]:
         found = {}
+        pipe = pipeline(config)
         if config.work_blocks:
-            found["work"] = int(delays_in_block(config.data_width, WORK_READ - 2))
+            found["work"] = int(delays_in_block(config.data_width, pipe.work_read - 2))
         if config.stages_held == 1:
             found["deltas"] = 3
-        to_result = BANK_READ + ROW_TO_RESULT + group_skew(config)
+        to_result = BANK_READ + pipe.row_to_result + pipe.group_skew
         found["results"] = int(delays_in_block(config.work_address_bits, to_result))
         return found
 

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from drawbar.demo import run_demo
     from drawbar.fuzz import Mismatch, replay_case, run_fuzz
     from drawbar.gen.artefact import Artefact
-    from drawbar.gen.config import PRESETS, EngineConfig, load_config
+    from drawbar.gen.config import EngineConfig
     from drawbar.gen.errors import DrawbarError
     from drawbar.gen.network import ContractionNetwork, Model
+    from drawbar.gen.presets import PRESETS, load_config
     from drawbar.plots import check_plot, plot_explanation, plot_pareto, plot_stages
     from drawbar.sim.tools import tool_report
     from drawbar.sizing import estimate, explore
@@ -73,7 +74,7 @@ __all__ = [
 
 #: Name: the module that defines it, and its name there.
 _PLACES = {
-    "PRESETS": ("drawbar.gen.config", "PRESETS"),
+    "PRESETS": ("drawbar.gen.presets", "PRESETS"),
     "SUITES": ("drawbar.suites", "SUITES"),
     "Artefact": ("drawbar.gen.artefact", "Artefact"),
     "BuildReport": ("drawbar.bitstream", "BuildReport"),
@@ -95,7 +96,7 @@ _PLACES = {
     "generate": ("drawbar.api", "generate"),
     "golden": ("drawbar.api", "golden"),
     "list_boards": ("drawbar.boards", "list_boards"),
-    "load_config": ("drawbar.gen.config", "load_config"),
+    "load_config": ("drawbar.gen.presets", "load_config"),
     "load_model": ("drawbar.api", "load_model"),
     "open": ("drawbar.api", "open"),
     "plan": ("drawbar.api", "plan"),

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError, LinkError
 from drawbar.gen.model_file import load_model
 from drawbar.gen.network import Model
 from drawbar.gen.plan import Plan, plan_model
+from drawbar.gen.presets import load_config
 from drawbar.sim.any_board import AnyBoard
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.quantise import quantise

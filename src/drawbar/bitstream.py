@@ -12,12 +12,13 @@ from typing import Any
 from drawbar.build_page import page
 from drawbar.gen import synthesis, verilog
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ArtefactError, ConfigError, TimingError, ToolError
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.family import RESOURCES
 from drawbar.gen.fpga.fit import check_fit
 from drawbar.gen.fpga.pll import find_pll
+from drawbar.gen.presets import load_config
 from drawbar.plots import check_plot
 from drawbar.sweep import Attempt, sweep
 

@@ -7,11 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from drawbar.gen.config import PRESETS, load_config
 from drawbar.gen.errors import InputError, ToolError
 from drawbar.gen.fpga.boards import BoardSpec, board_names, load_board
 from drawbar.gen.fpga.family import RESOURCES
 from drawbar.gen.fpga.fit import excess, usage
+from drawbar.gen.presets import PRESETS, load_config
 
 _LOADER = "openFPGALoader"
 

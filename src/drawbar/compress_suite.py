@@ -17,9 +17,10 @@ import numpy as np
 
 from drawbar import api
 from drawbar.compress_checks import check_row, count_rows, left_out, speed_rows, svd_rows
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.network import Model
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import load_config
 from drawbar.layer_suites import BuildProgress, Report, Row
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.data import Dataset, load_dataset

@@ -10,9 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError, NetworkError
 from drawbar.gen.model_file import save_model
+from drawbar.gen.presets import load_config
 from drawbar.plots import plot_training
 from drawbar.sw.compress.data import Dataset, load_dataset
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from drawbar import api
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import utilisation
 from drawbar.gen.errors import InputError
 from drawbar.gen.model_file import load_pretrained, pretrained_names
 from drawbar.gen.network import Model
+from drawbar.gen.presets import load_config
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.data import Dataset, load_dataset
 from drawbar.sw.driver import Device

@@ -39,6 +39,8 @@ GRAPHS = 1 / 4
 MOST_EDGE, GRAPH_BATCHES = 10, (1, 1, 1, 2, 3)
 #: The part of the engines that can be folded.
 FOLDING = 0.4
+#: The part of the engines whose pipeline is short.
+SHORT = 0.4
 #: The part of the engines that have some of what is for small chips.
 SMALL_CHIPS = 1 / 3
 #: The part of the cases that may be too large for their engine's core, bias and program memory, so
@@ -97,6 +99,7 @@ def _engine(rng: random.Random, name: str) -> EngineConfig:
         k_loops=rng.choice((1, 2, 3, 4)),
         row_loops=rng.choice((1, 2, 3, 4)),
         column_loops=rng.choice((1, 2, 3, 4, 6)),
+        short_pipeline=int(rng.random() < SHORT),
     )
     if rng.random() < FOLDING:
         fold = rng.choice([n for n in (1, 2, 4, 8) if n <= lanes])

@@ -7,10 +7,11 @@ from typing import Any
 
 from drawbar.bitstream import design, engine_for
 from drawbar.gen import synthesis, verilog
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.fpga.boards import BoardSpec, load_board
 from drawbar.gen.fpga.families import FAMILIES
 from drawbar.gen.fpga.fit import TITLES, usage
+from drawbar.gen.presets import load_config
 
 Report = Callable[[str, int, int], None]
 BuildProgress = Callable[[str, float | None], None]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from drawbar.gen.config import load_config
 from drawbar.gen.fpga.boards import load_board
 from drawbar.gen.fpga.fit import usage
+from drawbar.gen.presets import load_config
 from drawbar.layer_suites import (
     PROGRAM_WORD_BYTES,
     TIE_LAYERS,

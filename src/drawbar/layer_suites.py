@@ -12,13 +12,14 @@ import numpy as np
 from drawbar import api
 from drawbar.gen.artefact import Artefact
 from drawbar.gen.bounds import operand_bound
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import utilisation
 from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.formats import tensor_train_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import load_config
 from drawbar.gen.timeline import artefact_streaming, artefact_timeline
 from drawbar.gen.transfers import STREAMS
 from drawbar.sim.golden import run_artefact

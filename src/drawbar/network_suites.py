@@ -15,10 +15,11 @@ import numpy as np
 from drawbar.compress_checks import check_row
 from drawbar.compress_suite import run_arms
 from drawbar.device_rows import device_rows, layer_rows
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError
 from drawbar.gen.network import Model
 from drawbar.gen.plan import Plan, plan_model
+from drawbar.gen.presets import load_config
 from drawbar.layer_suites import BuildProgress, Report, Row
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.data import Dataset, load_dataset

@@ -14,7 +14,7 @@ import numpy as np
 from drawbar import api
 from drawbar.compress_checks import check_row
 from drawbar.device_rows import device_rows, layer_rows
-from drawbar.gen.config import load_config
+from drawbar.gen.presets import load_config
 from drawbar.layer_suites import BuildProgress, Report, Row
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.data import Dataset

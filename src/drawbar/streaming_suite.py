@@ -13,10 +13,11 @@ import numpy as np
 
 from drawbar import api
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.config import EngineConfig, load_config
-from drawbar.gen.cycles import RUN_GAP
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import Model
+from drawbar.gen.pipeline import RUN_GAP
+from drawbar.gen.presets import load_config
 from drawbar.gen.timeline import AVERAGED, artefact_streaming
 from drawbar.gen.transfers import LinkRate
 from drawbar.layer_suites import CALIBRATION, TIE_LAYERS, BuildProgress, Report, Row

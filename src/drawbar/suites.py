@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from drawbar.compress_suite import compress_quick_suite, compress_resnet_suite
-from drawbar.gen.config import load_config
 from drawbar.gen.errors import InputError
+from drawbar.gen.presets import load_config
 from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
 from drawbar.icebreaker_suite import icebreaker_suite
 from drawbar.layer_suites import (

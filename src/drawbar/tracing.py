@@ -12,10 +12,11 @@ import numpy as np
 
 from drawbar.api import as_model, open
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.config import EngineConfig, load_config
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError
 from drawbar.gen.network import Model
 from drawbar.gen.plan import Plan, plan_model
+from drawbar.gen.presets import load_config
 from drawbar.gen.results import layer_results
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.quantise import Scales, calibrate, quantise, stage_integers

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 
 from drawbar.gen.artefact import Artefact, TensorLayout
-from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import Counters, Identity
 from drawbar.sw.driver.ending import ending_after
 from drawbar.sw.driver.images import Image, memory_images

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 import drawbar
 from drawbar.gen.cli.main import app
-from drawbar.gen.config import load_config
 from drawbar.gen.errors import DrawbarError, FitError, InputError, NetworkError
+from drawbar.gen.presets import load_config
 from drawbar.sim import verilator
 
 SHAPE = (3, 12, 12)

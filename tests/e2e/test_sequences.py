@@ -10,7 +10,7 @@ from random_cells import INPUTS, random_cells
 from small_engines import ENGINES
 
 import drawbar
-from drawbar.gen.cycles import RUN_GAP
+from drawbar.gen.pipeline import RUN_GAP
 from drawbar.gen.program import decode
 from drawbar.sim.golden import run_artefact
 

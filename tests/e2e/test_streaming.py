@@ -15,8 +15,8 @@ from small_engines import ENGINES
 
 import drawbar
 from drawbar.gen.artefact import Artefact
-from drawbar.gen.cycles import RUN_GAP
 from drawbar.gen.errors import FitError
+from drawbar.gen.pipeline import RUN_GAP
 from drawbar.gen.slots import Slots
 from drawbar.gen.timeline import Timeline, artefact_streaming
 from drawbar.gen.transfers import LinkRate, row_of_runs

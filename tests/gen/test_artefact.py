@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 from drawbar.gen import artefact as artefact_module
 from drawbar.gen import config as config_module
 from drawbar.gen.artefact import Artefact, Buffer, LayerReport, Load, Pass, TensorLayout
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ArtefactError, InputError
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import Space
 
 

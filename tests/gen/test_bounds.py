@@ -10,10 +10,11 @@ import pytest
 from random_models import random_tt_layer
 
 from drawbar.gen.bounds import operand_bound
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch, Step
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.layer_suites import ETTE_LAYERS, RANK_LAYERS, TIE_LAYERS
 
 LARGE = PRESETS["large"]

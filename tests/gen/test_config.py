@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from drawbar.gen import config as config_module
-from drawbar.gen.config import PRESETS, EngineConfig, clog2, load_config
+from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import ConfigError
+from drawbar.gen.presets import PRESETS, load_config
 
 FIELDS = [field.name for field in dataclasses.fields(EngineConfig)]
 #: A valid value for each field that is not its default.
@@ -34,6 +35,7 @@ OTHER: dict[str, int | str] = {
     "tile_gap": 1,
     "counter_bits": 31,
     "fold": 2,
+    "short_pipeline": 1,
     "products": 1,
     "link_window": 8,
     "clock_hz": 48_000_001,
@@ -199,7 +201,7 @@ def test_the_hardware_revision_changes_the_hash(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_hash_is_the_same_in_every_process() -> None:
-    code = "from drawbar.gen.config import PRESETS; print(PRESETS['large'].hash.hex())"
+    code = "from drawbar.gen.presets import PRESETS; print(PRESETS['large'].hash.hex())"
     for seed in ("0", "1"):
         result = subprocess.run(
             [sys.executable, "-c", code],

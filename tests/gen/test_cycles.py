@@ -13,20 +13,14 @@ from random_stages import random_config, random_stage
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import (
-    FETCH_LATENCY,
-    HANDOVER,
-    LATCH_BEFORE_WRITE,
-    LATCH_TO_STEP,
-    STEP_TO_FREE,
-    STEP_TO_LATCH,
     Cycles,
-    issue_to_write,
     program_cycles,
     stage_tiling,
     tile_cycles,
     tiling,
     utilisation,
 )
+from drawbar.gen.pipeline import FETCH_LATENCY, HANDOVER, LATCH_TO_STEP, pipeline
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
@@ -65,6 +59,7 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
     """The sequencer, one cycle after another: what each cycle is spent on, for each stage."""
     fetch = descriptor_words(config) // config.fetch_words + FETCH_LATENCY
     fetched_at = fetch
+    pipe = pipeline(config)
     spent: list[Counter[str]] = [Counter() for _ in stages]
     now = rows_left = 0
     # Of each stage: the cycle of its last step, and that at whose end its last row is written.
@@ -74,11 +69,11 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
         tiles = tile_rows(stage.row_vectors, stage.lane_tiles(config), config.rows)
         cycle = now
         if number:
-            cycle += STEP_TO_LATCH
-            spent[number]["flush"] += STEP_TO_LATCH
+            cycle += pipe.step_to_latch
+            spent[number]["flush"] += pipe.step_to_latch
         # Latch: the descriptor is here, and the stage two before will be written in time.
         while cycle < fetched_at or (
-            number >= 2 and cycle < writes[number - 2] - LATCH_BEFORE_WRITE
+            number >= 2 and cycle < writes[number - 2] - pipe.latch_before_write
         ):
             cycle += 1
             spent[number]["fetch"] += 1
@@ -105,12 +100,12 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
             draining = size
         rows_left = tiles[-1]
         ended.append(cycle)
-        writes.append(cycle + issue_to_write(config) + rows_left)
+        writes.append(cycle + pipe.issue_to_write + rows_left)
         now = cycle
         # The next descriptor is asked for when this one is taken; or, where it is the only one that
         # is held, when the last row has left the drain's loops.
         fetched_at = fetch + (
-            latched if config.stages_held > 1 else cycle + STEP_TO_FREE + rows_left
+            latched if config.stages_held > 1 else cycle + pipe.step_to_free + rows_left
         )
     spent[-1]["flush"] += writes[-1] - now
     return spent
@@ -122,13 +117,15 @@ def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[
     lane_tiles=st.integers(1, 12),
     array_rows=st.integers(1, 16),
     gap=st.integers(0, 1),
+    short=st.integers(0, 1),
 )
-def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int) -> None:
-    config = EngineConfig(rows=array_rows, tile_gap=gap)
+def test_a_stage(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int, short: int) -> None:
+    config = EngineConfig(rows=array_rows, tile_gap=gap, short_pipeline=short)
     tiles = tiling(rows, k, lane_tiles, config)
     busy, stall = simulate(rows, k, lane_tiles, array_rows, gap)
     assert (tiles.busy, tiles.issue) == (busy, busy + stall)
-    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + STEP_TO_LATCH + 2
+    change = 2 if short else 3
+    assert tile_cycles(rows, k, lane_tiles, config) == busy + stall + change
 
 
 def test_by_hand() -> None:
@@ -139,6 +136,10 @@ def test_by_hand() -> None:
     # Tiles of 4, 1, 4, 1 rows with one step each: the second and the fourth wait 3 cycles.
     two = tiling(5, 1, 2, config)
     assert (two.busy, two.issue, two.emptying) == (4, 10, 25)
+    # A short pipeline is one of 14, or of 15 where tiles have a gap.
+    short = config.replace(short_pipeline=1)
+    assert tiling(2, 3, 1, short).emptying == 16
+    assert tiling(2, 3, 1, short.replace(tile_gap=1)).emptying == 17
 
 
 @pytest.mark.parametrize("seed", range(60))

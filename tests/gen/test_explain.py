@@ -10,12 +10,13 @@ import pytest
 
 from drawbar import plot_explanation
 from drawbar.api import compile as compile_model
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import InputError
 from drawbar.gen.explain import Explanation, explain_artefact, explain_plan
 from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import ContractionNetwork, Model
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS
 
 RNG = np.random.default_rng(3)
 

@@ -11,11 +11,11 @@ from plan_checks import check_plan, run_in_float
 from random_models import planner_config
 from random_networks import GENERAL, small_model
 
-from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats import cp_network, tensor_ring_network
 from drawbar.gen.network import Model
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.sim.golden import run_artefact
 from drawbar.sw.compress.quantise import quantise
 

@@ -16,7 +16,7 @@ from random_stages import random_config, random_stage
 
 from drawbar.fuzz_graphs import random_graph
 from drawbar.gen.artefact import Artefact, Load
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import program_cycles
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats import dense_network
@@ -25,6 +25,7 @@ from drawbar.gen.order import OrderSearch
 from drawbar.gen.parts import parts
 from drawbar.gen.passes import in_passes
 from drawbar.gen.plan import Plan, plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import WAIT_IDLE, Op, Space
 from drawbar.gen.schedule import least_wait
 from drawbar.gen.stage import Stage, check_stage

@@ -14,12 +14,13 @@ from plan_checks import check_plan, run_in_float
 from random_models import factorisation, planner_config, random_model, random_tt_layer
 
 from drawbar.gen.align import align
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError
 from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import Model
 from drawbar.gen.order import OrderSearch
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.program import descriptor_words, encode
 
 BATCHES = (1, 1, 2, 3, 5)

@@ -8,7 +8,8 @@ import re
 import pytest
 
 from drawbar.gen import protocol
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import (
     HEADER_BYTES,
     MAX_FRAME,

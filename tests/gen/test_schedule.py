@@ -10,14 +10,8 @@ import pytest
 from random_stages import random_config, random_stage
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    ISSUE_TO_READ,
-    LATCH_TO_STEP,
-    STEP_TO_LATCH,
-    issue_to_write,
-    program_cycles,
-    stage_tiling,
-)
+from drawbar.gen.cycles import program_cycles, stage_tiling
+from drawbar.gen.pipeline import LATCH_TO_STEP, pipeline
 from drawbar.gen.schedule import least_wait, schedule
 from drawbar.gen.stage import Loop, Stage
 
@@ -55,7 +49,7 @@ def walk(stage: Stage, config: EngineConfig) -> tuple[dict[int, int], dict[int, 
                     offset = sum(at * loop.y for at, loop in zip(row, stage.row_loops, strict=True))
                     for lane, group in itertools.product(lanes, range(stage.fold)):
                         place = offset + lane * stage.lane_y + group * stage.fold_y
-                        written[y + place] = now + issue_to_write(config) + 1 + number
+                        written[y + place] = now + pipeline(config).issue_to_write + 1 + number
                 free = now + len(tile)
     return first_read, {element: cycle - now for element, cycle in written.items()}
 
@@ -90,13 +84,14 @@ def test_waits_are_just_long_enough(seed: int) -> None:
         _, written = walk(before, config)
         read, _ = walk(after, config)
         # The first step comes that many cycles after the last one of the stage before.
-        to_step = STEP_TO_LATCH + LATCH_TO_STEP + wait
+        pipe = pipeline(config)
+        to_step = pipe.step_to_latch + LATCH_TO_STEP + wait
         if config.stages_held == 1:
             # Nothing to schedule: the descriptor comes late enough.
             assert wait == 0
             to_step = program_distance(before, after, config)
         slack = [
-            to_step + read[element] + ISSUE_TO_READ - written[element] - 1
+            to_step + read[element] + pipe.issue_to_read - written[element] - 1
             for element in read.keys() & written.keys()
         ]
         assert all(cycles >= 0 for cycles in slack)

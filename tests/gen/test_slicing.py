@@ -12,12 +12,13 @@ from plan_checks import check_plan, run_in_float
 from random_models import random_tt_layer
 
 from drawbar.gen.align import align
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError, InputError
 from drawbar.gen.formats import dense_network, tt_network
 from drawbar.gen.network import Model
 from drawbar.gen.order import BATCH, OrderSearch
 from drawbar.gen.plan import MOST_EXTRA_CYCLES, Plan, plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.program import decode
 from drawbar.gen.search import Planner
 from drawbar.gen.slicing import ENDLESS, order_peak, order_stages, sliced_orders

@@ -9,10 +9,10 @@ from fractions import Fraction
 import pytest
 from random_models import planner_config, random_model
 
-from drawbar.gen.config import PRESETS
-from drawbar.gen.cycles import RUN_GAP
 from drawbar.gen.errors import FitError
+from drawbar.gen.pipeline import RUN_GAP
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.program import decode, encode
 from drawbar.gen.protocol import WAIT_IDLE, WAIT_PENDING, Header, Op, pack_frame
 from drawbar.gen.slots import Slots

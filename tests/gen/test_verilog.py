@@ -12,8 +12,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen import verilog
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import ToolError
+from drawbar.gen.presets import PRESETS
 
 
 class Register(wiring.Component):

@@ -9,7 +9,7 @@ import numpy as np
 from cocotb_bench import for_each, pack, unit, unpack
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import ARRAY_TO_ROW, group_lanes
+from drawbar.gen.pipeline import pipeline
 from drawbar.sim.golden import accumulate, products
 
 CONFIGS = {
@@ -23,6 +23,9 @@ CONFIGS = {
     # Folds within a lane group.
     "array_3x4f": EngineConfig(rows=3, lanes=4, acc_width=36, fold=4, products=1),
     "array_3x8p": EngineConfig(rows=3, lanes=8, data_width=16, acc_width=36, products=1),
+    "array_2x8s": EngineConfig(
+        rows=2, lanes=8, data_width=8, acc_width=20, fold=4, products=1, short_pipeline=1
+    ),
 }
 
 
@@ -115,10 +118,10 @@ class Script:
         A group's row is checked when it comes, behind that of the group before.
         """
         array = await unit(dut, name)
-        lanes, width = self.config.lanes, self.config.acc_width
+        lanes, width, pipe = self.config.lanes, self.config.acc_width, pipeline(self.config)
         for _ in range(12 + self.config.rows):
             self.idle()
-        comes = {last + ARRAY_TO_ROW: result for last, result in self.tiles}
+        comes = {last + pipe.array_to_row: result for last, result in self.tiles}
         shown: np.ndarray | None = None
         row = compared = 0
         # Lane group: what it shows, by cycle.
@@ -129,7 +132,7 @@ class Script:
             elif now >= 2:
                 row += self.cycles[now - 2].turn
             if shown is not None and row < len(shown):
-                together = group_lanes(self.config)
+                together = pipe.group_lanes
                 for group, first in enumerate(range(0, lanes, together)):
                     part = shown[row].tolist()[first : first + together]
                     due.setdefault(now + group, []).append((first, part))
@@ -235,5 +238,5 @@ async def reset_ends_a_tile(dut, name: str) -> None:
         )
         await array.tick()
         array.set(valid=0)
-        await array.tick(ARRAY_TO_ROW - 1)
+        await array.tick(pipeline(config).array_to_row - 1)
         assert unpack(array.get("row"), config.acc_width, config.lanes)[0] == 3

@@ -13,7 +13,8 @@ from cocotb_bench import PERIOD_NS, Bench
 from random_stages import random_memories, random_program
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import RUN_GAP, Cycles
+from drawbar.gen.cycles import Cycles
+from drawbar.gen.pipeline import RUN_GAP
 from drawbar.gen.program import encode
 from drawbar.gen.protocol import (
     CRC_BYTES,

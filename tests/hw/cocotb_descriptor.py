@@ -7,7 +7,8 @@ import random
 from cocotb_bench import Unit, for_each, pack, unit
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import BANK_READ, fetch_cycles
+from drawbar.gen.cycles import fetch_cycles
+from drawbar.gen.pipeline import BANK_READ
 from drawbar.gen.program import descriptor_fields, descriptor_words
 
 CONFIGS = {

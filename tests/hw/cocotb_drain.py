@@ -7,9 +7,8 @@ import random
 from cocotb_bench import for_each, unit
 from stage_model import CONFIGS, Row, descriptor_bits, drain_tiles, issue_steps, stages
 
-from drawbar.gen.cycles import WORK_ACCESS
+from drawbar.gen.pipeline import STEP_TO_ROW, pipeline
 from drawbar.gen.program import ACTIVATION_CODES, descriptor_values
-from drawbar.hw.drain import STEP_TO_ROW, step_to_result, step_to_settled
 
 
 @for_each(name=list(CONFIGS))
@@ -18,8 +17,9 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
     config = CONFIGS[name]
     drain = await unit(dut, f"drain_{name}")
     rng = random.Random(name)
-    to_result = step_to_result(config)
-    latency = to_result + WORK_ACCESS
+    pipe = pipeline(config)
+    to_result = pipe.step_to_result
+    latency = to_result + pipe.work_access
     for number, stage in enumerate(stages(config, rng, 20)):
         tiles = drain_tiles(stage, config)
         ends = [step.cycle for step in issue_steps(stage, config) if step.last]
@@ -59,7 +59,7 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
             if row is not None:
                 assert drain.get("result_address") == row.result_address, now
             assert drain.get("free") == (now == finish + 1), now
-            assert drain.get("settled") == (now == finish + step_to_settled(config)), now
+            assert drain.get("settled") == (now == finish + pipe.step_to_settled), now
             assert drain.get("written") == (now == finish + latency), now
             # A descriptor that changes when it may is not asked again whether it is the last.
             assert drain.get("finished") == (last_stage and now == finish + latency), now

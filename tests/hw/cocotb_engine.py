@@ -15,7 +15,8 @@ from random_stages import random_memories, random_program, random_stage
 from stage_model import plain_stage
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import RUN_GAP, WORK_READ, Cycles
+from drawbar.gen.cycles import Cycles
+from drawbar.gen.pipeline import RUN_GAP, pipeline
 from drawbar.gen.program import descriptor_words, encode
 from drawbar.gen.protocol import Space
 from drawbar.gen.schedule import schedule
@@ -109,6 +110,32 @@ CONFIGS = {
         fetch_words=32,
         products=1,
     ),
+    # A short pipeline; folds, and lanes that would be two groups in a long one.
+    "short": EngineConfig(
+        rows=3,
+        lanes=8,
+        acc_width=36,
+        core_depth=160,
+        work_depth=120,
+        bias_depth=40,
+        program_depth=192,
+        fold=2,
+        products=1,
+        short_pipeline=1,
+    ),
+    # A short pipeline of an engine that holds one stage and has a gap between tiles.
+    "short, held": EngineConfig(
+        rows=3,
+        lanes=1,
+        acc_width=32,
+        core_depth=90,
+        work_depth=200,
+        work_blocks=2,
+        bias_depth=50,
+        stages_held=1,
+        tile_gap=1,
+        short_pipeline=1,
+    ),
     # Two lane groups, and products of live tensors.
     "gates": EngineConfig(
         rows=3, lanes=8, acc_width=36, core_depth=100, work_depth=60, bias_depth=40, products=1
@@ -122,6 +149,7 @@ class Host:
     def __init__(self, dut: Any, config: EngineConfig) -> None:
         self.bench = Bench(dut, cycles=1_000_000)
         self.config = config
+        self.pipe = pipeline(config)
         self.golden = GoldenEngine(config)
         self.traffic: Traffic | None = None
         self.ended = 0  # the first cycle without a program, after the latest one or reset
@@ -153,13 +181,13 @@ class Host:
         values = []
         before = -2
         for address in addresses:
-            latency = WORK_READ + 1
+            latency = self.pipe.host_read + 1
             if space == Space.WORK:
                 follows = address == before + 1
                 if not follows:
                     bench.set(host__read=0, host__refresh=1)
                     await bench.tick()
-                latency = 1 if follows and address % lanes else WORK_READ + 2
+                latency = 1 if follows and address % lanes else self.pipe.work_read + 2
             before = address
             bench.set(host__refresh=0, host__read=1, host__space=space, host__address=address)
             for cycle in range(1, latency + 1):

@@ -8,12 +8,12 @@ from cocotb_bench import for_each, unit
 from stage_model import CONFIGS, descriptor_bits, issue_steps, stages
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import HANDOVER, ISSUE_TO_ARRAY, core_read
+from drawbar.gen.pipeline import HANDOVER, pipeline
 
 
 def to_core(config: EngineConfig) -> int:
     """Cycles from a step to its core address."""
-    return ISSUE_TO_ARRAY - core_read(config)
+    return pipeline(config).issue_to_array - pipeline(config).core_read
 
 
 @for_each(name=list(CONFIGS), apart=[False, True])
@@ -34,7 +34,7 @@ async def every_step_in_its_cycle(dut, name: str, apart: bool) -> None:
         await issue.tick()
         issue.set(load=0)
         last_rows = stage.row_vectors - (stage.row_tiles(config) - 1) * config.rows
-        load = end + (last_rows + HANDOVER if apart else 2)
+        load = end + (last_rows + HANDOVER if apart else 1 + pipeline(config).step_to_latch)
         free = end + last_rows + HANDOVER - load
         for now in range(1, load + 1):
             step = in_cycle.get(now)

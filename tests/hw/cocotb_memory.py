@@ -7,23 +7,31 @@ import random
 from cocotb_bench import for_each, pack, signed, unit, unpack
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import BANK_READ, WORK_ACCESS, WORK_READ, core_read
+from drawbar.gen.pipeline import BANK_READ, pipeline
 
 #: Banks, depth and width of every banked memory.
 BANKED = {"program": (1, 6, 32), "core": (3, 5, 8), "bias": (4, 8, 20)}
 
 #: An engine whose core vectors are chosen by fold.
 CHOICE = EngineConfig(rows=3, lanes=8, data_width=8, fold=8)
-#: A work memory for folded results.
-FOLDED = EngineConfig(lanes=8, data_width=8, work_depth=6, fold=4)
+#: Work memories for folded results.
+FOLDED = {
+    "folded": EngineConfig(lanes=8, data_width=8, work_depth=6, fold=4),
+    "folded_short": EngineConfig(lanes=8, data_width=8, work_depth=6, fold=4, short_pipeline=1),
+}
+#: Lanes of each work memory, and whether the pipeline is short.
+WORK = {f"{lanes}{'s' * short}": (lanes, short) for short in (0, 1) for lanes in (1, 2, 4, 8, 16)}
 
 _WORK_DEPTHS = {1: 5, 2: 7, 4: 8, 8: 6, 16: 5}
 
 
-def work_config(lanes: int) -> EngineConfig:
+def work_config(name: str) -> EngineConfig:
     """A work memory whose depth is a power of two in one case only."""
+    lanes, short = WORK[name]
     width = 16 if lanes in (2, 16) else 8
-    return EngineConfig(lanes=lanes, data_width=width, work_depth=_WORK_DEPTHS[lanes])
+    return EngineConfig(
+        lanes=lanes, data_width=width, work_depth=_WORK_DEPTHS[lanes], short_pipeline=short
+    )
 
 
 @for_each(name=list(BANKED))
@@ -59,7 +67,7 @@ async def core_vectors(dut, name: str) -> None:
     rng = random.Random(name)
     rows, groups, width = config.rows, config.fold, config.data_width
     late: list[list[list[int]]] = []  # what the banks have, by cycle
-    expected: list[list[int] | None] = [None] * core_read(config)
+    expected: list[list[int] | None] = [None] * pipeline(config).core_read
     for _ in range(400):
         due = expected.pop(0)
         if due is not None:
@@ -80,10 +88,11 @@ async def core_vectors(dut, name: str) -> None:
         await vectors.tick()
 
 
-@for_each(name=["folded"])
+@for_each(name=list(FOLDED))
 async def folded_results(dut, name: str) -> None:
     """Results of any fold, skew and start are where they belong."""
-    config = FOLDED
+    config = FOLDED[name]
+    pipe = pipeline(config)
     work = await unit(dut, name)
     rng = random.Random(name)
     lanes, width, elements = config.lanes, config.data_width, config.work_elements
@@ -109,10 +118,10 @@ async def folded_results(dut, name: str) -> None:
         await work.tick()
         work.set(write_mask=0)
     assert folded > 20
-    await work.tick(WORK_ACCESS)
+    await work.tick(pipe.work_access)
     for element in range(elements):
         work.set(read_start=element, read_plain=1)
-        await work.tick(WORK_READ)
+        await work.tick(pipe.work_read)
         if content[element] is not None:
             assert int(work.bits("read_data")[-width:], 2) == content[element], element
 
@@ -124,12 +133,13 @@ def element_addresses(config: EngineConfig, start: int, skew: int) -> list[int]:
     return [(start + lane * stride) % size for lane in range(config.lanes)]
 
 
-@for_each(lanes=[1, 2, 4, 8, 16])
-async def vector_address(dut, lanes: int) -> None:
+@for_each(name=list(WORK))
+async def vector_address(dut, name: str) -> None:
     """Every skew with every start, in random order, one a cycle."""
-    config = work_config(lanes)
-    address = await unit(dut, f"address_{lanes}")
-    rng = random.Random(lanes)
+    config = work_config(name)
+    lanes, latency = config.lanes, pipeline(config).work_access
+    address = await unit(dut, f"address_{name}")
+    rng = random.Random(name)
     cases = [
         (skew, start)
         for skew in range(1 << config.work_row_bits)
@@ -137,11 +147,11 @@ async def vector_address(dut, lanes: int) -> None:
     ]
     rng.shuffle(cases)
     plain = [rng.random() < 0.2 for _ in cases]
-    for n in range(len(cases) + WORK_ACCESS):
-        if n >= WORK_ACCESS:
-            skew, start = cases[n - WORK_ACCESS]
+    for n in range(len(cases) + latency):
+        if n >= latency:
+            skew, start = cases[n - latency]
             rows = [0] * lanes
-            for element in element_addresses(config, start, 0 if plain[n - WORK_ACCESS] else skew):
+            for element in element_addresses(config, start, 0 if plain[n - latency] else skew):
                 rows[element % lanes] = element // lanes
             got = address.get("rows")
             assert got == pack(rows, config.work_row_bits), (skew, start)
@@ -158,17 +168,17 @@ async def vector_address(dut, lanes: int) -> None:
         await address.tick()
 
 
-@for_each(lanes=[1, 2, 4, 8, 16])
-async def work_memory(dut, lanes: int) -> None:
+@for_each(name=list(WORK))
+async def work_memory(dut, name: str) -> None:
     """A vector in and one out in every cycle, of any skew and start.
 
-    Data comes ``WORK_READ`` cycles after its start. A read sees the writes that started before it,
+    Data comes ``work_read`` cycles after its start. A read sees the writes that started before it,
     and in simulation not the one that starts with it.
     """
-    config = work_config(lanes)
-    width, elements = config.data_width, config.work_elements
-    work = await unit(dut, f"work_{lanes}")
-    rng = random.Random(lanes)
+    config = work_config(name)
+    lanes, width, elements = config.lanes, config.data_width, config.work_elements
+    work = await unit(dut, f"work_{name}")
+    rng = random.Random(name)
     content: list[int] = [0] * elements
     for element in range(elements):
         content[element] = rng.getrandbits(width)
@@ -176,7 +186,7 @@ async def work_memory(dut, lanes: int) -> None:
         await work.tick()
 
     read_skew = write_skew = 0
-    expected: list[list[int | None] | None] = [None] * WORK_READ
+    expected: list[list[int | None] | None] = [None] * pipeline(config).work_read
     seen_together = 0
     for _ in range(1200):
         due = expected.pop(0)
@@ -220,17 +230,18 @@ async def work_memory(dut, lanes: int) -> None:
     assert seen_together > 20
 
 
-@for_each(lanes=[1, 4])
-async def work_memory_survives_reset(dut, lanes: int) -> None:
-    config = work_config(lanes)
-    work = await unit(dut, f"work_{lanes}")
+@for_each(name=["1", "4", "4s"])
+async def work_memory_survives_reset(dut, name: str) -> None:
+    config = work_config(name)
+    pipe = pipeline(config)
+    work = await unit(dut, f"work_{name}")
     for element in range(config.work_elements):
         work.set(write_start=element, write_data=element + 1, write_mask=1)
         await work.tick()
     work.set(write_mask=0)
-    await work.tick(WORK_ACCESS)
+    await work.tick(pipe.work_access)
     await work.bench.reset()
     for element in range(config.work_elements):
         work.set(read_start=element)
-        await work.tick(WORK_READ)
+        await work.tick(pipe.work_read)
         assert work.get("read_data") % (1 << config.data_width) == element + 1

@@ -8,21 +8,15 @@ from cocotb.triggers import Timer
 from cocotb_bench import Unit, for_each, unit
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.cycles import (
-    HANDOVER,
-    RUN_GAP,
-    WORK_ACCESS,
-    Cycles,
-    fetch_cycles,
-    program_cycles,
-)
+from drawbar.gen.cycles import Cycles, fetch_cycles, program_cycles
+from drawbar.gen.pipeline import HANDOVER, RUN_GAP, pipeline
 from drawbar.gen.program import descriptor_fields
 from drawbar.gen.stage import Loop, Stage
-from drawbar.hw.drain import ISSUE_TO_DRAIN, step_to_result, step_to_settled
 
 CONFIGS = {
     "sequencer_1": EngineConfig(rows=1, lanes=1, k_loops=1, row_loops=1, column_loops=1),
     "sequencer_16": EngineConfig(rows=16, lanes=2),
+    "sequencer_short": EngineConfig(rows=5, lanes=4, short_pipeline=1),
 }
 COUNTERS = ("cycles", "busy", "stall_drain", "stall_fetch", "flush", "stages", "idle")
 
@@ -110,12 +104,13 @@ class Sides:
 
     def drain_follows(self, stage: Stage, *, last: bool) -> None:
         """The drain side's events after a stage's last step in this cycle."""
+        pipe = pipeline(self.config)
         self.held_until = self.now + stage.rows + HANDOVER
-        last_row = self.now + ISSUE_TO_DRAIN + stage.rows
-        written = last_row + step_to_result(self.config) + WORK_ACCESS
+        last_row = self.now + pipe.issue_to_drain + stage.rows
+        written = last_row + pipe.step_to_result + pipe.work_access
         for cycle, name in (
             (last_row + 1, "free"),
-            (last_row + step_to_settled(self.config), "settled"),
+            (last_row + pipe.step_to_settled, "settled"),
             (written, "written"),
         ):
             self.events.setdefault(cycle, set()).add(name)
@@ -213,7 +208,7 @@ def counters(sequencer: Unit) -> dict[str, int]:
     return {name: word >> (32 * n) & 0xFFFFFFFF for n, name in enumerate(COUNTERS)}
 
 
-@for_each(name=["sequencer_16"])
+@for_each(name=["sequencer_16", "sequencer_short"])
 async def reset_in_the_middle(dut, name: str) -> None:
     """After a reset at any cycle the next program runs as the first one did, and the pending one
     does not.

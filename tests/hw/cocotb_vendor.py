@@ -6,7 +6,7 @@ import random
 
 from cocotb_bench import for_each, signed, unit
 
-from drawbar.gen.cycles import BANK_READ
+from drawbar.gen.pipeline import BANK_READ
 
 #: Depth and width of memories, for each shape of a block of an ECP5 and of Gowin, and deeper than
 #: any.

@@ -13,7 +13,8 @@ from amaranth.hdl import Module, Value
 from amaranth_bench import collect, send, simulate
 from link_model import Memory, kept, run_counters
 
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import Header, Op, Space, address_of, item_bytes, pack_frame
 from drawbar.hw.link import Link
 

@@ -25,6 +25,7 @@ CONFIGS = {
     "8x2": EngineConfig(rows=8, lanes=2, k_loops=2, row_loops=2, work_depth=512, bias_depth=64),
     "2x4p": EngineConfig(rows=2, lanes=4, work_depth=512, core_depth=200, products=1),
     "2x8f": EngineConfig(rows=2, lanes=8, work_depth=400, core_depth=200, bias_depth=99, fold=4),
+    "3x8s": EngineConfig(rows=3, lanes=8, work_depth=400, core_depth=200, short_pipeline=1),
 }
 
 

@@ -11,13 +11,15 @@ import pytest
 from amaranth_bench import simulate
 
 from drawbar.gen.config import EngineConfig
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.protocol import Space
 from drawbar.hw.host_reader import HostReader
 
 CONFIG = EngineConfig(
     fetch_words=4, rows=3, lanes=4, data_width=8, acc_width=40, core_depth=64, work_depth=64
 )
-LATENCY = 4
+#: A pipeline that answers for work memory sooner than for the others.
+SHORT = CONFIG.replace(short_pipeline=1)
 
 
 class Memories:
@@ -28,12 +30,13 @@ class Memories:
         self.rng = random.Random(seed)
         self.free = free
         self.now = 0
+        self.latency = pipeline(reader.config).work_read
         self.work: dict[int, list[int]] = {}
         self.fetches: Counter[int] = Counter()
 
     async def run(self, ctx: Any) -> None:
         reader, rng, lanes = self.reader, self.rng, CONFIG.lanes
-        coming: list[list[int] | None] = [None] * (LATENCY - 1)
+        coming: list[list[int] | None] = [None] * (self.latency - 1)
         while True:
             free = rng.random() < self.free
             ctx.set(reader.slot_free, free)
@@ -63,10 +66,11 @@ async def read(ctx: Any, reader: HostReader, space: Space, address: int) -> tupl
     raise AssertionError("no answer")
 
 
+@pytest.mark.parametrize("config", [CONFIG, SHORT])
 @pytest.mark.parametrize("free", [1.0, 0.05])
-def test_rows_of_work_memory(free: float) -> None:
+def test_rows_of_work_memory(free: float, config: EngineConfig) -> None:
     """Runs of items: each row is fetched once in a run, after its refresh; what comes is kept."""
-    reader = HostReader(config=CONFIG, latency=LATENCY)
+    reader = HostReader(config=config)
     memories = Memories(reader, free=free, seed=1)
     rng = memories.rng
 
@@ -87,18 +91,19 @@ def test_rows_of_work_memory(free: float) -> None:
                 if item != first and lane:
                     assert cycles == 1
                 elif free == 1.0:
-                    assert cycles == LATENCY + 2
+                    assert cycles == memories.latency + 2
                 else:
-                    assert cycles >= LATENCY + 2
+                    assert cycles >= memories.latency + 2
                 assert ctx.get(reader.read_data) % (1 << 64) == value % (1 << 64)
             assert memories.fetches == Counter(rows)
 
     simulate(reader, host, cycles=30_000, background=[memories.run])
 
 
-def test_other_spaces() -> None:
+@pytest.mark.parametrize("config", [CONFIG, SHORT])
+def test_other_spaces(config: EngineConfig) -> None:
     """From what the memories answer while no program runs; no slot is taken."""
-    reader = HostReader(config=CONFIG, latency=LATENCY)
+    reader = HostReader(config=config)
     memories = Memories(reader, free=1.0, seed=2)
 
     async def host(ctx: Any) -> None:
@@ -113,12 +118,7 @@ def test_other_spaces() -> None:
             (Space.BIAS, 4 * 3 + 1, -(1 << 39)),
             (Space.BIAS, 4 * 3 + 2, (1 << 39) - 1),
         ):
-            assert await read(ctx, reader, space, address) == (item, LATENCY + 1)
+            assert await read(ctx, reader, space, address) == (item, pipeline(config).host_read + 1)
         assert not memories.fetches
 
     simulate(reader, host, cycles=1000, background=[memories.run])
-
-
-def test_refuses_memories_that_are_too_fast() -> None:
-    with pytest.raises(ValueError, match="latency=1"):
-        HostReader(config=CONFIG, latency=1)

@@ -15,7 +15,8 @@ from amaranth_bench import collect, send, simulate
 from link_bench import TINY, LinkBench, answers, corrupt, request, write
 from link_model import DeviceModel
 
-from drawbar.gen.config import PRESETS, EngineConfig
+from drawbar.gen.config import EngineConfig
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import (
     RESPONSE_FLAG,
     Header,

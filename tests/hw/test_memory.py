@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from amaranth.lib.wiring import Component
-from cocotb_memory import BANKED, CHOICE, FOLDED, work_config
+from cocotb_memory import BANKED, CHOICE, FOLDED, WORK, work_config
 from hardware_units import SideBySide, run_units
 
 from drawbar.hw.memory import BankedMemory, CoreVectors, VectorAddress, WorkMemory
@@ -14,10 +14,11 @@ def units() -> Component:
     for name, (banks, depth, width) in BANKED.items():
         components[name] = BankedMemory(banks=banks, depth=depth, width=width)
     components["choice"] = CoreVectors(config=CHOICE)
-    components["folded"] = WorkMemory(config=FOLDED)
-    for lanes in (1, 2, 4, 8, 16):
-        components[f"address_{lanes}"] = VectorAddress(config=work_config(lanes))
-        components[f"work_{lanes}"] = WorkMemory(config=work_config(lanes))
+    for name, config in FOLDED.items():
+        components[name] = WorkMemory(config=config)
+    for name in WORK:
+        components[f"address_{name}"] = VectorAddress(config=work_config(name))
+        components[f"work_{name}"] = WorkMemory(config=work_config(name))
     return SideBySide(components)
 
 

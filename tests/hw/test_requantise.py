@@ -14,10 +14,10 @@ def units() -> Component:
         "bias_4": AddBias(acc_width=4),
         "bias_40": AddBias(acc_width=40),
     }
-    for name, (acc_width, shift_bits) in SHIFT.items():
-        components[name] = RoundShift(acc_width=acc_width, shift_bits=shift_bits)
-    for name, (acc_width, data_width) in SATURATE.items():
-        components[name] = Saturate(acc_width=acc_width, data_width=data_width)
+    for name, (acc_width, shift_bits, short) in SHIFT.items():
+        components[name] = RoundShift(acc_width=acc_width, shift_bits=shift_bits, short=short)
+    for name, (acc_width, data_width, short) in SATURATE.items():
+        components[name] = Saturate(acc_width=acc_width, data_width=data_width, short=short)
     for name, config in CONFIGS.items():
         components[name] = Requantise(config=config)
     return SideBySide(components)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from echo import Echo
 
-from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import LinkError, ToolError
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import (
     HEADER_BYTES,
     IDENTITY_BYTES,

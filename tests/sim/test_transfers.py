@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from driver_helpers import FaultyTransport
 
-from drawbar.gen.config import PRESETS
-from drawbar.gen.cycles import RUN_GAP, Cycles
+from drawbar.gen.cycles import Cycles
+from drawbar.gen.pipeline import RUN_GAP
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.program import encode
 from drawbar.gen.protocol import WAIT_IDLE, WAIT_PENDING, Counters, Op, Space
 from drawbar.gen.stage import Loop, Stage, check_stage

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from drawbar.gen.config import load_config
 from drawbar.gen.errors import ConfigError
 from drawbar.gen.fpga.boards import PORTS, BoardSpec, board_names, load_board, parse_board
 from drawbar.gen.fpga.family import Pin
 from drawbar.gen.fpga.pll import find_pll
+from drawbar.gen.presets import load_config
 
 BOARDS = [load_board(name) for name in board_names()]
 CHIPS = [board for board in BOARDS if not board.generic]

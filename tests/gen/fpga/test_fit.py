@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drawbar.gen.config import PRESETS, load_config
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.boards import board_names, load_board
 from drawbar.gen.fpga.ecp5 import ECP5
@@ -21,6 +20,7 @@ from drawbar.gen.fpga.fit import (
 )
 from drawbar.gen.fpga.gowin import GOWIN
 from drawbar.gen.fpga.ice40 import ICE40
+from drawbar.gen.presets import PRESETS, load_config
 
 NETLISTS = [(family, *row) for family in FAMILIES for row in calibration(family)]
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import FitError, InputError, NetworkError
 from drawbar.gen.plan import plan_model
+from drawbar.gen.presets import PRESETS
 from drawbar.sw.compress.formats import Spec, get_format
 from drawbar.sw.compress.layers import decompose, layer_spec
 from drawbar.sw.compress.lowering import lower

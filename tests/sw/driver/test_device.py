@@ -16,8 +16,8 @@ from driver_helpers import (
 )
 
 from drawbar.gen.artefact import Load
-from drawbar.gen.config import PRESETS
 from drawbar.gen.errors import ArtefactError, InputError, LinkError
+from drawbar.gen.presets import PRESETS
 from drawbar.gen.protocol import Header, Space, Status
 from drawbar.sim.golden_board import GoldenBoard
 from drawbar.sw.driver.device import Device
