@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.pipeline import FETCH_LATENCY, HANDOVER, LATCH_TO_STEP, pipeline
+from drawbar.gen.pipeline import HANDOVER, LATCH_TO_STEP, pipeline
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
@@ -152,7 +152,7 @@ def stage_least(stage: Stage, final: bool, config: EngineConfig) -> int:
 
 def fetch_cycles(config: EngineConfig) -> int:
     """Cycles from the order to fetch a descriptor to the cycle in which it can be latched."""
-    return descriptor_words(config) // config.fetch_words + FETCH_LATENCY
+    return descriptor_words(config) // config.fetch_words + pipeline(config).fetch_latency
 
 
 def program_bound(stages: int, config: EngineConfig) -> int:

@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
-from drawbar.gen.pipeline import BANK_READ
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.program import (
     descriptor_words,
     drain_levels,
@@ -76,7 +76,7 @@ class DescriptorFetch(wiring.Component):
         Only if ``config.stages_held`` is 1: the words of the tables, as they come.
     address, word:
         Read port of program memory, for ``config.fetch_words`` words at a time; they come
-        ``gen.pipeline.BANK_READ`` cycles after ``address``.
+        ``gen.pipeline``'s ``bank_read`` cycles after ``address``.
 
     Latency: ``valid`` comes ``gen.cycles.fetch_cycles`` after ``start``, and ``take`` or ``free``.
     """
@@ -103,7 +103,8 @@ class DescriptorFetch(wiring.Component):
         words = descriptor_words(self.config) // self.config.fetch_words
         to_ask = Signal(range(words + 1))
         to_get = Signal(range(words + 1))
-        asked = Signal(BANK_READ)
+        pipe = pipeline(self.config)
+        asked = Signal(pipe.bank_read)
         m.d.sync += asked.eq(Cat(to_ask != 0, asked[:-1]))
         with m.If(to_ask != 0):
             m.d.sync += [self.address.eq(self.address + 1), to_ask.eq(to_ask - 1)]
@@ -114,10 +115,12 @@ class DescriptorFetch(wiring.Component):
             self._keep(m, come)
         else:
             self._distribute(m, come)
-        # A cycle of its own, as it is known late who takes the descriptor before.
+        # It is known late who takes the descriptor before: a cycle of its own, or none.
+        at_once = pipe.ask_to_fetch == 1
         fetch = Signal()
         follow = self.take if self.config.stages_held > 1 else self.free
-        m.d.sync += fetch.eq(follow & ~self.descriptor.last)
+        ordered = follow & ~self.descriptor.last
+        m.d["comb" if at_once else "sync"] += fetch.eq(ordered)
         with m.If(fetch):
             m.d.sync += [to_ask.eq(words), to_get.eq(words)]
         with m.If(self.take):
@@ -126,10 +129,13 @@ class DescriptorFetch(wiring.Component):
             m.d.sync += [
                 self.valid.eq(0),
                 self.address.eq(self.start_address[self.config.fetch_bits :]),
-                fetch.eq(1),
-                to_ask.eq(0),
+                to_ask.eq(words if at_once else 0),
                 asked.eq(0),
             ]
+            if at_once:
+                m.d.sync += to_get.eq(words)
+            else:
+                m.d.sync += fetch.eq(1)
         return m
 
     def _keep(self, m: Module, come: Value) -> None:

@@ -9,7 +9,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.pipeline import STEP_TO_ROW, pipeline
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.program import drain_levels
 from drawbar.hw.delay import delayed
 from drawbar.hw.descriptor import address_generator, descriptor_layout
@@ -36,8 +36,8 @@ class Drain(wiring.Component):
     bias_address:
         Bias vector of the row. Cycle 1 after the step.
     bias_enable, shift, activation:
-        How the row is requantised; ``STEP_TO_ROW`` after the step, as the row, but for
-        ``bias_enable``, which comes a cycle before, as the bias.
+        How the row is requantised; ``step_to_row`` after the step (``gen.pipeline``), as the row,
+        but for ``bias_enable``, which comes a cycle before, as the bias.
     turn:
         The row is used by the requantiser in the next cycle; after that the array turns to the
         next one.
@@ -108,23 +108,23 @@ class Drain(wiring.Component):
         m.d.comb += [bias.load.eq(self.load), result.load.eq(self.load)]
 
         pipe = pipeline(config)
-        to_result = pipe.step_to_result
+        to_row, to_result = pipe.step_to_row, pipe.step_to_result
         m.d.comb += [
             bias.step.eq(step),
             bias.advance.eq(nest.advance),
             self.bias_address.eq(bias.address),
             result.step.eq(step),
             result.advance.eq(nest.advance),
-            self.turn.eq(delayed(m, step, STEP_TO_ROW - 1, "row_step")),
+            self.turn.eq(delayed(m, step, to_row - 1, "row_step")),
             self.result_address.eq(
                 primitives(platform).delay_line(m, result.address, to_result - 1, "result_address")
             ),
         ]
         # The descriptor may change long before the row arrives, so its share travels along.
         for name, cycles in (
-            ("bias_enable", STEP_TO_ROW - 1),
-            ("shift", STEP_TO_ROW),
-            ("activation", STEP_TO_ROW),
+            ("bias_enable", to_row - 1),
+            ("shift", to_row),
+            ("activation", to_row),
         ):
             travelled = delayed(m, descriptor[name], cycles, name, reset_less=True)
             m.d.comb += getattr(self, name).eq(travelled)

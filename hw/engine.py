@@ -76,17 +76,22 @@ class Engine(wiring.Component):
         config, host, pipe = self.config, self.host, pipeline(self.config)
 
         m.submodules.program = program = BankedMemory(
-            banks=config.fetch_words, depth=config.program_depth >> config.fetch_bits, width=32
+            banks=config.fetch_words,
+            depth=config.program_depth >> config.fetch_bits,
+            width=32,
+            latency=pipe.bank_read,
         )
         m.submodules.core = core = BankedMemory(
             banks=config.rows * config.fold,
             depth=config.core_depth >> config.fold_bits,
             width=config.data_width,
+            latency=pipe.bank_read,
         )
         m.submodules.bias = bias = BankedMemory(
             banks=config.lanes,
             depth=config.bias_depth,
             width=config.acc_width,
+            latency=pipe.bank_read,
             groups=pipe.group_skew + 1,
         )
         core_vectors = core.read_data.as_value()
@@ -207,8 +212,12 @@ class Engine(wiring.Component):
             for group in range(bias.groups)
         ]
         # Each memory has its own register for whose address it takes, a cycle late: no program
-        # reads in its first cycle, and the host's address stays for many.
-        runs = primitives(platform).copies(m, sequencer.running, 3, "runs")
+        # reads in its first cycle, or else it is told before, and the host's address stays for
+        # many.
+        runs_next = sequencer.running
+        if pipe.ask_to_fetch == 1:
+            runs_next = sequencer.running | sequencer.begin
+        runs = primitives(platform).copies(m, runs_next, 3, "runs")
         with m.If(runs[0]):
             m.d.comb += program.read_address[0].eq(fetch.address)
         with m.If(runs[1]):

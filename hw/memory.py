@@ -11,7 +11,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from drawbar.gen.config import EngineConfig, clog2
-from drawbar.gen.pipeline import BANK_READ, pipeline
+from drawbar.gen.pipeline import pipeline
 from drawbar.hw.delay import delayed
 from drawbar.hw.vendor.portable import MEMORY_LATENCY, Portable, primitives
 
@@ -88,22 +88,29 @@ class BankedMemory(wiring.Component):
     ---------
     banks, depth, width:
         Number of banks; vectors; bits of an element.
+    latency:
+        Cycles of a read: ``gen.pipeline``'s ``bank_read``, 3 or 4.
     groups:
         Read addresses: each serves as many banks as the others, but for the last one.
 
     Members
     -------
     read_address, read_data:
-        Latency: ``gen.pipeline.BANK_READ``, of which one cycle each are the registers of the
-        address, of the memory, of its output, and of the data before their way to the array.
-        Throughput: one vector a cycle.
+        Latency: ``latency``, of which one cycle each are the registers of the address, of the
+        memory, of its output, and if it is 4 of the data before their way to the array. Throughput:
+        one vector a cycle.
     write_address, write_data, write_mask:
         Writes the same element to the banks in the mask, visible to reads of the next cycle. A read
         gets anything of an element that is written in the same cycle or in the three after it:
         where the registers of a read lie is the vendor's.
     """
 
-    def __init__(self, *, banks: int, depth: int, width: int, groups: int = 1) -> None:
+    def __init__(
+        self, *, banks: int, depth: int, width: int, latency: int, groups: int = 1
+    ) -> None:
+        if latency not in (3, 4):
+            raise ValueError(f"a read takes 3 or 4 cycles, not {latency!r}")
+        self.latency = latency
         self.banks = banks
         self.depth = depth
         self.width = width
@@ -123,14 +130,16 @@ class BankedMemory(wiring.Component):
         m = Module()
         vendor = primitives(platform)
         in_group = -(-self.banks // self.groups)
-        before = vendor.address_registers
+        spare = self.latency - MEMORY_LATENCY - 1
+        before = min(spare, vendor.address_registers)
         read = [
             delayed(m, self.read_address[g], 1 + before, f"read_address_{g}", reset_less=True)
             for g in range(self.groups)
         ]
-        write = delayed(m, self.write_address, 1 - before, "write_address", reset_less=True)
-        element = delayed(m, self.write_data, 1 - before, "write_data", reset_less=True)
-        mask = delayed(m, self.write_mask, 1 - before, "write_mask")
+        to_write = 1 - vendor.address_registers
+        write = delayed(m, self.write_address, to_write, "write_address", reset_less=True)
+        element = delayed(m, self.write_data, to_write, "write_data", reset_less=True)
+        mask = delayed(m, self.write_mask, to_write, "write_mask")
         for b in range(self.banks):
             word = vendor.memory(
                 m,
@@ -142,7 +151,7 @@ class BankedMemory(wiring.Component):
                 write_data=element,
                 write_enable=mask[b],
             )
-            word = delayed(m, word, 1 - before, f"word_{b}", reset_less=True)
+            word = delayed(m, word, spare - before, f"word_{b}", reset_less=True)
             m.d.comb += self.read_data[b].eq(word)
         return m
 
@@ -156,8 +165,8 @@ class CoreVectors(wiring.Component):
         Lower bits of the core address, and the logarithm of the stage's fold: its ``2**fold``
         vectors begin there, at a multiple of that.
     i:
-        All of the banks, ``config.fold`` vectors side by side, ``gen.pipeline.BANK_READ`` cycles
-        later.
+        All of the banks, ``config.fold`` vectors side by side, ``gen.pipeline``'s ``bank_read``
+        cycles later.
     o:
         A vector for each of ``config.fold`` groups of lanes, neighbours alike where the stage has
         fewer. Latency: ``gen.pipeline``'s ``core_read`` from ``first``. Throughput: one a cycle.
@@ -178,8 +187,9 @@ class CoreVectors(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits, groups = self.config.fold_bits, range(self.config.fold)
-        first = delayed(m, self.first, BANK_READ - 1, "first", reset_less=True)
-        fold = delayed(m, self.fold, BANK_READ - 1, "fold", reset_less=True)
+        ahead = pipeline(self.config).bank_read - 1
+        first = delayed(m, self.first, ahead, "first", reset_less=True)
+        fold = delayed(m, self.fold, ahead, "fold", reset_less=True)
         for group in groups:
             # With each fold, as many groups more get the next vector.
             by_fold = [(first >> n << n) | group >> (bits - n) for n in range(bits + 1)]
@@ -332,10 +342,10 @@ class WorkMemory(wiring.Component):
         m.submodules.write_address = write_address = VectorAddress(config=config)
         # An element and its mark turn together.
         m.submodules.to_banks = to_banks = Rotator(
-            width=width + 1, bits=lane_bits, cycles=pipe.turn
+            width=width + 1, bits=lane_bits, cycles=pipe.turn_write
         )
         m.submodules.to_lanes = to_lanes = Rotator(
-            width=width, bits=lane_bits, cycles=pipe.turn, down=True
+            width=width, bits=lane_bits, cycles=pipe.turn_read, down=True
         )
         m.d.comb += [
             read_address.skew.eq(self.read_skew),
@@ -353,7 +363,8 @@ class WorkMemory(wiring.Component):
             marked = Cat(self.write_data[lane], self.write_mask[lane])
             m.d.comb += to_banks.i[lane].eq(delayed(m, marked, 1, f"written_{lane}"))
         for b in range(lanes):
-            element = delayed(m, to_banks.o[b], pipe.work_access - 1 - pipe.turn, f"to_bank_{b}")
+            left = pipe.work_access - 1 - pipe.turn_write
+            element = delayed(m, to_banks.o[b], left, f"to_bank_{b}")
             word = vendor.memory(
                 m,
                 name=f"bank_{b}",

@@ -8,7 +8,7 @@ from drawbar.gen.config import EngineConfig
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import Family, Part, Pin, blocks
 from drawbar.gen.fpga.pll import PllLimits
-from drawbar.gen.pipeline import BANK_READ, pipeline
+from drawbar.gen.pipeline import pipeline
 
 #: iCE40 UltraPlus Family Data Sheet (FPGA-DS-02008), table of sysCLOCK PLL timing; dividers: iCE40
 #: sysCLOCK PLL Design and User Guide (FPGA-TN-02052), simple feedback.
@@ -112,7 +112,7 @@ class Ice40(Family):
             found["work"] = int(delays_in_block(config.data_width, pipe.work_read - 2))
         if config.stages_held == 1:
             found["deltas"] = 3
-        to_result = BANK_READ + pipe.row_to_result + pipe.group_skew
+        to_result = pipe.bank_read + pipe.row_to_result + pipe.group_skew
         found["results"] = int(delays_in_block(config.work_address_bits, to_result))
         return found
 

@@ -20,7 +20,7 @@ from drawbar.gen.cycles import (
     tiling,
     utilisation,
 )
-from drawbar.gen.pipeline import FETCH_LATENCY, HANDOVER, LATCH_TO_STEP, pipeline
+from drawbar.gen.pipeline import HANDOVER, LATCH_TO_STEP, pipeline
 from drawbar.gen.program import descriptor_words
 from drawbar.gen.stage import Stage
 
@@ -57,7 +57,7 @@ def simulate(rows: int, k: int, lane_tiles: int, array_rows: int, gap: int = 0) 
 
 def simulate_program(stages: list[Stage], config: EngineConfig) -> list[Counter[str]]:
     """The sequencer, one cycle after another: what each cycle is spent on, for each stage."""
-    fetch = descriptor_words(config) // config.fetch_words + FETCH_LATENCY
+    fetch = descriptor_words(config) // config.fetch_words + pipeline(config).fetch_latency
     fetched_at = fetch
     pipe = pipeline(config)
     spent: list[Counter[str]] = [Counter() for _ in stages]
@@ -170,7 +170,7 @@ def test_a_stage_alone() -> None:
     stage = random_stage(rng, config)
     tiles = stage_tiling(stage, config)
     (cycles,) = program_cycles([stage], config)
-    fetch = descriptor_words(config) // config.fetch_words + FETCH_LATENCY
+    fetch = descriptor_words(config) // config.fetch_words + pipeline(config).fetch_latency
     assert cycles.total == fetch + LATCH_TO_STEP - 1 + stage.wait + tiles.issue + tiles.emptying
 
 

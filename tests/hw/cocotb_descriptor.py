@@ -8,23 +8,25 @@ from cocotb_bench import Unit, for_each, pack, unit
 
 from drawbar.gen.config import EngineConfig
 from drawbar.gen.cycles import fetch_cycles
-from drawbar.gen.pipeline import BANK_READ
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.program import descriptor_fields, descriptor_words
 
 CONFIGS = {
     "fetch_least": EngineConfig(rows=1, lanes=1, k_loops=1, row_loops=1, column_loops=1),
     "fetch_odd": EngineConfig(rows=3, lanes=8, program_depth=700, work_depth=300, row_loops=2),
     "fetch_4": EngineConfig(rows=3, lanes=8, program_depth=600, row_loops=2, fold=2, fetch_words=4),
+    "fetch_short": EngineConfig(rows=3, lanes=4, program_depth=600, short_pipeline=1),
 }
 
 
 class ProgramMemory:
-    """Words, so many at a time, ``BANK_READ`` cycles after their address."""
+    """Words, so many at a time, ``bank_read`` cycles after their address."""
 
-    def __init__(self, fetch: Unit, words: list[int], together: int) -> None:
+    def __init__(self, fetch: Unit, words: list[int], config: EngineConfig) -> None:
         self.fetch = fetch
+        together = config.fetch_words
         self.words = [pack(words[n : n + together], 32) for n in range(0, len(words), together)]
-        self.on_the_way = [0] * BANK_READ
+        self.on_the_way = [0] * pipeline(config).bank_read
 
     async def tick(self) -> None:
         address = self.fetch.get("address")
@@ -62,7 +64,7 @@ async def one_after_another(dut, name: str) -> None:
     base = 7 * config.fetch_words
     words = [rng.getrandbits(32) for _ in range(base)]
     words += random_program(rng, config, [False, False, False, True, False])
-    memory = ProgramMemory(fetch, words, config.fetch_words)
+    memory = ProgramMemory(fetch, words, config)
     for wait in (0, 1, 5):
         fetch.set(start=1, start_address=base)
         await memory.tick()
@@ -91,7 +93,7 @@ async def start_wins_at_any_time(dut, name: str) -> None:
     fetch = await unit(dut, name)
     rng = random.Random(name)
     words = random_program(rng, config, [False] * 4 + [True])
-    memory = ProgramMemory(fetch, words, config.fetch_words)
+    memory = ProgramMemory(fetch, words, config)
     for phase in range(size + 8):
         address = rng.randrange(4) * size
         fetch.set(start=1, start_address=(address + size) % (4 * size), take=0)
@@ -113,9 +115,7 @@ async def start_wins_at_any_time(dut, name: str) -> None:
 async def reset_stops_a_fetch(dut, name: str) -> None:
     config = CONFIGS[name]
     fetch = await unit(dut, name)
-    memory = ProgramMemory(
-        fetch, random_program(random.Random(1), config, [True]), config.fetch_words
-    )
+    memory = ProgramMemory(fetch, random_program(random.Random(1), config, [True]), config)
     fetch.set(start=1)
     await memory.tick()
     fetch.set(start=0)

@@ -7,7 +7,7 @@ import random
 from cocotb_bench import for_each, unit
 from stage_model import CONFIGS, Row, descriptor_bits, drain_tiles, issue_steps, stages
 
-from drawbar.gen.pipeline import STEP_TO_ROW, pipeline
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.program import ACTIVATION_CODES, descriptor_values
 
 
@@ -18,7 +18,7 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
     drain = await unit(dut, f"drain_{name}")
     rng = random.Random(name)
     pipe = pipeline(config)
-    to_result = pipe.step_to_result
+    to_row, to_result = pipe.step_to_row, pipe.step_to_result
     latency = to_result + pipe.work_access
     for number, stage in enumerate(stages(config, rng, 20)):
         tiles = drain_tiles(stage, config)
@@ -45,10 +45,10 @@ async def every_row_in_its_cycle(dut, name: str) -> None:
         for now in range(1, finish + latency + 3):
             if (row := rows.get(now - 1)) is not None:
                 assert drain.get("bias_address") == row.bias_address, now
-            assert drain.get("turn") == (now + 1 - STEP_TO_ROW in rows), now
-            if now + 1 - STEP_TO_ROW in rows:
+            assert drain.get("turn") == (now + 1 - to_row in rows), now
+            if now + 1 - to_row in rows:
                 assert drain.get("bias_enable") == (stage.bias_base is not None), now
-            if now - STEP_TO_ROW in rows:
+            if now - to_row in rows:
                 assert drain.get("shift") == stage.shift, now
                 assert drain.get("activation") == ACTIVATION_CODES[stage.activation], now
             if now + 1 - to_result in rows:

@@ -7,13 +7,21 @@ import random
 from cocotb_bench import for_each, pack, signed, unit, unpack
 
 from drawbar.gen.config import EngineConfig
-from drawbar.gen.pipeline import BANK_READ, pipeline
+from drawbar.gen.pipeline import pipeline
 
-#: Banks, depth and width of every banked memory.
-BANKED = {"program": (1, 6, 32), "core": (3, 5, 8), "bias": (4, 8, 20)}
+#: Banks, depth and width of every banked memory, and the cycles of a read.
+BANKED = {
+    "program": (1, 6, 32, 4),
+    "core": (3, 5, 8, 4),
+    "bias": (4, 8, 20, 4),
+    "short": (3, 7, 9, 3),
+}
 
-#: An engine whose core vectors are chosen by fold.
-CHOICE = EngineConfig(rows=3, lanes=8, data_width=8, fold=8)
+#: Engines whose core vectors are chosen by fold.
+CHOICE = {
+    "choice": EngineConfig(rows=3, lanes=8, data_width=8, fold=8),
+    "choice_short": EngineConfig(rows=3, lanes=4, data_width=8, fold=4, short_pipeline=1),
+}
 #: Work memories for folded results.
 FOLDED = {
     "folded": EngineConfig(lanes=8, data_width=8, work_depth=6, fold=4),
@@ -36,15 +44,15 @@ def work_config(name: str) -> EngineConfig:
 
 @for_each(name=list(BANKED))
 async def banked_memory(dut, name: str) -> None:
-    """``BANK_READ`` cycles to the data; a write is seen by a read of the next cycle."""
-    banks, depth, width = BANKED[name]
+    """So many cycles to the data; a write is seen by a read of the next cycle."""
+    banks, depth, width, latency = BANKED[name]
     memory = await unit(dut, name)
     rng = random.Random(name)
     content = [[0] * banks for _ in range(depth)]
     for address in range(depth):
         memory.set(write_address=address, write_data=0, write_mask=(1 << banks) - 1)
         await memory.tick()
-    expected: list[list[int] | None] = [None] * BANK_READ
+    expected: list[list[int] | None] = [None] * latency
     for _ in range(600):
         due = expected.pop(0)
         if due is not None:
@@ -59,15 +67,16 @@ async def banked_memory(dut, name: str) -> None:
         await memory.tick()
 
 
-@for_each(name=["choice"])
+@for_each(name=list(CHOICE))
 async def core_vectors(dut, name: str) -> None:
     """A vector for each group of lanes, of any fold, in every cycle."""
-    config = CHOICE
+    config = CHOICE[name]
+    pipe = pipeline(config)
     vectors = await unit(dut, name)
     rng = random.Random(name)
     rows, groups, width = config.rows, config.fold, config.data_width
     late: list[list[list[int]]] = []  # what the banks have, by cycle
-    expected: list[list[int] | None] = [None] * pipeline(config).core_read
+    expected: list[list[int] | None] = [None] * pipe.core_read
     for _ in range(400):
         due = expected.pop(0)
         if due is not None:
@@ -83,8 +92,8 @@ async def core_vectors(dut, name: str) -> None:
         own = [first + (g << fold) // groups for g in range(groups)]
         expected.append([value for v in own for value in late[-1][v]])
         vectors.set(first=first, fold=fold)
-        if len(late) > BANK_READ:
-            vectors.set(i=pack([v for one in late[-1 - BANK_READ] for v in one], width))
+        if len(late) > pipe.bank_read:
+            vectors.set(i=pack([v for one in late[-1 - pipe.bank_read] for v in one], width))
         await vectors.tick()
 
 

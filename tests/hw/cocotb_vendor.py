@@ -6,8 +6,6 @@ import random
 
 from cocotb_bench import for_each, signed, unit
 
-from drawbar.gen.pipeline import BANK_READ
-
 #: Depth and width of memories, for each shape of a block of an ECP5 and of Gowin, and deeper than
 #: any.
 SHAPES = {
@@ -21,18 +19,22 @@ SHAPES = {
 }
 
 
-@for_each(name=list(SHAPES))
-async def memory(dut, name: str) -> None:
-    """Both ends and places between: what was written, ``BANK_READ`` cycles after its address."""
+#: Cycles of a read, in a short and in a long pipeline.
+LATENCIES = (3, 4)
+
+
+@for_each(name=list(SHAPES), latency=LATENCIES)
+async def memory(dut, name: str, latency: int) -> None:
+    """Both ends and places between: what was written, ``latency`` cycles after its address."""
     depth, width = SHAPES[name]
-    memory = await unit(dut, name)
+    memory = await unit(dut, f"{name}_{latency}")
     rng = random.Random(name)
     # Single bits of the address set, and all of them: no two words may be the same.
     places = {0, depth - 1} | {1 << bit for bit in range((depth - 1).bit_length())}
     places |= {rng.randrange(depth) for _ in range(20)}
     addresses = sorted(places)
     content = dict.fromkeys(addresses, 0)
-    due: list[int | None] = [None] * BANK_READ
+    due: list[int | None] = [None] * latency
     for _ in range(400):
         expected = due.pop(0)
         if expected is not None:

@@ -11,9 +11,10 @@ from drawbar.sim.cocotb_runner import simulators
 
 def units() -> Component:
     components: dict[str, Component] = {}
-    for name, (banks, depth, width) in BANKED.items():
-        components[name] = BankedMemory(banks=banks, depth=depth, width=width)
-    components["choice"] = CoreVectors(config=CHOICE)
+    for name, (banks, depth, width, latency) in BANKED.items():
+        components[name] = BankedMemory(banks=banks, depth=depth, width=width, latency=latency)
+    for name, config in CHOICE.items():
+        components[name] = CoreVectors(config=config)
     for name, config in FOLDED.items():
         components[name] = WorkMemory(config=config)
     for name in WORK:

@@ -9,7 +9,7 @@ import pytest
 from amaranth.lib.wiring import Component
 from cocotb_array import CONFIGS
 from cocotb_engine import CONFIGS as ENGINES
-from cocotb_vendor import SHAPES
+from cocotb_vendor import LATENCIES, SHAPES
 from hardware_units import SideBySide, run_units
 
 from drawbar.hw.array import MacArray
@@ -39,8 +39,9 @@ def arrays() -> Component:
 def memories() -> Component:
     return SideBySide(
         {
-            name: BankedMemory(banks=1, depth=depth, width=width)
+            f"{name}_{latency}": BankedMemory(banks=1, depth=depth, width=width, latency=latency)
             for name, (depth, width) in SHAPES.items()
+            for latency in LATENCIES
         }
     )
 
