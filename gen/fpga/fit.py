@@ -16,6 +16,7 @@ import numpy as np
 from drawbar.gen.config import EngineConfig, clog2
 from drawbar.gen.errors import FitError
 from drawbar.gen.fpga.family import RESOURCES, Family, Part
+from drawbar.gen.pipeline import pipeline
 from drawbar.gen.program import descriptor_words, drain_levels, head_fields, issue_levels
 from drawbar.gen.protocol import MAX_PAYLOAD
 
@@ -165,12 +166,34 @@ def coefficients(family: str, kind: str) -> tuple[float, ...]:
     return tuple(float(c) for c in _coefficients(calibration(family), kind))
 
 
+def left_out(config: EngineConfig) -> int:
+    """Flip-flops that a short pipeline goes without, counted where data are in the hardware: before
+    sums, between lane groups, in rotations of elements and rows, in requantisers, behind memories.
+    """
+    if not config.short_pipeline:
+        return 0
+    rows, lanes, width, acc = config.rows, config.lanes, config.data_width, config.acc_width
+    long = pipeline(config.replace(short_pipeline=0))
+    before_sums = 0 if config.tile_gap else 2 * width * rows * lanes
+    # Core vectors go on to half of the folds' groups on the average.
+    groups = long.group_skew * width * (lanes + rows * config.fold // 2)
+    rotations = lanes * (4 * width + 4 * config.work_row_bits)
+    requantisers = lanes * (2 * acc + width + acc // 8)
+    behind = rows * config.fold * width + lanes * acc + 32 * config.fetch_words
+    return before_sums + groups + rotations + requantisers + behind
+
+
 def usage(config: EngineConfig, family: Family) -> dict[str, int]:
-    """What an engine with its link takes, by ``RESOURCES``; and single-port RAM as ``spram``."""
+    """What an engine with its link takes, by ``RESOURCES``; and single-port RAM as ``spram``.
+
+    Look-up tables and flip-flops are from the family's calibration, whose engines have long
+    pipelines; for a short one the flip-flops are less by those that it goes without.
+    """
     model = {
         kind: round(float(features(config) @ np.array(coefficients(family.name, kind))))
         for kind in ("luts", "ffs")
     }
+    model["ffs"] -= left_out(config)
     dsps = family.dsps_of(config.multipliers, config.data_width)
     return {
         **model,

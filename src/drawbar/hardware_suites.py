@@ -42,36 +42,52 @@ def timing_suite(
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
 ) -> list[dict[str, Any]]:
-    """The whole serial board of ``TIMING_ENGINE``, placed and routed on an ECP5-25F."""
+    """The whole serial board of ``TIMING_ENGINE``, placed and routed on an ECP5-25F; and the same
+    with a short pipeline.
+    """
+    rows: list[dict[str, Any]] = []
+    engine = load_config(TIMING_ENGINE)
+    configs = (engine, engine.replace(short_pipeline=1))
+    steps = len(configs) * (2 + len(seeds))
+    for number, config in enumerate(configs):
+
+        def tell(title: str, done: int, before: int = number * steps // len(configs)) -> None:
+            if report is not None:
+                report(title, before + done, steps)
+
+        rows += _timing(config, seeds, tell, build_progress)
+    _done(steps, report, build_progress)
+    return rows
+
+
+def _timing(
+    config: EngineConfig,
+    seeds: tuple[int, ...],
+    tell: Callable[[str, int], None],
+    build_progress: BuildProgress | None,
+) -> list[dict[str, Any]]:
+    """Clock and cells of one engine's serial board."""
     from drawbar.hw.board import SerialBoard
     from drawbar.hw.vendor.families import family_primitives
 
-    config = load_config(TIMING_ENGINE)
     family = FAMILIES[TIMING_CHIP[0]]
     blocks = family_primitives(family.name, family.parts[TIMING_CHIP[1]], config)
-    steps = 2 + len(seeds)
-
-    def tell(title: str, done: int) -> None:
-        if report is not None:
-            report(title, done, steps)
-
-    tell("Verilog", 0)
-    text = verilog.to_verilog(SerialBoard(config=config), "top", blocks)
     board = f"serial board {config.rows} x {config.lanes}, {config.data_width} bit"
-    tell("yosys", 1)
+    if config.short_pipeline:
+        board += ", short pipeline"
+    tell(f"{board}, Verilog", 0)
+    text = verilog.to_verilog(SerialBoard(config=config), "top", blocks)
+    tell(f"{board}, yosys", 1)
     netlist = synthesis.synthesise(text, "top", beat=_beat(build_progress, "yosys"))
     found = []
     for number, seed in enumerate(seeds):
         title = f"nextpnr, seed {seed}"
-        tell(title, 2 + number)
+        tell(f"{board}, {title}", 2 + number)
         job = synthesis.RouteJob(
             *TIMING_CHIP, netlist.json, TARGET_MHZ, seed=seed, router=ROUTER, detailed=False
         )
         beat = _beat(build_progress, title)
         found.append((seed, synthesis.place_and_route(job, beat=beat).timing))
-    tell("done", steps)
-    if build_progress is not None:
-        build_progress("done", 1.0)
     rows: list[dict[str, Any]] = [
         {
             "name": f"{board}, clock on ECP5-25F speed {TIMING_CHIP[3]}, seed {seed}",

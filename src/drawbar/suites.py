@@ -139,7 +139,7 @@ SUITES: dict[str, Suite] = {
         ("engine", "batch"),
     ),
     "timing": Suite(
-        timing_suite, "clock of a 4 x 4 board on an ECP5-25F, by yosys and nextpnr", "values", ()
+        timing_suite, "clock of 4 x 4 boards on an ECP5-25F, by yosys and nextpnr", "values", ()
     ),
     "area": Suite(
         area_suite,

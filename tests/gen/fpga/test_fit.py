@@ -14,6 +14,7 @@ from drawbar.gen.fpga.fit import (
     calibration,
     check_fit,
     excess,
+    left_out,
     model_errors,
     non_negative_fit,
     usage,
@@ -123,3 +124,14 @@ def test_single_port_ram_is_counted_apart() -> None:
     assert excess(usage(twice, ICE40), chip)["spram"] == 4
     assert usage(config, ECP5)["spram"] == 0
     assert brams(config, ECP5)["work"] == 4 * ECP5.brams_of(config.data_width, 16384) > 0
+
+
+@pytest.mark.parametrize("engine", ["tiny", "wide", "icebreaker"])
+def test_a_short_pipeline_takes_fewer_flip_flops(engine: str) -> None:
+    long = load_config(engine).replace(short_pipeline=0)
+    short = long.replace(short_pipeline=1)
+    family = FAMILIES["ice40" if engine == "icebreaker" else "ecp5"]
+    before, after = usage(long, family), usage(short, family)
+    assert left_out(long) == 0
+    assert before["ffs"] - after["ffs"] == left_out(short) > 0
+    assert after["ffs"] > before["ffs"] / 3
