@@ -375,10 +375,13 @@ def reshaped(config: EngineConfig, factor: int) -> EngineConfig:
 
 
 def shapes(base: EngineConfig) -> list[EngineConfig]:
-    """The engine in the shapes of ``SHAPES``, and one that folds, so that it has all of them."""
+    """The engine in the shapes of ``SHAPES``; one that folds, so that it has all of them; and that
+    with a short pipeline.
+    """
     most = max(SHAPES)
     found = [reshaped(base, factor) for factor in SHAPES]
-    return [*found, found[-1].replace(name=f"{found[-1].name}, folds {most}", fold=most)]
+    folding = found[-1].replace(name=f"{found[-1].name}, folds {most}", fold=most)
+    return [*found, folding, folding.replace(name=f"{folding.name}, short", short_pipeline=1)]
 
 
 def shapes_suite(*, engine: str = "large", batch: int = 1, **options: Any) -> list[Row]:
