@@ -33,6 +33,7 @@ from drawbar.sw.compress.train import (
     Progress,
     accuracy,
     as_tensors,
+    make_optimiser,
     seeded,
     train_epoch,
 )
@@ -291,11 +292,11 @@ class _Run:
 
     def _prepare(self, phase: str) -> None:
         """The optimiser and ADMM's state at the start of a phase, or before they are loaded."""
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
+        self.optimiser = make_optimiser(
+            self.settings.optimiser,
+            self.model,
             lr=self.settings.rate(phase),
             weight_decay=self.settings.weight_decay,
-            fused=True,
         )
         if phase == "admm":
             weights = {name: _weight(self.model, name) for name in self.result.specs}

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import cos, isfinite, pi
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,6 +45,16 @@ class Cosine:
     def _set(self) -> None:
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr * (1 + cos(pi * self.done / self.steps)) / 2
+
+
+def make_optimiser(
+    kind: str, model: nn.Module, *, lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """An optimiser of a model's parameters, by its name in ``settings.OPTIMISERS``."""
+    shared: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "fused": True}
+    if kind == "sgd":
+        return torch.optim.SGD(model.parameters(), momentum=0.9, nesterov=True, **shared)
+    return torch.optim.AdamW(model.parameters(), **shared)
 
 
 def train_epoch(

@@ -165,6 +165,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(epochs: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 5])
+def test_a_killed_run_of_the_other_optimiser(epochs: int, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, optimiser="sgd", lr=0.05, admm_lr=0.02, tuning_lr=0.02)
+    whole = run(settings)
+    assert not same(whole, run(SETTINGS))
+
+    def kill(done: int, _total: int, _text: str) -> None:
+        if done == epochs:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(settings, folder=tmp_path, progress=kill)
+    resumed = run(settings, folder=tmp_path)
+    assert same(resumed, whole)
+    assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 5])
 def test_a_killed_run_of_another_memory_layout(epochs: int, tmp_path: Path) -> None:
     """Convolutions with channels innermost: a checkpoint has them outermost."""
     torch.manual_seed(5)
@@ -259,6 +276,7 @@ def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> No
     ("change", "match"),
     [
         ({"method": "magic"}, "method: is one of admm, direct; found magic"),
+        ({"optimiser": "lion"}, "optimiser: is one of adam, sgd; found lion"),
         ({"admm_epochs": 0}, "admm_epochs: is at least 1"),
         ({"tuning_epochs": -1}, "tuning_epochs: is at least 0"),
         ({"batch_size": 0}, "batch_size: is at least 1"),
