@@ -17,6 +17,7 @@ from drawbar.compress_suite import (
     STORED,
     board_rows,
     near_rows,
+    resnet_full_rows,
     resnet_rows,
     stored_rows,
     training_rows,
@@ -101,6 +102,9 @@ def test_other_rows_hold_only_where_they_do() -> None:
     ahead = resnet_rows((0, 1), [arm(10, 50, 97.5), arm(10, 50, 96.7)])  # type: ignore[list-item]
     assert (ahead[-1]["value"], ahead[-1]["passed"]) == (pytest.approx(0.1), True)
     assert not resnet_rows((0,), [arm(10, 50, 97.0)])[-1]["passed"]  # type: ignore[list-item]
+    for after, passed in ((90.53, True), (90.52, False)):
+        *_, row = resnet_full_rows((0,), [arm(10, 50, after)])  # type: ignore[list-item]
+        assert (row["value"], row["wanted"], row["passed"]) == (after, "at least 90.53", passed)
 
 
 def stored(size: int, accuracy: float) -> list[dict]:  # type: ignore[type-arg]

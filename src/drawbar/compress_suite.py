@@ -28,7 +28,7 @@ from drawbar.sw.compress.data import Dataset, load_dataset
 if TYPE_CHECKING:
     from drawbar.sw.compress.recipes import Arms
 
-RECIPE, RESNET = "lenet-300-tt", "resnet-20-tt-short"
+RECIPE, RESNET, RESNET_FULL = "lenet-300-tt", "resnet-20-tt-short", "resnet-20-tt"
 #: 8 x 8 multipliers.
 ENGINE = "small"
 SEEDS = (0, 1, 2)
@@ -40,6 +40,8 @@ FEWER, NEAR = 25.0, 0.1
 #: Of the networks in few bits: bytes, points below dense.
 STORED = {"lenet-300-ada": 4_577, "lenet-5-ada": 2_495}
 STORED_NEAR = 0.2
+#: ResNet-20 at 6.8x: what Yin et al. (CVPR 2021) have, and how far below we may be.
+RESNET_PUBLISHED, RESNET_NEAR = 91.03, 0.5
 #: Points are differences of percents of 10,000 images.
 ROUNDING = 1e-9
 
@@ -85,7 +87,8 @@ def compress_quick_suite(
     few = run_arms("lenet-5-ada", dataset, first, folder, report, dense=large)
     rows += stored_rows("lenet-5-ada", few[0])
     rows.append(left_out("CIFAR-10, ResNet-20, short", "drawbar bench --suite compress-resnet"))
-    rows.append(left_out("CIFAR-10, ResNet-20, full", "a GPU, and a longer recipe"))
+    full = "drawbar bench --suite compress-resnet-full"
+    rows.append(left_out("CIFAR-10, ResNet-20, full", full))
     return rows
 
 
@@ -110,12 +113,36 @@ def compress_resnet_suite(
     return resnet_rows(seeds, run_arms(RESNET, dataset, seeds, folder, report))
 
 
+def compress_resnet_full_suite(
+    *,
+    data: str | Path | None = None,
+    folder: str | Path | None = None,
+    seeds: Sequence[int] = SEEDS[:1],
+    report: Report | None = None,
+    build_progress: BuildProgress | None = None,
+) -> list[Row]:
+    """ResNet-20 on CIFAR-10 at 6.8x, with ADMM on a long schedule: on a GPU, or else for hours on a
+    CPU. Nothing is built, so ``build_progress`` hears nothing.
+
+    Raises
+    ------
+    InputError:
+        no CIFAR-10 in the folder.
+    """
+    recipe = import_module("drawbar.sw.compress.recipes").RECIPES[RESNET_FULL]
+    torch = import_module("drawbar.sw.compress.backend").torch
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dataset = load_dataset(recipe.data, data)
+    return resnet_full_rows(seeds, run_arms(RESNET_FULL, dataset, seeds, folder, report, device))
+
+
 def run_arms(
     name: str,
     dataset: Dataset,
     seeds: Sequence[int],
     folder: str | Path | None,
     report: Report | None,
+    device: str = "cpu",
     *,
     dense: Sequence[Arms] = (),
 ) -> list[Arms]:
@@ -135,6 +162,7 @@ def run_arms(
                 seed=seed,
                 dense=dense[number].dense if dense else None,
                 folder=None if folder is None else Path(folder) / name,
+                device=device,
                 progress=progress,
             )
         )
@@ -167,8 +195,26 @@ def training_rows(seeds: Sequence[int], arms: Sequence[Arms]) -> list[Row]:
 
 def resnet_rows(seeds: Sequence[int], arms: Sequence[Arms]) -> list[Row]:
     """ResNet-20: means over the seeds, and whether ADMM ends above its control."""
-    before, after = _weights(arms[0].dense.model), _weights(arms[0].compressed.model)
     admm, control = mean(_each(arms, "tuned")), mean(_control(arms))
+    return [
+        *_resnet_rows(seeds, arms, 0.0, ("control, after", _control(arms), "", 0.0)),
+        check_row("ADMM ahead of its control", admm - control, "points", "above 0", admm > control),
+    ]
+
+
+def resnet_full_rows(seeds: Sequence[int], arms: Sequence[Arms]) -> list[Row]:
+    """ResNet-20 on the long schedule: means over the seeds, beside what is published."""
+    return _resnet_rows(seeds, arms, RESNET_PUBLISHED - RESNET_NEAR)
+
+
+def _resnet_rows(
+    seeds: Sequence[int],
+    arms: Sequence[Arms],
+    wanted: float,
+    *more: tuple[str, Sequence[float], str, float],
+) -> list[Row]:
+    """What every schedule of ResNet-20 has; ``wanted``: at least so much in the end, or 0."""
+    before, after = _weights(arms[0].dense.model), _weights(arms[0].compressed.model)
     return [
         check_row(f"ResNet-20, weights of {before:,}", after, "weights"),
         *_mean_rows(
@@ -177,11 +223,10 @@ def resnet_rows(seeds: Sequence[int], arms: Sequence[Arms]) -> list[Row]:
                 ("ResNet-20, dense", _dense(arms), "", 0.0),
                 ("direct, before fine-tuning", _each(arms, "direct"), "", 0.0),
                 ("ADMM, before fine-tuning", _each(arms, "decomposed"), "", 0.0),
-                ("ADMM, after", _each(arms, "tuned"), "", 0.0),
-                ("control, after", _control(arms), "", 0.0),
+                ("ADMM, after", _each(arms, "tuned"), "at least" if wanted else "", wanted),
+                *more,
             ),
         ),
-        check_row("ADMM ahead of its control", admm - control, "points", "above 0", admm > control),
     ]
 
 

@@ -12,7 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from drawbar.compress_suite import compress_quick_suite, compress_resnet_suite
+from drawbar.compress_suite import (
+    compress_quick_suite,
+    compress_resnet_full_suite,
+    compress_resnet_suite,
+)
 from drawbar.gen.errors import InputError
 from drawbar.gen.presets import load_config
 from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
@@ -156,6 +160,12 @@ SUITES: dict[str, Suite] = {
     "compress-resnet": Suite(
         compress_resnet_suite,
         "ResNet-20 on CIFAR-10, short: ADMM and its control",
+        "checks",
+        ("data", "folder", "seeds"),
+    ),
+    "compress-resnet-full": Suite(
+        compress_resnet_full_suite,
+        "ResNet-20 on CIFAR-10 on a long schedule, for a GPU",
         "checks",
         ("data", "folder", "seeds"),
     ),
