@@ -120,8 +120,9 @@ def bench(
     [bold]compress-resnet[/bold]: ResNet-20 on CIFAR-10 in 39,448 weights on a short schedule: ADMM
     and a control of equal epochs. An hour and more.
 
-    [bold]compress-resnet-full[/bold]: the same weights with ADMM on a long schedule, 120 epochs, against
-    the published accuracy. On a GPU where there is one; else hours: give it a --folder to go on from.
+    [bold]compress-resnet-full[/bold]: the same weights with ADMM on a long schedule, 120 epochs,
+    against the published accuracy. On a GPU where there is one; else hours: give it a --folder to
+    go on from.
 
     [bold]lenet5[/bold]: LeNet-5 on MNIST, whole, in tensor trains: all test images in the golden
     model, 200 on an 8 x 8 simulated board. Trains a few epochs, unless --folder has weights.

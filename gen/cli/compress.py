@@ -55,7 +55,7 @@ def compress(
     \b
     model = "lenet-300"            # or lenet-5, digits-mlp, resnet-20, resnet-32
     data = "mnist"
-    [training]                     # dense_epochs, admm_epochs, tuning_epochs, lr, rho_first, ...
+    [training]                     # dense_epochs, admm_epochs, lr, rho_first, optimiser, ...
     dense_epochs = 10
     [layers.fc1]                   # format, modes_in, modes_out, max_rank; all layers: leave it out
     max_rank = 6

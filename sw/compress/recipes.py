@@ -328,8 +328,7 @@ RECIPES = {
         control=False,
         settings=FEW_BITS,
     ),
-    # 269,722 weights to 39,448, 6.8x. For a GPU; a CPU core takes two to three hours, in which a run
-    # may be stopped and go on.
+    # 269,722 weights to 39,448, 6.8x. For a GPU: a CPU core takes two to three hours.
     "resnet-20-tt": Recipe(
         model="resnet-20",
         data="cifar10",
