@@ -94,46 +94,27 @@ def compress_quick_suite(
 
 def compress_resnet_suite(
     *,
+    full: bool = False,
     data: str | Path | None = None,
     folder: str | Path | None = None,
     seeds: Sequence[int] = SEEDS[:1],
     report: Report | None = None,
     build_progress: BuildProgress | None = None,
 ) -> list[Row]:
-    """ResNet-20 on CIFAR-10 at 6.8x, on the short schedule of its recipe: ADMM against direct
-    decomposition at equal epochs. Nothing is built, so ``build_progress`` hears nothing.
+    """ResNet-20 on CIFAR-10 at 6.8x, on a GPU where there is one: on a short schedule, ADMM against
+    direct decomposition at equal epochs; or ``full``, on a long one, beside what is published.
+    Nothing is built, so ``build_progress`` hears nothing.
 
     Raises
     ------
     InputError:
         no CIFAR-10 in the folder.
     """
-    recipe = import_module("drawbar.sw.compress.recipes").RECIPES[RESNET]
-    dataset = load_dataset(recipe.data, data)
-    return resnet_rows(seeds, run_arms(RESNET, dataset, seeds, folder, report))
-
-
-def compress_resnet_full_suite(
-    *,
-    data: str | Path | None = None,
-    folder: str | Path | None = None,
-    seeds: Sequence[int] = SEEDS[:1],
-    report: Report | None = None,
-    build_progress: BuildProgress | None = None,
-) -> list[Row]:
-    """ResNet-20 on CIFAR-10 at 6.8x, with ADMM on a long schedule: on a GPU, or else for hours on a
-    CPU. Nothing is built, so ``build_progress`` hears nothing.
-
-    Raises
-    ------
-    InputError:
-        no CIFAR-10 in the folder.
-    """
-    recipe = import_module("drawbar.sw.compress.recipes").RECIPES[RESNET_FULL]
+    name, rows = (RESNET_FULL, resnet_full_rows) if full else (RESNET, resnet_rows)
+    dataset = load_dataset(import_module("drawbar.sw.compress.recipes").RECIPES[name].data, data)
     torch = import_module("drawbar.sw.compress.backend").torch
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    dataset = load_dataset(recipe.data, data)
-    return resnet_full_rows(seeds, run_arms(RESNET_FULL, dataset, seeds, folder, report, device))
+    return rows(seeds, run_arms(name, dataset, seeds, folder, report, device))
 
 
 def run_arms(

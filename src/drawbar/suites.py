@@ -8,15 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from drawbar.compress_suite import (
-    compress_quick_suite,
-    compress_resnet_full_suite,
-    compress_resnet_suite,
-)
+from drawbar.compress_suite import compress_quick_suite, compress_resnet_suite
 from drawbar.gen.errors import InputError
 from drawbar.gen.presets import load_config
 from drawbar.hardware_suites import area_suite, cells_suite, estimates_suite, timing_suite
@@ -164,7 +161,7 @@ SUITES: dict[str, Suite] = {
         ("data", "folder", "seeds"),
     ),
     "compress-resnet-full": Suite(
-        compress_resnet_full_suite,
+        partial(compress_resnet_suite, full=True),
         "ResNet-20 on CIFAR-10 on a long schedule, for a GPU",
         "checks",
         ("data", "folder", "seeds"),
