@@ -139,7 +139,7 @@ def small_model() -> Model:
 
 def test_one_or_two_by_default() -> None:
     config = planner_config(random.Random(1)).replace(
-        rows=4, lanes=4, core_depth=2000, work_depth=1000, program_depth=2048
+        rows=4, lanes=4, fold=1, core_depth=2000, work_depth=1000, program_depth=2048, fetch_words=1
     )
     model = small_model()
     two = plan_model(model, config)

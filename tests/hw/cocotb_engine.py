@@ -112,16 +112,7 @@ CONFIGS = {
     ),
     # A short pipeline; folds, and lanes that would be two groups in a long one.
     "short": EngineConfig(
-        rows=3,
-        lanes=8,
-        acc_width=36,
-        core_depth=160,
-        work_depth=120,
-        bias_depth=40,
-        program_depth=192,
-        fold=2,
-        products=1,
-        short_pipeline=1,
+        rows=3, lanes=8, core_depth=160, work_depth=220, fold=2, products=1, short_pipeline=1
     ),
     # A short pipeline of an engine that holds one stage and has a gap between tiles.
     "short, held": EngineConfig(
