@@ -135,6 +135,7 @@ def schedule(
     """
     if config.stages_held == 1:
         return list(stages), [tuple(range(len(stage.column_loops))) for stage in stages]
+    pipe = pipeline(config)
     orders = [_orders(stage) for stage in stages]
     # Shortest path over the orders of one stage after another: (sum of waits, orders, waits).
     best: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = [
@@ -147,7 +148,7 @@ def schedule(
         ]
         read = [read_times(_reordered(stages[number], order), config) for order in orders[number]]
         waits = {
-            (i, j): _least_wait(written[i], read[j], pipeline(config))
+            (i, j): _least_wait(written[i], read[j], pipe)
             for i, j in product(range(len(written)), range(len(read)))
         }
         best = [
