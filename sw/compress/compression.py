@@ -342,10 +342,13 @@ class _Run:
 
     def _loss(self, batch: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         teacher = None
-        if self.teacher is not None:
-            with torch.no_grad():
-                teacher = self.teacher(batch)
-        return self.settings.loss(self.model(batch), classes, teacher)
+        low = self.settings.precision == "bfloat16"
+        with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=low):
+            if self.teacher is not None:
+                with torch.no_grad():
+                    teacher = self.teacher(batch).to(batch.dtype)
+            outputs = self.model(batch).to(batch.dtype)
+        return self.settings.loss(outputs, classes, teacher)
 
     def _accuracy(self, model: nn.Module) -> float:
         return accuracy(model, self.dataset.test_x, self.dataset.test_y)

@@ -164,9 +164,37 @@ def test_a_killed_run_goes_on_to_the_same_bits(epochs: int, tmp_path: Path) -> N
     assert resumed.specs == whole.specs
 
 
+def test_products_are_of_the_precision_and_all_else_of_float32() -> None:
+    seen: set[tuple[bool, torch.dtype]] = set()
+
+    class Looking(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            result = super().forward(input)
+            seen.add((self.training, result.dtype))
+            return result
+
+    for precision in (torch.float32, torch.bfloat16):
+        seen.clear()
+        network = model()
+        network.fc2 = Looking(24, 4)
+        settings = replace(SETTINGS, precision=str(precision).removeprefix("torch."))
+        made = compress_model(network, choose, dataset(), settings)
+        # Accuracies and the teacher are of models at inference; only the teacher is in autocast.
+        assert {dtype for training, dtype in seen if training} == {precision}
+        assert {p.dtype for p in made.model.parameters()} == {torch.float32}
+
+
 @pytest.mark.parametrize("epochs", [1, 3, 5])
-def test_a_killed_run_of_the_other_optimiser(epochs: int, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, optimiser="sgd", lr=0.05, admm_lr=0.02, tuning_lr=0.02)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser": "sgd", "lr": 0.05, "admm_lr": 0.02, "tuning_lr": 0.02},
+        {"precision": "bfloat16"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_killed_run_of_other_arithmetic(change: dict, epochs: int, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, **change)
     whole = run(settings)
     assert not same(whole, run(SETTINGS))
 
@@ -277,6 +305,7 @@ def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> No
     [
         ({"method": "magic"}, "method: is one of admm, direct; found magic"),
         ({"optimiser": "lion"}, "optimiser: is one of adam, sgd; found lion"),
+        ({"precision": "half"}, "precision: is one of float32, bfloat16; found half"),
         ({"admm_epochs": 0}, "admm_epochs: is at least 1"),
         ({"tuning_epochs": -1}, "tuning_epochs: is at least 0"),
         ({"batch_size": 0}, "batch_size: is at least 1"),
