@@ -26,7 +26,7 @@ from drawbar.sw.compress.data import Dataset, load_dataset
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec
 from drawbar.sw.compress.layers import decompose, layer_spec
-from drawbar.sw.compress.settings import Settings, make_settings
+from drawbar.sw.compress.settings import Settings
 from drawbar.sw.compress.storage import unpack
 from drawbar.sw.compress.train import accuracy
 
@@ -298,51 +298,6 @@ def test_nan_names_layer_and_step_and_keeps_the_checkpoint(tmp_path: Path) -> No
             progress=lambda _done, _total, text: seen.append(text),
         )
     assert seen == []
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ({"method": "magic"}, "method: is one of admm, direct; found magic"),
-        ({"optimiser": "lion"}, "optimiser: is one of adam, sgd; found lion"),
-        ({"precision": "half"}, "precision: is one of float32, bfloat16; found half"),
-        ({"admm_epochs": 0}, "admm_epochs: is at least 1"),
-        ({"tuning_epochs": -1}, "tuning_epochs: is at least 0"),
-        ({"batch_size": 0}, "batch_size: is at least 1"),
-        ({"rho_first": 0.0}, "rho_first: is more than 0"),
-        ({"label_smoothing": 1.0}, "label_smoothing: is at least 0 and less than 1"),
-        ({"distillation": 1.5}, "distillation: is 0 to 1"),
-        ({"temperature": 0.0}, "temperature: is more than 0"),
-        ({"storage_lr": 0.0}, "storage_lr: is more than 0"),
-        ({"shift": -1}, "shift: is at least 0"),
-        ({"mirror": 1.1}, "mirror: is 0 to 1"),
-        ({"augment_from": "later"}, "augment_from: is one of dense, admm, tuning"),
-    ],
-)
-def test_bad_settings(change: dict, match: str) -> None:
-    with pytest.raises(InputError, match=match):
-        replace(SETTINGS, **change)
-
-
-@pytest.mark.parametrize(
-    ("values", "match"),
-    [
-        (
-            {"epochs": 3},
-            r"epochs: is a setting; found epochs=3\. Fix: use one of method",
-        ),
-        ({"lr": "fast"}, "lr: is of type float; found 'fast'"),
-        ({"batch_size": 1.5}, "batch_size: is of type int"),
-        ({"seed": True}, "seed: is of type int"),
-    ],
-)
-def test_bad_settings_by_name(values: dict, match: str) -> None:
-    with pytest.raises(InputError, match=match):
-        make_settings(values)
-
-
-def test_settings_by_name() -> None:
-    assert make_settings({"lr": 1, "threads": 2}) == Settings(lr=1, threads=2)
 
 
 def test_balanced_cores_are_the_same_weight() -> None:
