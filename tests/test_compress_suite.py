@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipes import noise_images, tiny
 from typer.testing import CliRunner
 
 import drawbar
@@ -121,18 +121,10 @@ def test_the_long_schedules_share_their_dense_network(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Tiny runs of both recipes, on noise: ranks are chosen for the compression."""
-    rng = np.random.default_rng(3)
-    x = rng.uniform(size=(24, 3072)).astype(np.float32)
-    y = rng.integers(10, size=24)
-    dataset = Dataset("cifar10", x[:16], y[:16], x, y, 10)
-    monkeypatch.setattr(compress_suite, "load_dataset", lambda *_: dataset)
+    monkeypatch.setattr(compress_suite, "load_dataset", lambda *_: noise_images())
     for ratio in RESNET_PUBLISHED:
         name = f"resnet-20-tt-{ratio}x"
-        recipe = RECIPES[name]
-        settings = replace(
-            recipe.settings, dense_epochs=1, admm_epochs=1, tuning_epochs=1, batch_size=8, shift=0
-        )
-        monkeypatch.setitem(RECIPES, name, replace(recipe, settings=settings))
+        monkeypatch.setitem(RECIPES, name, tiny(RECIPES[name]))
     seen: list[tuple[str, int, int]] = []
     rows = compress_resnet_suite(full=True, folder=tmp_path, report=lambda *what: seen.append(what))
     assert [text.split(", loss")[0] for text, _, _ in seen] == [

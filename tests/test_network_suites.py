@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_recipes import noise_images, tiny
 
 from drawbar import compress_suite, network_suites
 from drawbar.compress_suite import run_arms
@@ -101,16 +101,8 @@ def test_resnet_takes_the_weights_that_compress_resnet_leaves(
     """A tiny run of the recipe: its checkpoints are the dense network's and the cores', and are
     judged by the test images' classes.
     """
-    rng = np.random.default_rng(3)
-    x = rng.uniform(size=(24, 3072)).astype(np.float32)
-    y = rng.integers(10, size=24)
-    dataset = Dataset("cifar10", x[:16], y[:16], x, y, 10)
-    recipe = RECIPES[RESNET_RECIPE]
-    settings = replace(
-        recipe.settings, dense_epochs=1, admm_epochs=1, tuning_epochs=1, batch_size=8, shift=0
-    )
-    tiny = replace(recipe, settings=settings, control=False)
-    monkeypatch.setitem(RECIPES, RESNET_RECIPE, tiny)
+    dataset = noise_images()
+    monkeypatch.setitem(RECIPES, RESNET_RECIPE, tiny(RECIPES[RESNET_RECIPE]))
     monkeypatch.setattr(compress_suite, "load_dataset", lambda *_: dataset)
     monkeypatch.setattr(network_suites, "load_dataset", lambda *_: dataset)
     arms = run_arms(RESNET_RECIPE, dataset, (0,), tmp_path, None)[0]

@@ -197,21 +197,19 @@ def resnet_full_rows(ratio: float, seeds: Sequence[int], arms: Sequence[Arms]) -
     """ResNet-20 on the long schedule at a compression: means over the seeds, beside what is
     published.
     """
-    rows = _resnet_rows(seeds, arms, ratio, RESNET_PUBLISHED[ratio] - RESNET_NEAR)
+    rows = _resnet_rows(seeds, arms, ratio)
     return [{**row, "name": f"{ratio}x: {row['name']}"} for row in rows]
 
 
 def _resnet_rows(
-    seeds: Sequence[int], arms: Sequence[Arms], ratio: float = 0.0, least: float = 0.0
+    seeds: Sequence[int], arms: Sequence[Arms], ratio: float | None = None
 ) -> list[Row]:
-    """What every schedule of ResNet-20 has; where they are given, it is to be so many times smaller
-    and right on so many percent.
+    """What every schedule of ResNet-20 has; with a compression that is published, it is to be so
+    many times smaller, and right on as many images as published, nearly.
     """
-    before, after = _weights(arms[0].dense.model), _weights(arms[0].compressed.model)
-    weights = f"at most {int(before / ratio):,}" if ratio else ""
-    fewer = before >= ratio * after if ratio else None
+    least = 0.0 if ratio is None else RESNET_PUBLISHED[ratio] - RESNET_NEAR
     return [
-        check_row(f"ResNet-20, weights of {before:,}", after, "weights", weights, fewer),
+        fewer_row("ResNet-20", arms[0], ratio),
         *_mean_rows(
             seeds,
             (
@@ -226,16 +224,9 @@ def _resnet_rows(
 
 def near_rows(arms: Arms) -> list[Row]:
     """LeNet-5 in TT: how much smaller, and how far below the dense network."""
-    before, after = _weights(arms.dense.model), _weights(arms.compressed.model)
     dense, tuned = arms.dense.accuracy["tuned"], arms.compressed.accuracy["tuned"]
     rows = [
-        check_row(
-            f"LeNet-5, TT, weights of {before:,}",
-            after,
-            "weights",
-            f"at most {before / FEWER:,.0f}",
-            before >= FEWER * after,
-        ),
+        fewer_row("LeNet-5, TT", arms, FEWER),
         check_row("LeNet-5, dense", dense, "%"),
         check_row(
             "LeNet-5, TT, ADMM, before fine-tuning", arms.compressed.accuracy["decomposed"], "%"
@@ -267,6 +258,16 @@ def stored_rows(name: str, arms: Arms) -> list[Row]:
             f"{name} ({bits})", found.accuracy["stored"], arms.dense.accuracy["tuned"], STORED_NEAR
         ),
     ]
+
+
+def fewer_row(name: str, arms: Arms, ratio: float | None) -> Row:
+    """Weights of the compressed network; with a ratio, so many times fewer are wanted."""
+    before, after = _weights(arms.dense.model), _weights(arms.compressed.model)
+    name = f"{name}, weights of {before:,}"
+    if ratio is None:
+        return check_row(name, after, "weights")
+    most = int(before / ratio)
+    return check_row(name, after, "weights", f"at most {most:,}", before >= ratio * after)
 
 
 def below_row(name: str, found: float, dense: float, most: float) -> Row:

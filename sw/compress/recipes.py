@@ -162,7 +162,6 @@ def run_recipe(
         Keeps the checkpoints of each of these runs.
     """
     settings = replace(recipe.settings, seed=seed)
-    target = None if recipe.compression is None else Target(compression=recipe.compression)
     later = settings.epochs("admm") + settings.tuning_epochs
     total = 0 if dense is not None else settings.dense_epochs
     total += (2 if recipe.control else 1) * (later + settings.storage_epochs)
@@ -173,7 +172,9 @@ def run_recipe(
     ) -> Compressed:
         nonlocal done
         before, chosen = done, replace(settings, **changes)
-        few = recipe.bits if layers else {}
+        asked = recipe if layers else replace(recipe, compression=None, bits={}, share=())
+        ratio = asked.compression
+        target = None if ratio is None else Target(compression=ratio)
 
         def report(now: int, _total: int, text: str) -> None:
             if progress is not None:
@@ -181,20 +182,17 @@ def run_recipe(
 
         found = compress_model(
             model,
-            lambda trained: choose_specs(trained, layers, target if layers else None),
+            lambda trained: choose_specs(trained, layers, target),
             dataset,
             chosen,
-            bits=few,
-            share=recipe.share if layers else (),
-            config={
-                "layers": json_values(layers),
-                "compression": recipe.compression if layers else None,
-            },
+            bits=asked.bits,
+            share=asked.share,
+            config={"layers": json_values(layers), "compression": ratio},
             folder=None if folder is None else Path(folder) / f"{what}-{seed}",
             device=device,
             progress=report,
         )
-        done += sum(chosen.epochs(phase) for phase in (PHASES if few else PHASES[:-1]))
+        done += sum(chosen.epochs(phase) for phase in (PHASES if asked.bits else PHASES[:-1]))
         return found
 
     if dense is None:

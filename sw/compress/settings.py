@@ -34,7 +34,7 @@ class Settings:
     precision:
         "float32", or "bfloat16": products of 8 significant bits, summed in float32 (PyTorch's
         autocast). Weights, loss and optimiser stay in float32, and accuracies are measured there.
-        A processor or GPU that has such products trains up to twice as fast.
+        Faster on a processor or GPU that has such products.
     lr, admm_lr, tuning_lr, storage_lr:
         Learning rate at the start of each; it falls to 0 along half a cosine.
     batch_size:
