@@ -59,6 +59,8 @@ class Admm:
     rho:
         Weight of the penalty since the last ``update``; 0 before the first.
 
+    What ``penalty`` reads keeps its place in memory, so that a CUDA graph may hold it.
+
     Raises
     ------
     InputError:
@@ -78,6 +80,7 @@ class Admm:
         self.weights = dict(weights)
         self.projections = dict(projections)
         self.rho = 0.0
+        self._half_rho = next(iter(weights.values())).new_zeros(())
         self.z = {name: weight.detach().clone() for name, weight in weights.items()}
         self.u = {name: torch.zeros_like(weight) for name, weight in self.z.items()}
 
@@ -101,23 +104,27 @@ class Admm:
                     raise NetworkError(
                         f"layer {name!r}", "keeps its weights finite", norm, "lower the rate"
                     )
-                u, before = self.u[name], self.z[name]
+                u, z = self.u[name], self.z[name]
                 u *= self.rho / rho  # U is 0 before the first update
                 # In the weight's layout: sums are the same bits again after a load.
                 after = torch.empty_like(weight).copy_(self.projections[name](weight + u))
                 parallel.same([after])
                 u += weight - after
-                self.z[name] = after
                 scale = norm or 1.0
                 residuals.append(
                     Residual(
                         name,
                         (weight - after).norm().item() / scale,
-                        (after - before).norm().item() / scale,
+                        (after - z).norm().item() / scale,
                     )
                 )
-        self.rho = rho
+                z.copy_(after)
+        self._set_rho(rho)
         return residuals
+
+    def _set_rho(self, rho: float) -> None:
+        self.rho = rho
+        self._half_rho.fill_(rho / 2)
 
     def penalty(self) -> torch.Tensor:
         """``rho / 2 * |W - Z + U|^2`` over all layers; differentiable in W."""
@@ -125,7 +132,7 @@ class Admm:
             (weight - self.z[name] + self.u[name]).square().sum()
             for name, weight in self.weights.items()
         ]
-        return self.rho / 2 * torch.stack(parts).sum()
+        return self._half_rho * torch.stack(parts).sum()
 
     def state(self) -> dict[str, torch.Tensor]:
         """Z and U by name, for a checkpoint; ``rho`` is kept beside them."""
@@ -134,11 +141,10 @@ class Admm:
 
     def load_state(self, state: Mapping[str, torch.Tensor], rho: float) -> None:
         """What ``state`` gave, in place."""
-        for name, weight in self.weights.items():
-            with torch.no_grad():
-                self.z[name] = torch.empty_like(weight).copy_(state[f"z.{name}"])
-                self.u[name] = torch.empty_like(weight).copy_(state[f"u.{name}"])
-        self.rho = rho
+        for name in self.weights:
+            self.z[name].copy_(state[f"z.{name}"])
+            self.u[name].copy_(state[f"u.{name}"])
+        self._set_rho(rho)
 
 
 def geometric(first: float, last: float, epochs: int) -> list[float]:

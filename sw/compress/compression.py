@@ -24,6 +24,7 @@ from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.factorised import FactorisedLayer
 from drawbar.sw.compress.formats import Spec, get_format
 from drawbar.sw.compress.formats.ada_tucker import share_core
+from drawbar.sw.compress.gradients import Gradients, RecordedGradients
 from drawbar.sw.compress.layers import decompose, layer_spec
 from drawbar.sw.compress.rank_choice import Target, choose_ranks
 from drawbar.sw.compress.settings import PHASES, Settings
@@ -221,6 +222,7 @@ class _Run:
             self.augment = Augmentation(dataset.image, settings.shift, settings.mirror)
         self.phase, self.epoch = PHASES[0], 0  # of the epoch that comes next
         self.optimiser: torch.optim.Optimizer | None = None
+        self.gradients: Gradients | None = None
         self.admm: Admm | None = None
         self.teacher: nn.Module | None = None
         self._check_names()
@@ -262,7 +264,7 @@ class _Run:
 
     def _enter(self, phase: str) -> None:
         """What happens between two phases."""
-        self.phase, self.epoch, self.optimiser = phase, 0, None
+        self.phase, self.epoch, self.optimiser, self.gradients = phase, 0, None, None
         found = self.result
         if phase == "admm":
             found.accuracy["dense"] = self._accuracy(self.model)
@@ -291,7 +293,9 @@ class _Run:
         return LowBitModel(model, bits_of(model, self.bits))
 
     def _prepare(self, phase: str) -> None:
-        """The optimiser and ADMM's state at the start of a phase, or before they are loaded."""
+        """The optimiser, its gradients and ADMM's state at the start of a phase, or before they are
+        loaded.
+        """
         self.optimiser = make_optimiser(
             self.settings.optimiser,
             self.model,
@@ -302,12 +306,19 @@ class _Run:
             weights = {name: _weight(self.model, name) for name in self.result.specs}
             projections = {name: _projection(spec) for name, spec in self.result.specs.items()}
             self.admm = Admm(weights, projections)
+        recorded = self.settings.cuda_graph and self.inputs.is_cuda
+        self.gradients = (RecordedGradients if recorded else Gradients)(
+            self.model.parameters(),
+            self._loss,
+            None if self.admm is None else self.admm.penalty,
+        )
 
     def _train(self, phase: str) -> str:
         settings = self.settings
         if self.optimiser is None:
             self._prepare(phase)
         assert self.optimiser is not None
+        assert self.gradients is not None
         row: dict[str, Any] = {"phase": phase, "epoch": self.epoch + 1}
         if self.admm is not None:
             rho = geometric(settings.rho_first, settings.rho_last, settings.admm_epochs)[self.epoch]
@@ -315,21 +326,25 @@ class _Run:
             row["residuals"] = [asdict(found) for found in self.admm.update(rho)]
         steps = -(-len(self.inputs) // (settings.batch_size * parallel.world()))
         done = self.epoch * steps
-        rate = settings.rate(phase)
-        schedule = Cosine(self.optimiser, rate, settings.epochs(phase) * steps, done=done)
+        schedule = Cosine(
+            self.optimiser,
+            settings.rate(phase),
+            settings.epochs(phase) * steps,
+            done=done,
+            warmup=settings.warmup_epochs(phase) * steps,
+        )
         late = PHASES[PHASES.index(settings.augment_from) :]
         with seeded(settings.seed, PHASES.index(phase), self.epoch, device=self.inputs.device):
             row["loss"] = train_epoch(
                 self.model,
                 self.inputs,
                 self.classes,
-                self._loss,
+                self.gradients,
                 self.optimiser,
                 schedule,
                 batch_size=settings.batch_size,
                 noise=settings.noise,
                 augment=self.augment if phase in late else None,
-                penalty=None if self.admm is None else self.admm.penalty,
                 first_step=done,
             )
         parallel.same(self.model.buffers())

@@ -20,6 +20,8 @@ from drawbar.sw.compress.spec import Spec
 MOVE_COST, STEP_COST, BATCH_COST = 8, 20_000, 4_000
 #: Cores are merged only up to this share of the dense weights, and three at a time.
 MERGED_SHARE, MERGED_CORES = 1 / 8, 3
+#: A GPU's matrix units take channels of 16-bit numbers by so many; others are copied to such first.
+GPU_CHANNELS = 8
 #: Beyond this many cores no merges are searched: the plain orders are many enough.
 MOST_CORES_TO_MERGE = 9
 
@@ -222,13 +224,29 @@ def convolve_chain(
         return None
     for step in steps:
         outputs = prod(sizes[i] for i in step.new)
-        matrix = _merged(cores, spec, step)
+        size = spec.kernel_size if step.kernel else (1, 1)
+        kernel = _merged(cores, spec, step).reshape(outputs, -1, *size)
+        if (multiple := channel_multiple(x)) > 1:
+            kernel = _padded(kernel, x.shape[1], 1 if step is steps[-1] else multiple)
         if step.kernel:
-            kernel = matrix.reshape(outputs, -1, *spec.kernel_size)
             x = nn.functional.conv2d(x, kernel, None, stride, padding, dilation)
         else:
-            x = nn.functional.conv2d(x, matrix.reshape(outputs, -1, 1, 1))
+            x = nn.functional.conv2d(x, kernel)
     return x
+
+
+def channel_multiple(x: torch.Tensor) -> int:
+    """What the channels between two convolutions are best a multiple of."""
+    return GPU_CHANNELS if x.is_cuda and x.element_size() == 2 else 1
+
+
+def _padded(kernel: torch.Tensor, inputs: int, multiple: int) -> torch.Tensor:
+    """The same kernel for so many inputs, and a multiple of outputs: the others are zeros."""
+    more_outputs = -len(kernel) % multiple
+    more_inputs = inputs - kernel.shape[1]
+    if more_outputs or more_inputs:
+        kernel = nn.functional.pad(kernel, (0, 0, 0, 0, 0, more_inputs, 0, more_outputs))
+    return kernel.contiguous(memory_format=torch.channels_last)
 
 
 def _merged(cores: Sequence[torch.Tensor], spec: Spec, step: Step) -> torch.Tensor:

@@ -19,6 +19,7 @@ from drawbar.gen.network import Core
 from drawbar.gen.planned import Plan, PlannedStage
 from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.data import Dataset
+from drawbar.sw.compress.gradients import Gradients
 from drawbar.sw.compress.quantise import (
     Scales,
     StageIntegers,
@@ -244,21 +245,22 @@ def tune_quantised(
     inputs, classes = as_tensors(model, dataset.train_x, dataset.train_y)
     optimiser = torch.optim.Adam(model.parameters(), lr=lr)
     steps = -(-len(inputs) // batch_size)
-    loss_of = nn.CrossEntropyLoss()
+    loss = nn.CrossEntropyLoss()
+    gradients = Gradients(model.parameters(), lambda batch, right: loss(model(batch), right))
     for epoch in range(epochs):
         model.scales = calibrate(model.plan(), calibration)
         schedule = Cosine(optimiser, lr, epochs * steps, done=epoch * steps)
         with seeded(seed, epoch, device=inputs.device):
-            loss = train_epoch(
+            mean = train_epoch(
                 model,
                 inputs,
                 classes,
-                lambda batch, right: loss_of(model(batch), right),
+                gradients,
                 optimiser,
                 schedule,
                 batch_size=batch_size,
                 first_step=epoch * steps,
             )
         if progress is not None:
-            progress(epoch + 1, epochs, f"quantised, loss {loss:.4f}")
+            progress(epoch + 1, epochs, f"quantised, loss {mean:.4f}")
     return model.eval()

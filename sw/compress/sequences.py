@@ -11,6 +11,7 @@ from drawbar.sw.compress.backend import nn, torch
 from drawbar.sw.compress.checkpoint import load_checkpoint, save_checkpoint
 from drawbar.sw.compress.data import Dataset
 from drawbar.sw.compress.formats import get_format
+from drawbar.sw.compress.gradients import Gradients
 from drawbar.sw.compress.recurrent import FactorisedRNN, recurrent_spec
 from drawbar.sw.compress.train import Cosine, Progress, as_tensors, seeded, train_epoch
 
@@ -120,17 +121,14 @@ def train_spoken_digits(
         done = facts["epochs"]
         _restore(model, optimiser, tensors)
     schedule = Cosine(optimiser, how.lr, how.epochs * steps, done=done * steps)
-
-    def loss_of(batch: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return loss(model(batch), right)
-
+    gradients = Gradients(model.parameters(), lambda batch, right: loss(model(batch), right))
     for epoch in range(done, how.epochs):
         with seeded(seed, epoch):
             mean = train_epoch(
                 model,
                 _changed(inputs, how),
                 classes,
-                loss_of,
+                gradients,
                 optimiser,
                 schedule,
                 batch_size=how.batch_size,

@@ -13,11 +13,10 @@ import numpy as np
 from drawbar.gen.errors import InputError, NetworkError
 from drawbar.sw.compress import parallel
 from drawbar.sw.compress.backend import nn, torch
+from drawbar.sw.compress.gradients import Gradients
 
 #: Called after each epoch: epochs done, epochs in all, what is being done and its loss.
 Progress = Callable[[int, int, str], None]
-#: Loss of a batch: inputs, classes.
-BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Schedule(Protocol):
@@ -27,15 +26,23 @@ class Schedule(Protocol):
 
 
 class Cosine:
-    """A learning rate that falls to 0 along half a cosine.
+    """A learning rate that falls to 0 along half a cosine, and in the first ``warmup`` steps rises
+    to it.
 
     It is a function of the number of steps alone, so that a run may stop and go on.
     """
 
     def __init__(
-        self, optimiser: torch.optim.Optimizer, lr: float, steps: int, *, done: int = 0
+        self,
+        optimiser: torch.optim.Optimizer,
+        lr: float,
+        steps: int,
+        *,
+        done: int = 0,
+        warmup: int = 0,
     ) -> None:
         self.optimiser, self.lr, self.steps, self.done = optimiser, lr, steps, done
+        self.warmup = warmup
         self._set()
 
     def step(self) -> None:
@@ -43,8 +50,11 @@ class Cosine:
         self._set()
 
     def _set(self) -> None:
+        rate = self.lr * (1 + cos(pi * self.done / self.steps)) / 2
+        if self.done < self.warmup:
+            rate *= (self.done + 1) / self.warmup
         for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * (1 + cos(pi * self.done / self.steps)) / 2
+            group["lr"] = rate
 
 
 def make_optimiser(
@@ -61,14 +71,13 @@ def train_epoch(
     model: nn.Module,
     inputs: torch.Tensor,
     classes: torch.Tensor,
-    loss_of: BatchLoss,
+    gradients: Gradients,
     optimiser: torch.optim.Optimizer,
     schedule: Schedule,
     *,
     batch_size: int,
     noise: float = 0.0,
     augment: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    penalty: Callable[[], torch.Tensor] | None = None,
     first_step: int = 0,
 ) -> float:
     """Train once on every sample, in an order that the global random generator draws.
@@ -77,14 +86,14 @@ def train_epoch(
     ---------
     inputs, classes:
         All samples, on the model's device.
+    gradients:
+        Of the model's parameters.
     batch_size:
         Samples of a step in each process; a rest of fewer samples than processes is left out.
     noise:
         Standard deviation of what is added to the inputs.
     augment:
         A batch to what is trained on in its place; draws from the global random generator.
-    penalty:
-        Is added to the loss, and not counted in what is returned.
     first_step:
         Number of the first step, for messages.
 
@@ -111,11 +120,8 @@ def train_epoch(
         if noise:
             batch = batch + noise * torch.randn_like(batch)
         batch = parallel.share(batch)
-        optimiser.zero_grad()
-        loss = loss_of(batch, classes[mine])
-        if world > 1:  # shares of a last batch may differ by one sample
-            loss = loss * (len(mine) * world / len(chosen))
-        (loss if penalty is None else loss + penalty()).backward()
+        # The processes' shares of a last batch may differ by one sample.
+        loss = gradients(batch, classes[mine], len(mine) * world / len(chosen))
         mean = parallel.average(model.parameters(), loss).item()
         if not isfinite(mean):
             raise NetworkError(
@@ -200,11 +206,8 @@ def train_classifier(
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
     steps = epochs * -(-len(inputs) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    cross_entropy = nn.CrossEntropyLoss()
-
-    def loss_of(batch: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(model(batch), right)
-
+    loss = nn.CrossEntropyLoss()
+    gradients = Gradients(model.parameters(), lambda batch, right: loss(model(batch), right))
     with torch.random.fork_rng(devices=[]):  # dropout and noise draw from the global generator
         torch.manual_seed(seed)
         for epoch in range(epochs):
@@ -212,7 +215,7 @@ def train_classifier(
                 model,
                 inputs,
                 classes,
-                loss_of,
+                gradients,
                 optimiser,
                 schedule,
                 batch_size=batch_size,

@@ -144,8 +144,18 @@ def test_a_training_step_of_lenet_300() -> None:
         ("tt", {"layout": "garipov", "modes_out": (3, 4), "modes_in": (2, 4)}, False),
     ],
 )
-def test_a_chain_of_whole_convolutions(format: str, asked: dict[str, Any], chained: bool) -> None:
-    """What takes the short way gives the same, in the layout of its input."""
+@pytest.mark.parametrize("multiple", [1, 8])
+def test_a_chain_of_whole_convolutions(
+    format: str,
+    asked: dict[str, Any],
+    chained: bool,
+    multiple: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What takes the short way gives the same, in the layout of its input, with channels of zeros
+    between the convolutions and without.
+    """
+    monkeypatch.setattr(contraction, "channel_multiple", lambda x: multiple)
     torch.manual_seed(4)
     dense = nn.Conv2d(8, 12, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)).double()
     layer = decompose(nn.Sequential(dense), {"0": {"format": format, "max_rank": 3, **asked}})[0]  # type: ignore[index]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from drawbar.gen.errors import InputError
-from drawbar.sw.compress.settings import Settings, make_settings
+from drawbar.sw.compress.settings import PHASES, Settings, make_settings
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from drawbar.sw.compress.settings import Settings, make_settings
         ({"precision": "half"}, "precision: is one of float32, bfloat16; found half"),
         ({"admm_epochs": 0}, "admm_epochs: is at least 1"),
         ({"tuning_epochs": -1}, "tuning_epochs: is at least 0"),
+        ({"warmup": -1}, "warmup: is at least 0"),
         ({"batch_size": 0}, "batch_size: is at least 1"),
         ({"rho_first": 0.0}, "rho_first: is more than 0"),
         ({"label_smoothing": 1.0}, "label_smoothing: is at least 0 and less than 1"),
@@ -44,6 +45,7 @@ def test_bad_settings(change: dict, match: str) -> None:
         ({"lr": "fast"}, "lr: is of type float; found 'fast'"),
         ({"batch_size": 1.5}, "batch_size: is of type int"),
         ({"seed": True}, "seed: is of type int"),
+        ({"cuda_graph": 1}, "cuda_graph: is of type bool"),
     ],
 )
 def test_bad_settings_by_name(values: dict, match: str) -> None:
@@ -52,4 +54,10 @@ def test_bad_settings_by_name(values: dict, match: str) -> None:
 
 
 def test_settings_by_name() -> None:
-    assert make_settings({"lr": 1, "threads": 2}) == Settings(lr=1, threads=2)
+    asked = {"lr": 1, "threads": 2, "cuda_graph": True}
+    assert make_settings(asked) == Settings(lr=1, threads=2, cuda_graph=True)
+
+
+def test_only_phases_that_start_from_trained_weights_warm_up() -> None:
+    settings = Settings(warmup=2)
+    assert [settings.warmup_epochs(phase) for phase in PHASES] == [0, 2, 2, 2]

@@ -9,7 +9,7 @@ from torch import nn
 
 from drawbar.gen.errors import InputError, NetworkError
 from drawbar.sw.compress import TTLinear, accuracy, train_classifier
-from drawbar.sw.compress.train import predict
+from drawbar.sw.compress.train import Cosine, predict
 
 RNG = np.random.default_rng(3)
 X = RNG.uniform(-1, 1, (256, 6)).astype(np.float32)
@@ -88,3 +88,24 @@ def test_bad_arguments_change_nothing(change: dict, match: str) -> None:
 def test_divergence_is_an_error() -> None:
     with pytest.raises(NetworkError, match=r"layer '\d', step \d+ .*: keeps the loss finite"):
         train_classifier(build(), X * 1e20, Y, 3, 1e12, 32)
+
+
+def test_the_rate_rises_and_falls_and_goes_on_where_it_was() -> None:
+    (weight,) = parameters = [nn.Parameter(torch.zeros(1))]
+    optimiser = torch.optim.SGD(parameters, lr=1.0)
+    weight.grad = torch.zeros(1)
+
+    def rates(schedule: Cosine, steps: int) -> list[float]:
+        found = []
+        for _ in range(steps):
+            found.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            schedule.step()
+        return found
+
+    cosine = [0.2 * (1 + np.cos(np.pi * step / 8)) / 2 for step in range(8)]
+    plain = rates(Cosine(optimiser, 0.2, 8), 8)
+    assert plain == pytest.approx(cosine)
+    warm = rates(Cosine(optimiser, 0.2, 8, warmup=4), 8)
+    assert warm == pytest.approx([r * min(1, (k + 1) / 4) for k, r in enumerate(cosine)])
+    assert rates(Cosine(optimiser, 0.2, 8, warmup=4, done=2), 6) == warm[2:]
