@@ -332,6 +332,7 @@ class _Run:
             settings.epochs(phase) * steps,
             done=done,
             warmup=settings.warmup_epochs(phase) * steps,
+            cycles=settings.rate_cycles(phase),
         )
         late = PHASES[PHASES.index(settings.augment_from) :]
         with seeded(settings.seed, PHASES.index(phase), self.epoch, device=self.inputs.device):

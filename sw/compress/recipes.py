@@ -249,23 +249,26 @@ RESNET_RANKS = {16: 5, 32: 10, 64: 16}
 RESNET_SETTINGS = Settings(
     optimiser="sgd",
     precision="bfloat16",
-    dense_epochs=40,
+    cuda_graph=True,
+    dense_epochs=120,
     admm_epochs=30,
-    tuning_epochs=60,
-    lr=0.1,
-    admm_lr=0.05,
-    tuning_lr=0.05,
+    tuning_epochs=160,
+    lr=0.2,
+    admm_lr=0.1,
+    tuning_lr=0.1,
+    warmup=3,
+    batch_size=250,
     rho_first=2e-3,
     rho_last=2e-1,
     weight_decay=5e-4,
-    distillation=0.7,
+    distillation=0.9,
     shift=4,
     mirror=0.5,
-    measure_every=5,
+    measure_every=10,
 )
 
 
-def resnet_recipe(compression: float) -> Recipe:
+def resnet_recipe(compression: float, **changes: Any) -> Recipe:
     """ResNet-20 on a long schedule, with ranks chosen for a compression."""
     return Recipe(
         model="resnet-20",
@@ -273,7 +276,7 @@ def resnet_recipe(compression: float) -> Recipe:
         layers=resnet_layers(20),
         compression=compression,
         control=False,
-        settings=RESNET_SETTINGS,
+        settings=replace(RESNET_SETTINGS, **changes),
     )
 
 
@@ -368,7 +371,7 @@ RECIPES = {
         settings=FEW_BITS,
     ),
     # 269,722 weights to at most 39,665 and 59,938, as in Yin et al.
-    "resnet-20-tt-6.8x": resnet_recipe(6.8),
+    "resnet-20-tt-6.8x": resnet_recipe(6.8, tuning_epochs=240, cycles=2),
     "resnet-20-tt-4.5x": resnet_recipe(4.5),
     # 39,448 weights, 6.8x, on a schedule for a CPU, as ``resnet_recipe`` but for fewer epochs after
     # the dense ones. Both arms have the teacher.

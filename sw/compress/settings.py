@@ -44,6 +44,9 @@ class Settings:
     warmup:
         Epochs in which the rate of a phase rises first, where the phase starts from trained
         weights (all but the dense one): the first steps at a high rate throw away what they hold.
+    cycles:
+        How often the rate of the fine-tuning falls to 0: each time in half as many epochs and from
+        half as high as before (``train.Cosine``).
     batch_size:
         Samples of a step, in each process.
     rho_first, rho_last:
@@ -83,6 +86,7 @@ class Settings:
     tuning_lr: float = 2e-3
     storage_lr: float = 1e-3
     warmup: int = 0
+    cycles: int = 1
     batch_size: int = 128
     rho_first: float = 1e-2
     rho_last: float = 1e-1
@@ -112,9 +116,9 @@ class Settings:
                     getattr(self, name),
                     "use one",
                 )
-        least = {"batch_size": 1, "admm_epochs": 1 if self.method == "admm" else 0}
+        least = {"batch_size": 1, "cycles": 1, "admm_epochs": 1 if self.method == "admm" else 0}
         epochs = [f"{phase}_epochs" for phase in PHASES]
-        for name in (*epochs, "warmup", "batch_size", "seed", "shift", "measure_every"):
+        for name in (*epochs, "warmup", "cycles", "batch_size", "seed", "shift", "measure_every"):
             bound = least.get(name, 0)
             if getattr(self, name) < bound:
                 raise InputError(
@@ -143,6 +147,9 @@ class Settings:
 
     def warmup_epochs(self, phase: str) -> int:
         return 0 if phase == "dense" else self.warmup
+
+    def rate_cycles(self, phase: str) -> int:
+        return self.cycles if phase == "tuning" else 1
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:

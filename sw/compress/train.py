@@ -27,7 +27,8 @@ class Schedule(Protocol):
 
 class Cosine:
     """A learning rate that falls to 0 along half a cosine, and in the first ``warmup`` steps rises
-    to it.
+    to it. Of several cycles (warm restarts: Loshchilov and Hutter 2017) each is half as long and
+    starts half as high as the one before.
 
     It is a function of the number of steps alone, so that a run may stop and go on.
     """
@@ -40,21 +41,29 @@ class Cosine:
         *,
         done: int = 0,
         warmup: int = 0,
+        cycles: int = 1,
     ) -> None:
         self.optimiser, self.lr, self.steps, self.done = optimiser, lr, steps, done
-        self.warmup = warmup
+        self.warmup, self.cycles = warmup, cycles
         self._set()
 
     def step(self) -> None:
         self.done += 1
         self._set()
 
+    def rate(self, done: int) -> float:
+        """The rate of the step that follows so many."""
+        # Cycles end after 1, 1 + 1/2, 1 + 1/2 + 1/4 ... of the first one's length.
+        ends = [self.steps * (1 - 0.5**n) / (1 - 0.5**self.cycles) for n in range(self.cycles + 1)]
+        ends = [round(end) for end in ends]
+        cycle = sum(done >= end for end in ends[1:-1])
+        first, length = ends[cycle], ends[cycle + 1] - ends[cycle]
+        rate = self.lr * 0.5**cycle * (1 + cos(pi * (done - first) / length)) / 2
+        return rate * min(1.0, (done - first + 1) / self.warmup) if self.warmup else rate
+
     def _set(self) -> None:
-        rate = self.lr * (1 + cos(pi * self.done / self.steps)) / 2
-        if self.done < self.warmup:
-            rate *= (self.done + 1) / self.warmup
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate(self.done)
 
 
 def make_optimiser(

@@ -18,6 +18,7 @@ from drawbar.sw.compress.settings import PHASES, Settings, make_settings
         ({"precision": "half"}, "precision: is one of float32, bfloat16; found half"),
         ({"admm_epochs": 0}, "admm_epochs: is at least 1"),
         ({"tuning_epochs": -1}, "tuning_epochs: is at least 0"),
+        ({"cycles": 0}, "cycles: is at least 1"),
         ({"warmup": -1}, "warmup: is at least 0"),
         ({"batch_size": 0}, "batch_size: is at least 1"),
         ({"rho_first": 0.0}, "rho_first: is more than 0"),
