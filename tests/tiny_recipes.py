@@ -22,4 +22,4 @@ def tiny(recipe: Recipe) -> Recipe:
     settings = replace(
         recipe.settings, dense_epochs=1, admm_epochs=1, tuning_epochs=1, batch_size=8, shift=0
     )
-    return replace(recipe, settings=settings, control=False)
+    return replace(recipe, settings=settings, control=None)

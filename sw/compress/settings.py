@@ -46,7 +46,7 @@ class Settings:
         weights (all but the dense one): the first steps at a high rate throw away what they hold.
     cycles:
         How often the rate of the fine-tuning falls to 0: each time in half as many epochs and from
-        half as high as before (``train.Cosine``).
+        a quarter as high as before (``train.Cosine``).
     batch_size:
         Samples of a step, in each process.
     rho_first, rho_last:

@@ -28,7 +28,7 @@ class Schedule(Protocol):
 class Cosine:
     """A learning rate that falls to 0 along half a cosine, and in the first ``warmup`` steps rises
     to it. Of several cycles (warm restarts: Loshchilov and Hutter 2017) each is half as long and
-    starts half as high as the one before.
+    starts a quarter as high as the one before.
 
     It is a function of the number of steps alone, so that a run may stop and go on.
     """
@@ -57,8 +57,8 @@ class Cosine:
         ends = [self.steps * (1 - 0.5**n) / (1 - 0.5**self.cycles) for n in range(self.cycles + 1)]
         ends = [round(end) for end in ends]
         cycle = sum(done >= end for end in ends[1:-1])
-        first, length = ends[cycle], ends[cycle + 1] - ends[cycle]
-        rate = self.lr * 0.5**cycle * (1 + cos(pi * (done - first) / length)) / 2
+        first, length = ends[cycle], ends[cycle + 1] - ends[cycle] or 1
+        rate = self.lr * 0.25**cycle * (1 + cos(pi * (done - first) / length)) / 2
         return rate * min(1.0, (done - first + 1) / self.warmup) if self.warmup else rate
 
     def _set(self) -> None:

@@ -110,7 +110,8 @@ def test_the_rate_rises_and_falls_and_goes_on_where_it_was() -> None:
     assert warm == pytest.approx([r * min(1, (k + 1) / 4) for k, r in enumerate(cosine)])
     assert rates(Cosine(optimiser, 0.2, 8, warmup=4, done=2), 6) == warm[2:]
     halves = rates(Cosine(optimiser, 0.2, 12, warmup=2, cycles=2), 12)
-    again = [0.1 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(4)]
+    again = [0.05 * (1 + np.cos(np.pi * step / 4)) / 2 for step in range(4)]
     both = [*cosine, *again]
     assert halves == pytest.approx([r * (0.5 if k in (0, 8) else 1) for k, r in enumerate(both)])
     assert rates(Cosine(optimiser, 0.2, 12, warmup=2, cycles=2, done=9), 3) == halves[9:]
+    assert rates(Cosine(optimiser, 0.2, 1, cycles=3), 1) == [0.2]
