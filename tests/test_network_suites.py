@@ -95,17 +95,18 @@ def test_resnet_on_the_golden_board(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["dense over TT, cycles on equal arrays"]["value"] > 2.5
 
 
+@pytest.mark.parametrize("name", [RESNET_RECIPE, "resnet-20-tt-4.5x"])
 def test_resnet_takes_the_weights_that_compress_resnet_leaves(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     """A tiny run of the recipe: its checkpoints are the dense network's and the cores', and are
     judged by the test images' classes.
     """
     dataset = noise_images()
-    monkeypatch.setitem(RECIPES, RESNET_RECIPE, tiny(RECIPES[RESNET_RECIPE]))
+    monkeypatch.setitem(RECIPES, name, tiny(RECIPES[name]))
     monkeypatch.setattr(compress_suite, "load_dataset", lambda *_: dataset)
     monkeypatch.setattr(network_suites, "load_dataset", lambda *_: dataset)
-    arms = run_arms(RESNET_RECIPE, dataset, (0,), tmp_path, None)[0]
+    arms = run_arms(name, dataset, (0,), tmp_path, None)[0]
     seen: list[tuple[Any, bool]] = []
 
     def rows(title: str, module: Any, *rest: Any) -> tuple[list[dict[str, Any]], int]:

@@ -174,10 +174,11 @@ def resnet20_suite(
     data:
         Folder of the data sets; without CIFAR-10 there, images are noise.
     folder:
-        Of ``drawbar compress``, with trained weights; or the one that the suite "compress-resnet"
-        was given, whose checkpoints are those of both networks: what it has not finished goes on.
-        Then classes are judged, too. Without a folder weights are random, decomposed as they are,
-        and batch norms calibrated on the images: bits and cycles do not depend on them.
+        Of ``drawbar compress``, with trained weights; or the one that the suite
+        "compress-resnet-full" or "compress-resnet" was given, whose checkpoints are those of both
+        networks: what it has not finished goes on. Then classes are judged, too. Without a folder
+        weights are random, decomposed as they are, and batch norms calibrated on the images: bits
+        do not depend on them, and cycles on the ranks alone.
 
     The other arguments are those of ``lenet5_suite``.
     """
@@ -187,8 +188,13 @@ def resnet20_suite(
     recipe = recipes.RECIPES[RESNET_RECIPE]
     images, judged, what = _images(recipe.data, data)
     trained: list[Any] = []
-    if folder is not None and (Path(folder) / RESNET_RECIPE).is_dir():
-        arms = run_arms(RESNET_RECIPE, load_dataset(recipe.data, data), (0,), folder, report)[0]
+    kept = [
+        name
+        for name, known in recipes.RECIPES.items()
+        if folder is not None and known.model == recipe.model and (Path(folder) / name).is_dir()
+    ]
+    if kept:
+        arms = run_arms(kept[0], load_dataset(recipe.data, data), (0,), folder, report)[0]
         dense, module, made = arms.dense.model.eval(), arms.compressed.model.eval(), "trained"
         trained = [dense, module]
     else:

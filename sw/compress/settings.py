@@ -65,7 +65,8 @@ class Settings:
     threads:
         CPU threads to train with; None for PyTorch's own choice. Small models train fastest in one.
     seed:
-        The same seed gives the same bits on the same machine, PyTorch and number of threads.
+        The same seed gives the same bits on the same processor, PyTorch and number of threads; on
+        a GPU, whose sums may come in another order each time, nearly the same numbers.
 
     Raises
     ------
