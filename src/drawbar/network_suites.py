@@ -188,11 +188,8 @@ def resnet20_suite(
     recipe = recipes.RECIPES[RESNET_RECIPE]
     images, judged, what = _images(recipe.data, data)
     trained: list[Any] = []
-    kept = [
-        name
-        for name, known in recipes.RECIPES.items()
-        if folder is not None and known.model == recipe.model and (Path(folder) / name).is_dir()
-    ]
+    names = [name for name, known in recipes.RECIPES.items() if known.model == recipe.model]
+    kept = [] if folder is None else [name for name in names if (Path(folder) / name).is_dir()]
     if kept:
         arms = run_arms(kept[0], load_dataset(recipe.data, data), (0,), folder, report)[0]
         dense, module, made = arms.dense.model.eval(), arms.compressed.model.eval(), "trained"

@@ -43,8 +43,10 @@ class Cosine:
         warmup: int = 0,
         cycles: int = 1,
     ) -> None:
-        self.optimiser, self.lr, self.steps, self.done = optimiser, lr, steps, done
-        self.warmup, self.cycles = warmup, cycles
+        self.optimiser, self.lr, self.done, self.warmup = optimiser, lr, done, warmup
+        # Cycles end after 1, 1 + 1/2, 1 + 1/2 + 1/4 ... of the first one's length.
+        whole = steps / (1 - 0.5**cycles)
+        self.ends = [round(whole * (1 - 0.5**n)) for n in range(cycles + 1)]
         self._set()
 
     def step(self) -> None:
@@ -53,11 +55,9 @@ class Cosine:
 
     def rate(self, done: int) -> float:
         """The rate of the step that follows so many."""
-        # Cycles end after 1, 1 + 1/2, 1 + 1/2 + 1/4 ... of the first one's length.
-        ends = [self.steps * (1 - 0.5**n) / (1 - 0.5**self.cycles) for n in range(self.cycles + 1)]
-        ends = [round(end) for end in ends]
-        cycle = sum(done >= end for end in ends[1:-1])
-        first, length = ends[cycle], ends[cycle + 1] - ends[cycle] or 1
+        cycle = sum(done >= end for end in self.ends[1:-1])
+        first, end = self.ends[cycle : cycle + 2]
+        length = end - first or 1  # a cycle too short for a step has none
         rate = self.lr * 0.25**cycle * (1 + cos(pi * (done - first) / length)) / 2
         return rate * min(1.0, (done - first + 1) / self.warmup) if self.warmup else rate
 
